@@ -1,0 +1,124 @@
+"""Logging for every weldr program: JSON for machines, lines for people, and never in the way of the work.
+
+Records go through a bounded queue to a thread that writes standard error: a full disk or a pipe that nobody
+reads stops that thread, not an event loop. What the queue cannot take is dropped and counted, and the count is
+logged as soon as there is room.
+"""
+
+from __future__ import annotations
+
+import logging
+import logging.handlers
+import queue
+import sys
+from datetime import UTC, datetime
+
+from pythonjsonlogger.json import JsonFormatter
+
+LEVELS = ("debug", "info", "warning", "error")
+FORMATS = ("auto", "json", "text")
+
+_QUEUE_RECORDS = 10_000
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+def configure(*, log_format: str, level: str, fields: dict[str, object] | None = None) -> None:
+    """Send all logging of this process to standard error.
+
+    `fields` are added to each record: what tells one process from another.
+    """
+    stream = sys.stderr
+    if log_format == "auto":
+        log_format = "text" if stream.isatty() else "json"
+    writer = logging.StreamHandler(stream)
+    writer.setFormatter(_json_formatter(fields or {}) if log_format == "json" else _TextFormatter())
+    handler = _BoundedQueueHandler(queue.Queue(_QUEUE_RECORDS))
+    listener = logging.handlers.QueueListener(handler.queue, writer)
+    listener.start()
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    # These libraries say at each attempt what weldr says once at each change of state.
+    for noisy in ("asyncio", "aiohttp.access", "grpc"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def flush(timeout_s: float = 1.0) -> None:
+    """Wait until what was logged is written, at most this long. For the end of a process."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, _BoundedQueueHandler):
+            handler.drain(timeout_s)
+
+
+class _BoundedQueueHandler(logging.handlers.QueueHandler):
+    """Drops, and counts, what the queue cannot take."""
+
+    def __init__(self, records: queue.Queue[logging.LogRecord]) -> None:
+        super().__init__(records)
+        self._dropped = 0
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        if self._dropped:
+            note = logging.makeLogRecord(
+                {
+                    "name": __name__,
+                    "levelno": logging.WARNING,
+                    "levelname": "WARNING",
+                    "msg": "log records were dropped: nobody reads standard error fast enough",
+                    "dropped": self._dropped,
+                }
+            )
+            try:
+                self.queue.put_nowait(note)
+            except queue.Full:
+                self._dropped += 1
+                return
+            self._dropped = 0
+        try:
+            self.queue.put_nowait(record)
+        except queue.Full:
+            self._dropped += 1
+
+    def drain(self, timeout_s: float) -> None:
+        """Wait for the writing thread, without ever waiting for a reader that is not there."""
+        import time
+
+        deadline = time.monotonic() + timeout_s
+        while not self.queue.empty() and time.monotonic() < deadline:
+            time.sleep(0.005)
+
+
+def _extra(record: logging.LogRecord) -> dict[str, object]:
+    return {name: value for name, value in vars(record).items() if name not in _STANDARD}
+
+
+def _json_formatter(fields: dict[str, object]) -> logging.Formatter:
+    return JsonFormatter(
+        "%(levelname)s %(name)s %(message)s",
+        rename_fields={"levelname": "level", "name": "logger"},
+        static_fields=fields,
+        timestamp="time",
+        json_ensure_ascii=False,
+    )
+
+
+class _TextFormatter(logging.Formatter):
+    """`12:00:01.123 info    backend joined  service=default backend=b1`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        time = datetime.fromtimestamp(record.created, UTC).astimezone().strftime("%H:%M:%S.%f")[:-3]
+        fields = " ".join(f"{name}={_plain(value)}" for name, value in _extra(record).items())
+        line = f"{time} {record.levelname.lower():7} {_plain(record.getMessage())}"
+        if fields:
+            line += f"  {fields}"
+        if record.exc_info:
+            line += "\n" + self.formatException(record.exc_info)
+        return line
+
+
+def _plain(value: object) -> str:
+    """One line of text: what a client or a key brought in cannot forge a second line or drive a terminal."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in str(value)
+    )

@@ -1,0 +1,249 @@
+"""The catalog: every key under the prefix that says where requests go, folded forward one revision at a time.
+
+A `Catalog` is never edited. `fold` and `resync` return the next one, which shares whatever did not change with
+the one before: an unchanged backend stays the same object, and so keeps its connections, health and counters.
+
+Two rules make folding safe to repeat and to resume:
+
+- A revision that is not above the catalog's has been folded before and is skipped.
+- A value that cannot be understood harms its own key only. The key keeps its last good value while it lives
+  (its creation revision stays the same), and is left out if it never had one. The problem is kept with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+import msgspec
+
+from weldr.model.decode import DECODED, Fault, decode
+from weldr.model.events import Event, KeyValue, Revision
+from weldr.model.keys import KeyLayoutError, KeyName, KeySpace, Kind
+from weldr.model.traffic import ServiceTraffic, Traffic
+from weldr.model.values import Backend, Override, Route, Service, Settings, Value
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """A key or value that cannot be understood."""
+
+    key: str
+    revision: int
+    place: str
+    """Where in the value, such as `$.weight` or `byte 3`; `key` for the key itself."""
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.key} at revision {self.revision}, {self.place}: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A key that the catalog holds. `name` is `None` for one outside the layout."""
+
+    name: KeyName | None
+    create_revision: int
+    mod_revision: int
+    lease: int
+    value: Value | None
+    """The last good value of this life of the key."""
+    problem: Problem | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """All entries by key, and the `traffic` that follows from them."""
+
+    keys: KeySpace
+    revision: int = 0
+    entries: Mapping[bytes, Entry] = field(default_factory=dict)
+    traffic: Traffic = field(default_factory=Traffic)
+    ended_overrides: frozenset[bytes] = frozenset()
+    """Overrides whose `until` has passed, by the clock of whoever called `end_overrides`."""
+
+    def problems(self) -> Iterator[Problem]:
+        """Every key that cannot be understood, in the order of the keys."""
+        for key in sorted(key for key, entry in self.entries.items() if entry.problem is not None):
+            problem = self.entries[key].problem
+            assert problem is not None
+            yield problem
+
+    def fold(self, revisions: Iterable[Revision]) -> Catalog:
+        """The catalog after these revisions, in their order. Those already folded change nothing."""
+        builder = _Builder(self)
+        for revision in revisions:
+            if revision.revision <= builder.revision:
+                continue
+            for event in revision.events:
+                builder.event(event)
+            builder.revision = revision.revision
+        return builder.catalog()
+
+    def resync(self, revision: int, key_values: Iterable[KeyValue]) -> Catalog:
+        """The catalog that a read of all keys at `revision` describes, as a difference from this one.
+
+        Also for a restored etcd, where `revision` may be lower: every key is compared by its value, since the
+        revisions of two clusters say nothing about each other.
+        """
+        builder = _Builder(self)
+        builder.revision = revision
+        seen = set()
+        for key_value in key_values:
+            seen.add(key_value.key)
+            builder.put(key_value)
+        for key in [key for key in builder.entries if key not in seen]:
+            builder.delete(key)
+        return builder.catalog()
+
+    def end_overrides(self, now: datetime) -> Catalog:
+        """The catalog with every override without effect whose `until` is not after `now`."""
+        ended = frozenset(key for key, until in self._until() if until <= now)
+        if ended == self.ended_overrides:
+            return self
+        builder = _Builder(replace(self, ended_overrides=ended))
+        for key in ended ^ self.ended_overrides:
+            if key in self.entries:
+                builder.touch(self.entries[key])
+        return builder.catalog()
+
+    def next_override_end(self) -> datetime | None:
+        """When `end_overrides` has to be called next."""
+        return min((until for key, until in self._until() if key not in self.ended_overrides), default=None)
+
+    def _until(self) -> Iterator[tuple[bytes, datetime]]:
+        for key, entry in self.entries.items():
+            if isinstance(entry.value, Override) and entry.value.until is not None:
+                yield key, entry.value.until
+
+
+class _Builder:
+    """Collects changes to a copy of the entries, then rebuilds the touched part of the traffic once."""
+
+    def __init__(self, base: Catalog) -> None:
+        self.base = base
+        self.keys = base.keys
+        self.revision = base.revision
+        self.entries = dict(base.entries)
+        self.ended_overrides = base.ended_overrides
+        self._backends: set[tuple[str, str]] = set()
+        self._policies: set[str] = set()
+        self._routes: set[str] = set()
+        self._settings = False
+
+    def event(self, event: Event) -> None:
+        if event.deleted:
+            self.delete(event.key_value.key)
+        else:
+            self.put(event.key_value)
+
+    def put(self, key_value: KeyValue) -> None:
+        held = self.entries.get(key_value.key)
+        entry = self._entry(key_value, held)
+        if entry is None:
+            return
+        self.entries[key_value.key] = entry
+        self.ended_overrides -= {key_value.key}
+        if held is None or held.value is not entry.value or key_value.key in self.base.ended_overrides:
+            self.touch(entry)
+
+    def delete(self, key: bytes) -> None:
+        entry = self.entries.pop(key, None)
+        if entry is not None:
+            self.ended_overrides -= {key}
+            self.touch(entry)
+
+    def _entry(self, key_value: KeyValue, held: Entry | None) -> Entry | None:
+        name: KeyName | None = None
+        value: Value | None = None
+        try:
+            name = self.keys.parse(key_value.key)
+        except KeyLayoutError as error:
+            found: Value | Fault = Fault("key", error.reason)
+        else:
+            if name.kind not in DECODED:
+                return None
+            found = decode(name.kind, key_value.value)
+        problem = None
+        if isinstance(found, Fault):
+            text = key_value.key.decode("utf-8", "backslashreplace")
+            problem = Problem(text, key_value.mod_revision, found.place, found.reason)
+            if held is not None and held.create_revision == key_value.create_revision:
+                value = held.value
+        else:
+            value = held.value if held is not None and held.value == found else found
+        return Entry(name, key_value.create_revision, key_value.mod_revision, key_value.lease, value, problem)
+
+    def touch(self, entry: Entry) -> None:
+        if entry.name is None:
+            return
+        kind, names = entry.name.kind, entry.name.names
+        if kind in (Kind.BACKEND, Kind.OVERRIDE):
+            self._backends.add((names[0], names[1]))
+        elif kind is Kind.SERVICE:
+            self._policies.add(names[0])
+        elif kind is Kind.ROUTE:
+            self._routes.add(names[0])
+        elif kind is Kind.SETTINGS:
+            self._settings = True
+
+    def catalog(self) -> Catalog:
+        return Catalog(self.keys, self.revision, self.entries, self._traffic(), self.ended_overrides)
+
+    def _traffic(self) -> Traffic:
+        before = self.base.traffic
+        services, routes, settings = before.services, before.routes, before.settings
+        if self._backends or self._policies:
+            services = self._services(before.services)
+        if self._routes:
+            routes = dict(before.routes)
+            for name in self._routes:
+                route = self._value(Kind.ROUTE, name)
+                if isinstance(route, Route):
+                    routes[name] = route
+                else:
+                    routes.pop(name, None)
+        if self._settings:
+            found = self._value(Kind.SETTINGS)
+            settings = found if isinstance(found, Settings) else Settings()
+        if services is before.services and routes is before.routes and settings is before.settings:
+            return before
+        return Traffic(services, routes, settings)
+
+    def _services(self, before: Mapping[str, ServiceTraffic]) -> Mapping[str, ServiceTraffic]:
+        changed: dict[str, dict[str, Backend]] = {}
+        for service, backend_id in self._backends:
+            if service not in changed:
+                held = before.get(service)
+                changed[service] = dict(held.backends) if held else {}
+            backend = self._effective_backend(service, backend_id)
+            if backend is None:
+                changed[service].pop(backend_id, None)
+            elif changed[service].get(backend_id) != backend:
+                changed[service][backend_id] = backend
+        services = dict(before)
+        for name in changed.keys() | self._policies:
+            held = before.get(name)
+            backends = changed.get(name, held.backends if held else {})
+            policy = self._value(Kind.SERVICE, name)
+            if not backends and policy is None:
+                services.pop(name, None)
+                continue
+            after = ServiceTraffic(policy if isinstance(policy, Service) else Service(), backends)
+            if held is None or held != after:
+                services[name] = after
+        return services
+
+    def _effective_backend(self, service: str, backend_id: str) -> Backend | None:
+        backend = self._value(Kind.BACKEND, service, backend_id)
+        if not isinstance(backend, Backend):
+            return None
+        override_key = self.keys.key(Kind.OVERRIDE, service, backend_id)
+        override = self._value(Kind.OVERRIDE, service, backend_id)
+        if isinstance(override, Override) and override_key not in self.ended_overrides:
+            return override.applied_to(backend)
+        return backend
+
+    def _value(self, kind: Kind, *names: str) -> Value | None:
+        entry = self.entries.get(self.keys.key(kind, *names))
+        return None if entry is None else entry.value

@@ -1,0 +1,189 @@
+"""Bytes of a value to a checked value, or the exact place where it cannot be understood.
+
+No input raises past `decode`: whoever can write a key must not be able to stop the reader.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+
+from weldr.model.address import AddressError, parse_address
+from weldr.model.foreign import ForeignError, address_of_foreign
+from weldr.model.keys import Kind
+from weldr.model.values import Backend, Override, Route, Service, Settings, Value, Weight
+
+MAX_VALUE_BYTES = 256 * 1024
+"""Far above any honest value; etcd itself takes 1.5 MiB. Bounds the work that one key can cause."""
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """Why a value cannot be understood: the place in it (a path such as `$.weight`) and one line."""
+
+    place: str
+    reason: str
+
+
+class _BackendObject(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    url: str
+    weight: Weight = 1
+    drain: bool = False
+    zone: str = ""
+    meta: Annotated[dict[str, str], msgspec.Meta(max_length=64)] = {}
+
+
+class _RejectError(Exception):
+    def __init__(self, place: str, reason: str) -> None:
+        super().__init__(reason)
+        self.fault = Fault(place, reason)
+
+
+def decode(kind: Kind, raw: bytes) -> Value | Fault:
+    """Decode a value of one of the `DECODED` kinds."""
+    try:
+        return DECODED[kind](_text(raw))
+    except _RejectError as reject:
+        return reject.fault
+    except RecursionError:
+        return Fault("$", "the JSON is nested too deeply")
+
+
+def _text(raw: bytes) -> str:
+    if len(raw) > MAX_VALUE_BYTES:
+        raise _RejectError("$", f"the value has {len(raw)} bytes: at most {MAX_VALUE_BYTES} are taken")
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise _RejectError(f"byte {error.start}", "the value is not UTF-8") from None
+    if not text.strip():
+        raise _RejectError("$", "the value is empty")
+    return text
+
+
+def _backend(text: str) -> Backend:
+    stripped = text.strip()
+    if not stripped.startswith(("{", "[{", '"')):
+        address, place = stripped, "$"
+        typed = None
+    else:
+        value = _any_json(stripped)
+        if not isinstance(value, dict):
+            raise _RejectError("$", f"expected an address or an object, got {_type_name(value)}")
+        try:
+            foreign = address_of_foreign(value)
+        except ForeignError as error:
+            raise _RejectError(error.place, error.reason) from None
+        if foreign is not None:
+            found, weight = foreign
+            return Backend(host=found.host, port=found.port, weight=1 if weight is None else weight)
+        typed = _convert(value, _BackendObject)
+        address, place = typed.url, "$.url"
+    try:
+        parsed = parse_address(address)
+    except AddressError as error:
+        raise _RejectError(place, str(error)) from None
+    if typed is None:
+        return Backend(host=parsed.host, port=parsed.port)
+    return Backend(
+        host=parsed.host,
+        port=parsed.port,
+        weight=typed.weight,
+        drain=typed.drain,
+        zone=typed.zone,
+        meta=typed.meta,
+    )
+
+
+def _override(text: str) -> Override:
+    value = _json(text, Override)
+    if value.until is not None and value.until.tzinfo is None:
+        raise _RejectError("$.until", "the time has no time zone: write it as 2030-01-31T12:00:00Z")
+    return value
+
+
+def _route(text: str) -> Route:
+    value = _json(text, Route)
+    if value.host is not None:
+        bare = value.host.removeprefix("*.")
+        if not bare or bare != bare.lower() or re.search(r"[^a-z0-9._\-:\[\]]", bare):
+            raise _RejectError(
+                "$.host", f"{value.host!r} is no host name: expected shop.example or *.shop.example"
+            )
+        if re.search(r":\d*\Z", bare) and bare.count(":") == 1:
+            raise _RejectError("$.host", f"{value.host!r} has a port: routes match the host name alone")
+    if value.path is not None and not value.path.startswith("/"):
+        raise _RejectError("$.path", f"{value.path!r} does not begin with a slash")
+    if "/" in value.service:
+        raise _RejectError("$.service", f"{value.service!r} holds a slash: no service can be named so")
+    return value
+
+
+def _service(text: str) -> Service:
+    return _json(text, Service)
+
+
+def _settings(text: str) -> Settings:
+    return _json(text, Settings)
+
+
+DECODED: dict[Kind, Callable[[str], Value]] = {
+    Kind.BACKEND: _backend,
+    Kind.OVERRIDE: _override,
+    Kind.SERVICE: _service,
+    Kind.ROUTE: _route,
+    Kind.SETTINGS: _settings,
+}
+"""The kinds that the catalog reads, with the function that decodes each."""
+
+
+T = TypeVar("T")
+
+
+def _json(text: str, into: type[T]) -> T:
+    return _convert(_any_json(text), into)
+
+
+def _any_json(text: str) -> Any:
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        reason = str(error)
+        position = re.search(r"\(byte (\d+)\)", reason)
+        place = f"byte {position[1]}" if position else "$"
+        raise _RejectError(place, reason.partition(" (byte")[0]) from None
+
+
+def _convert(value: Any, into: type[T]) -> T:
+    try:
+        return msgspec.convert(value, into)
+    except msgspec.ValidationError as error:
+        reason, _, place = str(error).partition(" - at `")
+        place = place.rstrip("`") or "$"
+        raise _RejectError(place, _with_suggestion(reason, into)) from None
+
+
+def _with_suggestion(reason: str, into: type[Any]) -> str:
+    """For an unknown field, what may have been meant."""
+    unknown = re.search(r"unknown field `(.*)`", reason)
+    if unknown is None:
+        return reason
+    names = [field.encode_name for field in msgspec.structs.fields(into)]
+    close = difflib.get_close_matches(unknown[1], names, n=1)
+    hint = f"did you mean `{close[0]}`?" if close else f"expected one of {', '.join(names)}"
+    return f"{reason}: {hint}"
+
+
+def _type_name(value: object) -> str:
+    names = {
+        str: "text",
+        int: "a number",
+        float: "a number",
+        bool: "a boolean",
+        list: "a list",
+        type(None): "null",
+    }
+    return names.get(type(value), type(value).__name__)

@@ -1,0 +1,108 @@
+"""The channel between the manager and a worker: typed frames over a stream.
+
+A frame is its length in four bytes (big endian) and a MessagePack value with its type in it. Both ends are of
+the same weldr version, since the manager starts the workers.
+"""
+
+from __future__ import annotations
+
+from typing import Generic, TypeVar
+
+import msgspec
+
+from weldr.model.traffic import TrafficDelta
+
+MAX_FRAME_BYTES = 256 * 1024 * 1024
+"""Above a catalog of a million backends. More than this is a broken peer, not a big one."""
+
+
+class Update(msgspec.Struct, frozen=True, tag="update"):
+    """Down: the difference from what this worker was sent before, to be in force at one instant.
+
+    `revision` is the etcd revision that the worker then serves.
+    """
+
+    revision: int
+    delta: TrafficDelta
+
+
+class Drain(msgspec.Struct, frozen=True, tag="drain"):
+    """Down: stop accepting, finish what is in flight within `grace_s`, then exit."""
+
+    grace_s: float
+
+
+class Applied(msgspec.Struct, frozen=True, tag="applied"):
+    """Up: the update with this revision is in force.
+
+    `in_flight` counts requests by (service, id) for every backend that gets no new ones (draining or gone) and
+    is not idle yet.
+    """
+
+    revision: int
+    in_flight: list[tuple[str, str, int]]
+
+
+class InFlight(msgspec.Struct, frozen=True, tag="in_flight"):
+    """Up: the same list again, since a backend that gets no new requests has become idle."""
+
+    in_flight: list[tuple[str, str, int]]
+
+
+class Beat(msgspec.Struct, frozen=True, tag="beat"):
+    """Up, every second: the worker's event loop is alive, and its counters since it started."""
+
+    connections: int
+    requests: int
+    responses_5xx: int
+    in_flight: int
+
+
+Downward = Update | Drain
+Upward = Applied | InFlight | Beat
+
+FrameType = TypeVar("FrameType")
+
+_LENGTH_BYTES = 4
+
+
+class FrameError(Exception):
+    """The peer sent what is no frame."""
+
+
+def encode_frame(frame: Downward | Upward) -> bytes:
+    """The frame with its length."""
+    body = msgspec.msgpack.encode(frame)
+    return len(body).to_bytes(_LENGTH_BYTES, "big") + body
+
+
+class FrameReader(Generic[FrameType]):
+    """Turns chunks of a stream into frames of one direction."""
+
+    def __init__(self, frame_type: object) -> None:
+        self._decoder = msgspec.msgpack.Decoder(frame_type)
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> list[FrameType]:
+        """The frames that `data` completes.
+
+        Raises `FrameError`.
+        """
+        self._buffer += data
+        frames: list[FrameType] = []
+        start = 0
+        while len(self._buffer) - start >= _LENGTH_BYTES:
+            length = int.from_bytes(self._buffer[start : start + _LENGTH_BYTES], "big")
+            if length > MAX_FRAME_BYTES:
+                raise FrameError(f"a frame of {length} bytes is over the limit of {MAX_FRAME_BYTES}")
+            end = start + _LENGTH_BYTES + length
+            if len(self._buffer) < end:
+                break
+            try:
+                frames.append(self._decoder.decode(memoryview(self._buffer)[start + _LENGTH_BYTES : end]))
+            except msgspec.MsgspecError as error:
+                raise FrameError(f"a frame cannot be decoded: {error}") from None
+            start = end
+        if start:
+            del self._buffer[:start]
+        return frames

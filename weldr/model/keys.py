@@ -1,0 +1,139 @@
+"""The key layout under weldr's prefix.
+
+A key is `<prefix><kind>/<name>[/<name>]`; how many names a kind takes is in `NAMES_OF_KIND`. Names are text
+here and bytes in etcd. A name may hold anything that etcd takes but `/`: bytes that are no UTF-8 become
+`\\xNN`, and a literal backslash is doubled, so that the text is readable, can be sent in any encoding, and
+turns back into exactly the same bytes.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    """The first segment of a key after the prefix."""
+
+    BACKEND = "backends"
+    OVERRIDE = "overrides"
+    SERVICE = "services"
+    ROUTE = "routes"
+    VIP = "vips"
+    CERT = "certs"
+    SETTINGS = "settings"
+    INSTANCE = "instances"
+    ELECTION = "elections"
+    HOLDER = "holders"
+    HEALTH = "health"
+
+
+NAMES_OF_KIND: dict[Kind, tuple[str, ...]] = {
+    Kind.BACKEND: ("service", "id"),
+    Kind.OVERRIDE: ("service", "id"),
+    Kind.SERVICE: ("service",),
+    Kind.ROUTE: ("name",),
+    Kind.VIP: ("name",),
+    Kind.CERT: ("name",),
+    Kind.SETTINGS: (),
+    Kind.INSTANCE: ("instance",),
+    Kind.ELECTION: ("vip", "lease"),
+    Kind.HOLDER: ("vip",),
+    Kind.HEALTH: ("instance", "service", "id"),
+}
+
+DEFAULT_PREFIX = "/weldr/"
+
+
+@dataclass(frozen=True, slots=True)
+class KeyName:
+    """A key taken apart: its kind and the names behind it."""
+
+    kind: Kind
+    names: tuple[str, ...]
+
+
+class KeyLayoutError(Exception):
+    """A key under the prefix that is not of the layout. `reason` is one line that says what to do."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+_UNDECODABLE = re.compile("[\udc80-\udcff]")
+_ESCAPE = re.compile(rb"\\(?:\\|x([0-9a-f]{2}))")
+
+
+def name_from_bytes(raw: bytes) -> str:
+    """The name as text; see the module's head for the escapes. The inverse of `name_to_bytes`."""
+    text = raw.decode("utf-8", "surrogateescape").replace("\\", "\\\\")
+    return _UNDECODABLE.sub(lambda match: f"\\x{ord(match[0]) - 0xDC00:02x}", text)
+
+
+def name_to_bytes(name: str) -> bytes:
+    """The name as etcd keeps it."""
+
+    def unescape(match: re.Match[bytes]) -> bytes:
+        return b"\\" if match[1] is None else bytes((int(match[1], 16),))
+
+    return _ESCAPE.sub(unescape, name.encode("utf-8"))
+
+
+class KeySpace:
+    """The keys under one prefix: makes them and takes them apart."""
+
+    def __init__(self, prefix: str = DEFAULT_PREFIX) -> None:
+        """`prefix` is used with exactly one trailing slash, so that `/weldr` never matches `/weldrx/`."""
+        self.prefix = prefix.rstrip("/") + "/"
+        self.prefix_bytes = self.prefix.encode("utf-8")
+
+    def key(self, kind: Kind, *names: str) -> bytes:
+        """The key of `kind` with these names.
+
+        Raises `ValueError` for a wrong number of names, or a name that is empty or holds a slash.
+        """
+        expected = NAMES_OF_KIND[kind]
+        if len(names) != len(expected):
+            raise ValueError(f"{kind} takes {len(expected)} names, not {len(names)}")
+        for part, name in zip(expected, names, strict=True):
+            if not name or "/" in name:
+                raise ValueError(f"{part} {name!r} is empty or holds a slash")
+        return self.prefix_bytes + b"/".join([kind.value.encode(), *map(name_to_bytes, names)])
+
+    def of_kind(self, kind: Kind, *names: str) -> bytes:
+        """The prefix of all keys of `kind` (with these first names)."""
+        return self.prefix_bytes + b"".join(
+            part + b"/" for part in (kind.value.encode(), *map(name_to_bytes, names))
+        )
+
+    def parse(self, key: bytes) -> KeyName:
+        """Take a key apart.
+
+        Raises `KeyLayoutError` for a key that is not of the layout.
+        """
+        if not key.startswith(self.prefix_bytes):
+            raise KeyLayoutError(f"the key is outside the prefix {self.prefix}")
+        head, *rest = key[len(self.prefix_bytes) :].split(b"/")
+        names = tuple(map(name_from_bytes, rest))
+        try:
+            kind = Kind(name_from_bytes(head))
+        except ValueError:
+            raise KeyLayoutError(_unknown_kind(name_from_bytes(head))) from None
+        expected = NAMES_OF_KIND[kind]
+        layout = "/".join([kind.value, *(f"<{part}>" for part in expected)])
+        if len(names) != len(expected):
+            amount = "few" if len(names) < len(expected) else "many"
+            raise KeyLayoutError(f"the key has too {amount} segments: expected {self.prefix}{layout}")
+        if not all(names):
+            raise KeyLayoutError(f"the key has an empty segment: expected {self.prefix}{layout}")
+        return KeyName(kind, names)
+
+
+def _unknown_kind(word: str) -> str:
+    close = difflib.get_close_matches(word, [kind.value for kind in Kind], n=1)
+    if close:
+        return f"weldr has no keys under {word!r}: did you mean {close[0]!r}?"
+    return f"weldr has no keys under {word!r}: expected one of {', '.join(kind.value for kind in Kind)}"
