@@ -11,6 +11,7 @@ import logging
 import logging.handlers
 import queue
 import sys
+import time
 from datetime import UTC, datetime
 
 from pythonjsonlogger.json import JsonFormatter
@@ -33,8 +34,7 @@ def configure(*, log_format: str, level: str, fields: dict[str, object] | None =
     writer = logging.StreamHandler(stream)
     writer.setFormatter(_json_formatter(fields or {}) if log_format == "json" else _TextFormatter())
     handler = _BoundedQueueHandler(queue.Queue(_QUEUE_RECORDS))
-    listener = logging.handlers.QueueListener(handler.queue, writer)
-    listener.start()
+    logging.handlers.QueueListener(handler.queue, writer).start()
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
@@ -55,6 +55,7 @@ class _BoundedQueueHandler(logging.handlers.QueueHandler):
 
     def __init__(self, records: queue.Queue[logging.LogRecord]) -> None:
         super().__init__(records)
+        self._records = records
         self._dropped = 0
 
     def enqueue(self, record: logging.LogRecord) -> None:
@@ -69,22 +70,20 @@ class _BoundedQueueHandler(logging.handlers.QueueHandler):
                 }
             )
             try:
-                self.queue.put_nowait(note)
+                self._records.put_nowait(note)
             except queue.Full:
                 self._dropped += 1
                 return
             self._dropped = 0
         try:
-            self.queue.put_nowait(record)
+            self._records.put_nowait(record)
         except queue.Full:
             self._dropped += 1
 
     def drain(self, timeout_s: float) -> None:
         """Wait for the writing thread, without ever waiting for a reader that is not there."""
-        import time
-
         deadline = time.monotonic() + timeout_s
-        while not self.queue.empty() and time.monotonic() < deadline:
+        while not self._records.empty() and time.monotonic() < deadline:
             time.sleep(0.005)
 
 
@@ -106,9 +105,9 @@ class _TextFormatter(logging.Formatter):
     """`12:00:01.123 info    backend joined  service=default backend=b1`."""
 
     def format(self, record: logging.LogRecord) -> str:
-        time = datetime.fromtimestamp(record.created, UTC).astimezone().strftime("%H:%M:%S.%f")[:-3]
+        clock = datetime.fromtimestamp(record.created, UTC).astimezone().strftime("%H:%M:%S.%f")[:-3]
         fields = " ".join(f"{name}={_plain(value)}" for name, value in _extra(record).items())
-        line = f"{time} {record.levelname.lower():7} {_plain(record.getMessage())}"
+        line = f"{clock} {record.levelname.lower():7} {_plain(record.getMessage())}"
         if fields:
             line += f"  {fields}"
         if record.exc_info:

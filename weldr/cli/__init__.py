@@ -1,0 +1,1 @@
+"""The command line: options, and one line for whatever goes wrong."""

@@ -57,6 +57,9 @@ class Catalog:
 
     keys: KeySpace
     revision: int = 0
+    """The last revision of etcd that is folded in."""
+    configuration_revision: int = 0
+    """The last one that changed a key which instances do not write themselves."""
     entries: Mapping[bytes, Entry] = field(default_factory=dict)
     traffic: Traffic = field(default_factory=Traffic)
     ended_overrides: frozenset[bytes] = frozenset()
@@ -75,9 +78,9 @@ class Catalog:
         for revision in revisions:
             if revision.revision <= builder.revision:
                 continue
+            builder.revision = revision.revision
             for event in revision.events:
                 builder.event(event)
-            builder.revision = revision.revision
         return builder.catalog()
 
     def resync(self, revision: int, key_values: Iterable[KeyValue]) -> Catalog:
@@ -87,7 +90,7 @@ class Catalog:
         revisions of two clusters say nothing about each other.
         """
         builder = _Builder(self)
-        builder.revision = revision
+        builder.revision = builder.configuration_revision = revision
         seen = set()
         for key_value in key_values:
             seen.add(key_value.key)
@@ -124,6 +127,7 @@ class _Builder:
         self.base = base
         self.keys = base.keys
         self.revision = base.revision
+        self.configuration_revision = base.configuration_revision
         self.entries = dict(base.entries)
         self.ended_overrides = base.ended_overrides
         self._backends: set[tuple[str, str]] = set()
@@ -132,8 +136,11 @@ class _Builder:
         self._settings = False
 
     def event(self, event: Event) -> None:
+        key = event.key_value.key
+        if not self.keys.is_reported(key):
+            self.configuration_revision = self.revision
         if event.deleted:
-            self.delete(event.key_value.key)
+            self.delete(key)
         else:
             self.put(event.key_value)
 
@@ -188,7 +195,14 @@ class _Builder:
             self._settings = True
 
     def catalog(self) -> Catalog:
-        return Catalog(self.keys, self.revision, self.entries, self._traffic(), self.ended_overrides)
+        return Catalog(
+            self.keys,
+            self.revision,
+            self.configuration_revision,
+            self.entries,
+            self._traffic(),
+            self.ended_overrides,
+        )
 
     def _traffic(self) -> Traffic:
         before = self.base.traffic

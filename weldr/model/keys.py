@@ -44,6 +44,9 @@ NAMES_OF_KIND: dict[Kind, tuple[str, ...]] = {
     Kind.HEALTH: ("instance", "service", "id"),
 }
 
+REPORTED = frozenset({Kind.INSTANCE, Kind.ELECTION, Kind.HOLDER, Kind.HEALTH})
+"""The kinds that instances write of themselves. All others are configuration."""
+
 DEFAULT_PREFIX = "/weldr/"
 
 
@@ -89,6 +92,7 @@ class KeySpace:
         """`prefix` is used with exactly one trailing slash, so that `/weldr` never matches `/weldrx/`."""
         self.prefix = prefix.rstrip("/") + "/"
         self.prefix_bytes = self.prefix.encode("utf-8")
+        self._reported = tuple(self.of_kind(kind) for kind in REPORTED)
 
     def key(self, kind: Kind, *names: str) -> bytes:
         """The key of `kind` with these names.
@@ -108,6 +112,10 @@ class KeySpace:
         return self.prefix_bytes + b"".join(
             part + b"/" for part in (kind.value.encode(), *map(name_to_bytes, names))
         )
+
+    def is_reported(self, key: bytes) -> bool:
+        """Whether instances write this key of themselves."""
+        return key.startswith(self._reported)
 
     def parse(self, key: bytes) -> KeyName:
         """Take a key apart.

@@ -1,0 +1,1 @@
+"""Registration: for programs that put themselves into rotation, and for `weldr register`."""

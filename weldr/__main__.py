@@ -1,0 +1,5 @@
+"""`python -m weldr`."""
+
+from weldr.cli.main import main
+
+main()

@@ -1,0 +1,112 @@
+"""Options that several commands share: where etcd is, the prefix, the logs.
+
+Every option has an environment variable `WELDR_…`; those of etcd fall back to etcdctl's, so that a shell set up
+for etcdctl is set up for weldr.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from weldr import logs
+from weldr.etcd.config import EtcdConfig, EtcdConfigError
+from weldr.model.keys import DEFAULT_PREFIX, KeySpace
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def etcd_options(command: Command) -> Command:
+    """Adds etcd's options; the command gets them as one `etcd: EtcdConfig | None`."""
+
+    @functools.wraps(command)
+    def wrapper(
+        *arguments: Any,
+        endpoints: str | None,
+        cacert: str | None,
+        cert: str | None,
+        key: str | None,
+        user: str | None,
+        password: str | None,
+        **options: Any,
+    ) -> Any:
+        if user is not None and password is None and ":" in user:
+            user, _, password = user.partition(":")
+        etcd = None
+        if endpoints:
+            try:
+                etcd = EtcdConfig.from_text(
+                    endpoints, cacert=cacert, cert=cert, key=key, user=user, password=password
+                )
+            except EtcdConfigError as error:
+                raise click.UsageError(str(error)) from None
+        elif cacert or cert or key or user:
+            raise click.UsageError("options for etcd were given, but no --etcd URL that they are for")
+        return command(*arguments, etcd=etcd, **options)
+
+    for option in reversed(
+        [
+            click.option(
+                "--etcd",
+                "endpoints",
+                metavar="URL[,URL…]",
+                envvar=["WELDR_ETCD", "ETCDCTL_ENDPOINTS"],
+                help="Where etcd is.",
+            ),
+            click.option("--cacert", envvar=["WELDR_CACERT", "ETCDCTL_CACERT"], help="CA file for etcd's TLS."),
+            click.option("--cert", envvar=["WELDR_CERT", "ETCDCTL_CERT"], help="Client certificate file."),
+            click.option("--key", envvar=["WELDR_KEY", "ETCDCTL_KEY"], help="Client key file."),
+            click.option(
+                "--user", envvar=["WELDR_USER", "ETCDCTL_USER"], metavar="NAME[:PASSWORD]", help="etcd user."
+            ),
+            click.option(
+                "--password",
+                envvar=["WELDR_PASSWORD", "ETCDCTL_PASSWORD"],
+                help="etcd password; better in the environment, where other users cannot read it.",
+            ),
+        ]
+    ):
+        wrapper = option(wrapper)
+    return wrapper  # type: ignore[return-value]
+
+
+def prefix_option(command: Command) -> Command:
+    """Adds `--prefix`; the command gets `keys: KeySpace`."""
+
+    def parse(context: click.Context, parameter: click.Parameter, value: str) -> KeySpace:
+        if not value.strip("/"):
+            raise click.BadParameter("the prefix is empty: it would take every key of this etcd")
+        return KeySpace(value)
+
+    return click.option(
+        "--prefix",
+        "keys",
+        default=DEFAULT_PREFIX,
+        show_default=True,
+        envvar="WELDR_PREFIX",
+        callback=parse,
+        help="Prefix of all keys.",
+    )(command)
+
+
+def log_options(command: Command) -> Command:
+    """Adds `--log-format` and `--log-level`."""
+    command = click.option(
+        "--log-level",
+        type=click.Choice(logs.LEVELS),
+        default="info",
+        show_default=True,
+        envvar="WELDR_LOG_LEVEL",
+        help="Least severe level to log.",
+    )(command)
+    return click.option(
+        "--log-format",
+        type=click.Choice(logs.FORMATS),
+        default="auto",
+        show_default=True,
+        envvar="WELDR_LOG_FORMAT",
+        help="auto: text on a terminal, JSON elsewhere.",
+    )(command)

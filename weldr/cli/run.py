@@ -1,0 +1,128 @@
+"""`weldr run`: one instance."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+import click
+
+from weldr import logs
+from weldr.cli.errors import CommandError
+from weldr.cli.options import etcd_options, log_options, prefix_option
+from weldr.control.embedded import EmbeddedEtcdError
+from weldr.control.listeners import ListenAddress, ListenError
+from weldr.control.manager import Manager, ManagerConfig, default_workers
+from weldr.etcd.config import EtcdConfig
+from weldr.model.keys import KeySpace
+
+DEFAULT_LISTEN = "127.0.0.1:8080"
+DEFAULT_ADMIN = "127.0.0.1:8687"
+
+
+class _Address(click.ParamType[ListenAddress]):
+    name = "[ADDR]:PORT"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> ListenAddress:
+        try:
+            return ListenAddress.parse(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+def _instance_name(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    if value is not None and (not value or "/" in value):
+        raise click.BadParameter(f"{value!r} is empty or holds a slash")
+    return value
+
+
+@click.command()
+@etcd_options
+@prefix_option
+@click.option(
+    "--listen",
+    type=_Address(),
+    multiple=True,
+    default=[DEFAULT_LISTEN],
+    show_default=True,
+    envvar="WELDR_LISTEN",
+    help="Where to take requests; without ADDR, on every address of the machine. Can be given several times.",
+)
+@click.option(
+    "--admin",
+    type=_Address(),
+    default=DEFAULT_ADMIN,
+    show_default=True,
+    envvar="WELDR_ADMIN",
+    help="Where to answer /healthz and /readyz.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 512),
+    default=default_workers,
+    show_default="one for each core",
+    envvar="WELDR_WORKERS",
+    help="Number of worker processes.",
+)
+@click.option(
+    "--instance",
+    callback=_instance_name,
+    envvar="WELDR_INSTANCE",
+    help="Name of this instance. [default: host name and first port]",
+)
+@click.option(
+    "--grace",
+    type=click.FloatRange(0),
+    default=30.0,
+    show_default=True,
+    envvar="WELDR_GRACE",
+    help="Seconds that requests in flight may take to finish at the end.",
+)
+@click.option(
+    "--embedded-data",
+    type=click.Path(file_okay=False, path_type=Path),
+    envvar="WELDR_EMBEDDED_DATA",
+    help="Where the embedded etcd keeps its data. [default: a temporary directory]",
+)
+@log_options
+def run(
+    etcd: EtcdConfig | None,
+    keys: KeySpace,
+    listen: tuple[ListenAddress, ...],
+    admin: ListenAddress,
+    workers: int,
+    instance: str | None,
+    grace: float,
+    embedded_data: Path | None,
+    log_format: str,
+    log_level: str,
+) -> None:
+    """Run an instance: a proxy that is fed by the keys under the prefix.
+
+    Without --etcd it starts an embedded etcd, for trying out.
+    """
+    if log_format == "auto":
+        # Decided once, for the workers too.
+        log_format = "text" if sys.stderr.isatty() else "json"
+    logs.configure(log_format=log_format, level=log_level, fields={"process": "manager"})
+    manager = Manager(
+        ManagerConfig(
+            etcd=etcd,
+            embedded_data=embedded_data,
+            keys=keys,
+            listen=list(listen),
+            admin=admin,
+            workers=workers,
+            instance=instance,
+            grace_s=grace,
+            log_format=log_format,
+            log_level=log_level,
+        )
+    )
+    try:
+        asyncio.run(manager.run())
+    except (ListenError, EmbeddedEtcdError) as error:
+        raise CommandError(str(error)) from None
+    finally:
+        logs.flush()

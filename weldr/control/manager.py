@@ -1,0 +1,207 @@
+"""The manager: composes the parts of an instance, runs them, and ends them in the right order.
+
+Data flows one way: follower -> catalog keeper -> worker pool -> presence. The end goes in this order: stop
+accepting and finish what is in flight; only then leave etcd, so that whoever waits for this instance to have
+finished with a backend is told until the last request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from weldr.control.admin.server import AdminServer
+from weldr.control.catalog_keeper import CatalogKeeper
+from weldr.control.embedded import EmbeddedEtcd, find_etcd
+from weldr.control.listeners import ListenAddress, Listeners
+from weldr.control.presence import Presence
+from weldr.control.worker_pool import WorkerPool
+from weldr.etcd.client import EtcdClient
+from weldr.etcd.config import EtcdConfig
+from weldr.etcd.follow import Follower
+from weldr.model.catalog import Catalog
+from weldr.model.keys import KeySpace, Kind
+from weldr.model.values import Instance
+from weldr.version import __version__
+
+logger = logging.getLogger(__name__)
+
+_PROBLEMS_IN_INSTANCE = 16
+_RESTART_DELAY_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class ManagerConfig:
+    """What `weldr run` was told. All else comes from etcd."""
+
+    etcd: EtcdConfig | None
+    """`None` starts an embedded one."""
+    embedded_data: Path | None
+    keys: KeySpace
+    listen: list[ListenAddress]
+    admin: ListenAddress
+    workers: int
+    instance: str | None
+    grace_s: float
+    log_format: str
+    log_level: str
+
+
+class Manager:
+    """One instance of weldr."""
+
+    def __init__(self, config: ManagerConfig) -> None:
+        self._config = config
+        self._started = datetime.now(UTC)
+        self._stop = asyncio.Event()
+        self._catalog: Catalog | None = None
+        self._loaded_everywhere = False
+
+    async def run(self) -> None:
+        """Run until SIGTERM or SIGINT, then finish what is in flight.
+
+        Raises `ListenError` and `EmbeddedEtcdError`.
+        """
+        self._handle_signals()
+        config = self._config
+        async with contextlib.AsyncExitStack() as stack:
+            admin_listeners = Listeners([config.admin], 1, "--admin")
+            stack.callback(admin_listeners.close)
+            self._listeners = Listeners(config.listen, config.workers)
+            stack.callback(self._listeners.close)
+            etcd = config.etcd or await self._embedded(stack)
+            client = await stack.enter_async_context(EtcdClient(etcd))
+            self._compose(client)
+            admin = AdminServer(admin_listeners, self.not_ready)
+            await admin.start()
+            stack.push_async_callback(admin.close)
+            logger.info(
+                "weldr is running",
+                extra={
+                    "version": __version__,
+                    "instance": self.name,
+                    "listen": self._listeners.addresses,
+                    "admin": admin_listeners.addresses,
+                    "workers": config.workers,
+                    "etcd": [str(endpoint) for endpoint in etcd.endpoints],
+                    "prefix": config.keys.prefix,
+                },
+            )
+            self._admin_address = admin_listeners.addresses[0]
+            await self._run_parts()
+        logger.info("weldr has stopped")
+
+    @property
+    def name(self) -> str:
+        """The instance's name: the same after a restart, and different for two on one machine."""
+        if self._config.instance:
+            return self._config.instance
+        port = self._listeners.addresses[0].rpartition(":")[2]
+        return f"{socket.gethostname()}-{port}"
+
+    def _compose(self, client: EtcdClient) -> None:
+        config = self._config
+        arguments = ["--log-format", config.log_format, "--log-level", config.log_level]
+        self._follower = Follower(client, config.keys.prefix_bytes)
+        self._pool = WorkerPool(config.workers, self._listeners, arguments, self._workers_changed)
+        self._presence = Presence(
+            client, config.keys.key(Kind.INSTANCE, self.name), self._describe, self._follower.expect
+        )
+        self._keeper = CatalogKeeper(config.keys, self._follower, self._new_catalog, self._presence.observe)
+
+    async def _embedded(self, stack: contextlib.AsyncExitStack) -> EtcdConfig:
+        etcd = EmbeddedEtcd(find_etcd(), self._config.embedded_data)
+        stack.push_async_callback(etcd.close)
+        await etcd.start()
+        kept = self._config.embedded_data
+        logger.info(
+            "no etcd was named: started an embedded one for trying out",
+            extra={"endpoint": etcd.endpoint, "data": str(kept) if kept else "lost when weldr stops"},
+        )
+        key = self._config.keys.key(Kind.BACKEND, "default", "b1").decode()
+        logger.info(f"register a first backend: etcdctl --endpoints={etcd.endpoint} put {key} 127.0.0.1:9001")
+        return EtcdConfig.from_text(etcd.endpoint)
+
+    async def _run_parts(self) -> None:
+        keeper = asyncio.create_task(_kept_running("catalog", self._keeper.run))
+        presence = asyncio.create_task(_kept_running("presence", self._presence.run))
+        pool = asyncio.create_task(self._pool.run())
+        try:
+            await self._stop.wait()
+            logger.info("stopping: finishing what is in flight", extra={"grace_s": self._config.grace_s})
+            # From here on the workers hold the last copies, and close them when they are empty.
+            self._listeners.close()
+            await self._pool.drain(self._config.grace_s)
+        finally:
+            self._pool.kill()
+            for task in (presence, keeper):
+                task.cancel()
+            await asyncio.gather(pool, presence, keeper, return_exceptions=True)
+
+    def _new_catalog(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._pool.publish(catalog)
+        self._presence.changed()
+
+    def _workers_changed(self) -> None:
+        if not self._loaded_everywhere and self._pool.all_serving:
+            self._loaded_everywhere = True
+            logger.info("ready: every worker serves the catalog")
+        self._presence.changed()
+
+    def not_ready(self) -> str | None:
+        """Why this instance should get no traffic, in one line; `None` if it should."""
+        if self._stop.is_set():
+            return "it is stopping"
+        if self._catalog is None:
+            return "no catalog could be read from etcd yet"
+        if not self._loaded_everywhere:
+            return "not every worker has the catalog yet"
+        return None
+
+    def _describe(self) -> Instance:
+        problems = [str(problem) for problem in self._catalog.problems()] if self._catalog else []
+        return Instance(
+            version=__version__,
+            addresses=self._listeners.addresses,
+            admin=self._admin_address,
+            started=self._started,
+            applied=self._pool.applied_revision,
+            draining={f"{service}/{name}": count for (service, name), count in self._pool.in_flight.items()},
+            problems=problems[:_PROBLEMS_IN_INSTANCE],
+            problem_count=len(problems),
+        )
+
+    def _handle_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for signal_number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(signal_number, self._stop_or_kill)
+
+    def _stop_or_kill(self) -> None:
+        if self._stop.is_set():
+            logger.warning("asked to stop again: ending at once")
+            self._pool.kill()
+        self._stop.set()
+
+
+async def _kept_running(name: str, run: Callable[[], Awaitable[None]]) -> None:
+    """Run for good. A defect in one part must stop neither the traffic nor the part for ever."""
+    while True:
+        try:
+            await run()
+        except Exception:
+            logger.exception("a part of the manager failed: it is started again", extra={"part": name})
+        await asyncio.sleep(_RESTART_DELAY_S)
+
+
+def default_workers() -> int:
+    """One for each core that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

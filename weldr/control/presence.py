@@ -1,0 +1,98 @@
+"""Says in etcd that this instance lives, and what it has applied: the key `instances/<instance>`.
+
+The key is written on change only. Its `applied` speaks of configuration, not of etcd's newest revision: writing
+this very key makes a new one, and would have to be followed by another write for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+import msgspec
+
+from weldr.etcd.client import EtcdClient
+from weldr.etcd.errors import EtcdError
+from weldr.etcd.lease import LeaseKeeper
+from weldr.model.events import Event
+from weldr.model.values import Instance
+
+logger = logging.getLogger(__name__)
+
+LEASE_TTL_S = 10
+_LEAST_PAUSE_S = 0.05
+_RETRY_PAUSE_S = 1.0
+
+
+class Presence:
+    """Keeps the instance's key alive and up to date while `run` runs."""
+
+    def __init__(
+        self,
+        client: EtcdClient,
+        key: bytes,
+        describe: Callable[[], Instance],
+        on_written: Callable[[int], None],
+    ) -> None:
+        """`describe` gives the value; `on_written` is told the revision of each write."""
+        self._client = client
+        self._key = key
+        self._describe = describe
+        self._on_written = on_written
+        self._changed = asyncio.Event()
+        self._written: bytes | None = None
+        self._lease = LeaseKeeper(
+            client, LEASE_TTL_S, on_granted=self._granted, on_lost=self._lost, name="instance"
+        )
+
+    def changed(self) -> None:
+        """What `describe` returns may be different now."""
+        self._changed.set()
+
+    def observe(self, event: Event) -> None:
+        """A change of a key, in case it is ours and not by us."""
+        if event.key_value.key != self._key or self._written is None:
+            return
+        if event.deleted:
+            self._written = None
+            self._changed.set()
+        elif event.key_value.lease != self._lease.lease_id and event.key_value.value != self._written:
+            logger.error(
+                "another instance uses this instance's name: give each its own with --instance",
+                extra={"key": self._key.decode("utf-8", "backslashreplace")},
+            )
+
+    async def run(self) -> None:
+        """Keep the lease, and write the key whenever it has changed."""
+        async with self._lease:
+            while True:
+                await self._changed.wait()
+                self._changed.clear()
+                lease_id = self._lease.lease_id
+                if lease_id is None:
+                    continue  # `_granted` writes it
+                try:
+                    await self._write(lease_id)
+                except EtcdError:
+                    # Said by the client, once; the value is written when etcd is back.
+                    self._changed.set()
+                    await asyncio.sleep(_RETRY_PAUSE_S)
+                # A burst of revisions is reported by its last one.
+                await asyncio.sleep(_LEAST_PAUSE_S)
+
+    async def _granted(self, lease_id: int) -> None:
+        self._written = None
+        await self._write(lease_id)
+
+    def _lost(self, reason: str) -> None:
+        self._written = None
+        logger.warning("the instance's lease was lost", extra={"reason": reason})
+
+    async def _write(self, lease_id: int) -> None:
+        value = msgspec.json.encode(self._describe())
+        if value == self._written:
+            return
+        header = await self._client.put(self._key, value, lease=lease_id)
+        self._written = value
+        self._on_written(header.revision)

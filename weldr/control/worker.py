@@ -1,0 +1,268 @@
+"""One worker slot: a process that serves, and its replacement when that process dies.
+
+States of a slot:
+
+| state    | meaning                                  | leaves it                                     |
+|----------|------------------------------------------|-----------------------------------------------|
+| starting | runs, but has not applied a catalog      | `Applied` -> serving; exit -> waiting         |
+| serving  | accepts, and serves what it was sent     | exit, no beat -> waiting; drain -> draining   |
+| waiting  | no process; the next starts after a time | back-off over -> starting; drain -> ended     |
+| draining | finishes what is in flight               | exit -> ended                                 |
+| ended    | no process, and no next one              |                                               |
+
+The listening sockets belong to the slot and not to its process, so connections queue up while none runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import socket
+import sys
+from collections.abc import Callable
+from enum import StrEnum
+
+from weldr.model.catalog import Catalog
+from weldr.model.frames import (
+    Applied,
+    Beat,
+    Downward,
+    Drain,
+    FrameError,
+    FrameReader,
+    InFlight,
+    Update,
+    Upward,
+    encode_frame,
+)
+from weldr.model.traffic import Traffic, difference
+
+logger = logging.getLogger(__name__)
+
+BEAT_LIMIT_S = 10.0
+"""A worker whose event loop gave no sign for this long is killed and replaced."""
+_STABLE_S = 10.0
+_BACKOFF_FIRST_S = 0.1
+_BACKOFF_LIMIT_S = 5.0
+
+
+class SlotState(StrEnum):
+    """See the module's table."""
+
+    STARTING = "starting"
+    SERVING = "serving"
+    WAITING = "waiting"
+    DRAINING = "draining"
+    ENDED = "ended"
+
+
+class _Channel(asyncio.Protocol):
+    """The manager's end of the socket pair. Writes are bounded: while the worker does not read, nothing is."""
+
+    def __init__(self, on_frame: Callable[[Upward], None], on_writable: Callable[[], None]) -> None:
+        self._on_frame = on_frame
+        self._on_writable = on_writable
+        self._reader: FrameReader[Upward] = FrameReader(Upward)
+        self._transport: asyncio.Transport | None = None
+        self.writable = True
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        transport.set_write_buffer_limits(high=0)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            frames = self._reader.feed(data)
+        except FrameError as error:
+            logger.error("a worker's channel is broken", extra={"reason": str(error)})
+            self.close()
+            return
+        for frame in frames:
+            self._on_frame(frame)
+
+    def pause_writing(self) -> None:
+        self.writable = False
+
+    def resume_writing(self) -> None:
+        self.writable = True
+        self._on_writable()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.writable = False
+        self._transport = None
+
+    def send(self, frame: Downward) -> None:
+        if self._transport is not None:
+            self._transport.write(encode_frame(frame))
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+
+class WorkerSlot:
+    """Keeps one worker running and up to date. `on_change` is called when anything below has changed."""
+
+    def __init__(
+        self,
+        name: str,
+        listeners: list[socket.socket],
+        arguments: list[str],
+        catalog: Callable[[], Catalog | None],
+        on_change: Callable[[], None],
+    ) -> None:
+        """`catalog` returns today's catalog, or `None` before the first."""
+        self.name = name
+        self.state = SlotState.WAITING
+        self.applied_revision = 0
+        """The configuration that this worker serves; 0 while it serves none."""
+        self.in_flight: dict[tuple[str, str], int] = {}
+        """Requests to backends that get no new ones, as the worker last said."""
+        self.beat: Beat | None = None
+        self.pid: int | None = None
+        self._listeners = listeners
+        self._arguments = arguments
+        self._catalog = catalog
+        self._on_change = on_change
+        self._channel: _Channel | None = None
+        self._process: asyncio.subprocess.Process | None = None
+        self._sent: Traffic | None = None
+        self._unacknowledged = 0
+        self._last_sign_s = 0.0
+        self._drain: Drain | None = None
+        self._drained = asyncio.Event()
+
+    async def run(self) -> None:
+        """Start the worker, and another one whenever it dies, until it has been drained."""
+        backoff_s = _BACKOFF_FIRST_S
+        loop = asyncio.get_running_loop()
+        while self._drain is None:
+            started_s = loop.time()
+            try:
+                process = await self._start()
+            except OSError as error:
+                logger.error("a worker cannot be started", extra={"worker": self.name, "reason": str(error)})
+            else:
+                status = await process.wait()
+                self._lost(status)
+            if loop.time() - started_s >= _STABLE_S:
+                backoff_s = _BACKOFF_FIRST_S
+            # Waiting also before the first replacement: a worker that dies at once must not spin.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._drained.wait(), backoff_s * random.uniform(0.5, 1.0))
+            backoff_s = min(backoff_s * 2, _BACKOFF_LIMIT_S)
+        self._set_state(SlotState.ENDED)
+
+    async def _start(self) -> asyncio.subprocess.Process:
+        mine, theirs = socket.socketpair()
+        with theirs:
+            fds = [theirs.fileno(), *(listener.fileno() for listener in self._listeners)]
+            command = [sys.executable, "-P", "-m", "weldr.proxy", "--name", self.name]
+            command += ["--channel-fd", str(fds[0])]
+            for fd in fds[1:]:
+                command += ["--listen-fd", str(fd)]
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    *command, *self._arguments, stdin=asyncio.subprocess.DEVNULL, pass_fds=fds
+                )
+            except OSError:
+                mine.close()
+                raise
+        loop = asyncio.get_running_loop()
+        _, self._channel = await loop.connect_accepted_socket(lambda: _Channel(self._frame, self.publish), mine)
+        self._process = process
+        self.pid = process.pid
+        self._sent = None
+        self._unacknowledged = 0
+        self._last_sign_s = loop.time()
+        self._set_state(SlotState.STARTING)
+        logger.debug("worker started", extra={"worker": self.name, "pid": process.pid})
+        if self._drain is not None:
+            self.drain(self._drain.grace_s)
+        self.publish()
+        return process
+
+    def _lost(self, status: int) -> None:
+        pid, self.pid, self._process = self.pid, None, None
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
+        self.applied_revision = 0
+        self.in_flight = {}
+        self.beat = None
+        if self._drain is None:
+            logger.error(
+                "a worker died: it is replaced", extra={"worker": self.name, "pid": pid, "status": status}
+            )
+        self._set_state(SlotState.WAITING)
+
+    def publish(self) -> None:
+        """Send what changed since the last time, unless the worker is still reading that.
+
+        So a worker that is slow or frozen is owed one difference, however much changes meanwhile.
+        """
+        catalog, channel = self._catalog(), self._channel
+        if catalog is None or channel is None or not channel.writable:
+            return
+        if self._sent is not None and self._sent is catalog.traffic:
+            self._acknowledge(catalog.configuration_revision)
+            return
+        delta = difference(self._sent or Traffic(), catalog.traffic)
+        self._sent = catalog.traffic
+        self._unacknowledged += 1
+        channel.send(Update(catalog.configuration_revision, delta))
+
+    def _acknowledge(self, revision: int) -> None:
+        """Nothing is under way to the worker: it serves this revision, whose traffic it already has."""
+        if self._unacknowledged == 0 and self.applied_revision != revision:
+            self.applied_revision = revision
+            self._on_change()
+
+    def _frame(self, frame: Upward) -> None:
+        self._last_sign_s = asyncio.get_running_loop().time()
+        if isinstance(frame, Applied):
+            self._unacknowledged -= 1
+            self.applied_revision = frame.revision
+            self.in_flight = {(service, backend): count for service, backend, count in frame.in_flight}
+            if self.state is SlotState.STARTING:
+                self._set_state(SlotState.SERVING)
+            self.publish()
+            self._on_change()
+        elif isinstance(frame, InFlight):
+            self.in_flight = {(service, backend): count for service, backend, count in frame.in_flight}
+            self._on_change()
+        else:
+            self.beat = frame
+
+    def check_alive(self, *, forgive: bool) -> None:
+        """Kill a worker whose event loop is stuck. `forgive` if the manager itself was away meanwhile."""
+        now_s = asyncio.get_running_loop().time()
+        if forgive:
+            self._last_sign_s = now_s
+        if self._process is not None and now_s - self._last_sign_s > BEAT_LIMIT_S:
+            logger.error(
+                "a worker gave no sign of life: it is killed",
+                extra={"worker": self.name, "pid": self.pid, "limit_s": BEAT_LIMIT_S},
+            )
+            self.kill()
+
+    def drain(self, grace_s: float) -> None:
+        """Let the worker finish what is in flight and end; there is no next one."""
+        self._drain = Drain(grace_s)
+        self._drained.set()
+        if self._channel is not None:
+            self._set_state(SlotState.DRAINING)
+            self._channel.send(self._drain)
+
+    def kill(self) -> None:
+        """End the process at once."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+
+    def _set_state(self, state: SlotState) -> None:
+        if state is not self.state:
+            self.state = state
+            self._on_change()

@@ -1,0 +1,90 @@
+"""All workers of the instance: keeps them running and tells what they have applied together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+
+from weldr.control.listeners import Listeners
+from weldr.control.worker import SlotState, WorkerSlot
+from weldr.model.catalog import Catalog
+
+_TICK_S = 1.0
+_LATE_S = 2.0
+_KILL_AFTER_GRACE_S = 2.0
+
+
+class WorkerPool:
+    """`count` workers, each with its own listening sockets."""
+
+    def __init__(
+        self, count: int, listeners: Listeners, arguments: list[str], on_change: Callable[[], None]
+    ) -> None:
+        """`arguments` are passed to each worker program; `on_change` is called when any of them changed."""
+        self._catalog: Catalog | None = None
+        self._ended = asyncio.Event()
+        self.slots = [
+            WorkerSlot(str(index), listeners.of_worker(index), arguments, lambda: self._catalog, on_change)
+            for index in range(count)
+        ]
+
+    def publish(self, catalog: Catalog) -> None:
+        """Bring every worker to this catalog."""
+        self._catalog = catalog
+        for slot in self.slots:
+            slot.publish()
+
+    @property
+    def all_serving(self) -> bool:
+        """Whether every worker has a catalog in force."""
+        return all(slot.state is SlotState.SERVING for slot in self.slots)
+
+    @property
+    def applied_revision(self) -> int:
+        """The configuration that every worker which serves, serves; 0 before there is one.
+
+        A worker that is only starting does not count: it serves nothing, and then begins with today's.
+        """
+        return min((slot.applied_revision for slot in self.slots if slot.applied_revision), default=0)
+
+    @property
+    def in_flight(self) -> dict[tuple[str, str], int]:
+        """Requests in flight to backends that get no new ones, over all workers."""
+        total: Counter[tuple[str, str]] = Counter()
+        for slot in self.slots:
+            total.update(slot.in_flight)
+        return dict(total)
+
+    async def run(self) -> None:
+        """Run the workers until they have been drained."""
+        async with asyncio.TaskGroup() as group:
+            watch = group.create_task(self._watch(), name="worker-liveness")
+            running = [group.create_task(slot.run(), name=f"worker-{slot.name}") for slot in self.slots]
+            await asyncio.wait(running)
+            watch.cancel()
+        self._ended.set()
+
+    async def _watch(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            due_s = loop.time() + _TICK_S
+            await asyncio.sleep(_TICK_S)
+            late = loop.time() - due_s > _LATE_S
+            for slot in self.slots:
+                slot.check_alive(forgive=late)
+
+    async def drain(self, grace_s: float) -> None:
+        """Let every worker finish what is in flight; return when all have ended."""
+        for slot in self.slots:
+            slot.drain(grace_s)
+        try:
+            await asyncio.wait_for(self._ended.wait(), grace_s + _KILL_AFTER_GRACE_S)
+        except TimeoutError:
+            self.kill()
+            await self._ended.wait()
+
+    def kill(self) -> None:
+        """End every worker at once."""
+        for slot in self.slots:
+            slot.kill()

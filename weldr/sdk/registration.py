@@ -1,0 +1,199 @@
+"""`weldr.register`: puts the calling program into rotation for as long as it runs.
+
+The registration lives in a thread with an event loop of its own. So it works the same under `with` and `async
+with`, in synchronous and asynchronous programs, and a busy event loop of the application does not let the lease
+expire. It ends on leaving the block, at the interpreter's exit, and on SIGTERM if the program has no handler of
+its own for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import concurrent.futures
+import contextlib
+import logging
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Mapping
+from types import FrameType, TracebackType
+
+from weldr.etcd.client import EtcdClient
+from weldr.etcd.config import EtcdConfig
+from weldr.model.address import Address
+from weldr.model.keys import DEFAULT_PREFIX, KeySpace, Kind
+from weldr.sdk.own_address import address_of
+from weldr.sdk.registrar import BackendValue, Registrar, RegistrationState
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_TTL_S = 10
+DEFAULT_LEAVE_LIMIT_S = 30.0
+_ENTER_WAIT_S = 5.0
+_THREAD_END_S = 10.0
+
+
+def default_id(address: Address) -> str:
+    """The same after a restart, so that it replaces its former self; different for each server of a service."""
+    return f"{socket.gethostname()}-{address.port}"
+
+
+class Registration:
+    """A registration that is kept up in the background. Made by `weldr.register`."""
+
+    def __init__(
+        self,
+        config: EtcdConfig,
+        keys: KeySpace,
+        service: str,
+        backend_id: str,
+        value: BackendValue,
+        ttl_s: int,
+        on_change: Callable[[RegistrationState, str], None] | None,
+        leave_limit_s: float,
+    ) -> None:
+        """Start it."""
+        self.state = RegistrationState.REGISTERING
+        self.service = service
+        self.id = backend_id
+        self.address = value.url.removeprefix("http://")
+        self._config = config
+        self._keys = keys
+        self._value = value
+        self._ttl_s = ttl_s
+        self._callback = on_change
+        self._leave_limit_s = leave_limit_s
+        self._pid = os.getpid()
+        self._registered: concurrent.futures.Future[None] = concurrent.futures.Future()
+        self._loop = asyncio.new_event_loop()
+        self._leave_asked = asyncio.Event()
+        self._left = threading.Event()
+        self._signal_again: int | None = None
+        self._thread = threading.Thread(target=self._run_thread, name="weldr-registration", daemon=True)
+        self._thread.start()
+        atexit.register(self.leave)
+        self._take_sigterm()
+
+    def wait_registered(self, timeout_s: float | None = None) -> bool:
+        """Wait until the key is in etcd; whether it is."""
+        with contextlib.suppress(concurrent.futures.TimeoutError):
+            self._registered.result(timeout_s)
+        return self.state is RegistrationState.REGISTERED
+
+    def leave(self) -> None:
+        """Leave the rotation and wait until that is done, or its limit is over. Can be called again."""
+        if os.getpid() != self._pid:
+            return  # a fork of the program: the thread is in the parent, and so is the registration
+        self._ask_to_leave()
+        self._left.wait(self._leave_limit_s + _THREAD_END_S)
+        atexit.unregister(self.leave)
+
+    def __enter__(self) -> Registration:
+        self.wait_registered(_ENTER_WAIT_S)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.leave()
+
+    async def __aenter__(self) -> Registration:
+        await asyncio.to_thread(self.wait_registered, _ENTER_WAIT_S)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # Shielded by being a thread's work: a cancelled task leaves the rotation all the same.
+        await asyncio.to_thread(self.leave)
+
+    def _ask_to_leave(self) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: it has left already
+            self._loop.call_soon_threadsafe(self._leave_asked.set)
+
+    def _run_thread(self) -> None:
+        try:
+            self._loop.run_until_complete(self._run())
+        except Exception:
+            logger.exception("the registration failed")
+        finally:
+            self._loop.close()
+            self._left.set()
+            if not self._registered.done():
+                self._registered.cancel()
+            if self._signal_again is not None:
+                os.kill(self._pid, self._signal_again)
+
+    async def _run(self) -> None:
+        async with EtcdClient(self._config) as client:
+            registrar = Registrar(
+                client, self._keys, self.service, self.id, self._value, self._ttl_s, self._changed
+            )
+            await registrar.start()
+            await self._leave_asked.wait()
+            await registrar.leave(self._leave_limit_s)
+
+    def _changed(self, state: RegistrationState, reason: str) -> None:
+        self.state = state
+        if state is RegistrationState.REGISTERED and not self._registered.done():
+            self._registered.set_result(None)
+        if self._callback is not None:
+            try:
+                self._callback(state, reason)
+            except Exception:
+                logger.exception("the registration's on_change failed")
+
+    def _take_sigterm(self) -> None:
+        """Leave on SIGTERM, then die of it as before; only where nobody else handles it."""
+        main = threading.current_thread() is threading.main_thread()
+        if main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, self._on_sigterm)
+
+    def _on_sigterm(self, number: int, frame: FrameType | None) -> None:
+        # The program goes on meanwhile, to answer what is in flight. The thread sends the signal once more.
+        if self._left.is_set() or os.getpid() != self._pid:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        else:
+            self._signal_again = number
+            self._ask_to_leave()
+
+
+def register(
+    service: str,
+    address: str | None = None,
+    *,
+    port: int | None = None,
+    id: str | None = None,
+    ttl_s: int = DEFAULT_TTL_S,
+    weight: int = 1,
+    zone: str = "",
+    meta: Mapping[str, str] | None = None,
+    etcd: str | EtcdConfig | None = None,
+    prefix: str = DEFAULT_PREFIX,
+    on_change: Callable[[RegistrationState, str], None] | None = None,
+    leave_limit_s: float = DEFAULT_LEAVE_LIMIT_S,
+) -> Registration:
+    """Put this program into rotation as a backend of `service`, until the returned registration is left.
+
+    Use it with `with` or `async with`, or keep it and call `leave()`. It registers again after every loss of
+    its lease. Leaving waits until no weldr instance has a request in flight to it, at most `leave_limit_s`.
+
+    `address` is `host:port`, or give `port` alone to have this machine's own address found. `etcd` is a list of
+    URLs or a configuration; by default the environment's `WELDR_ETCD` or `ETCDCTL_ENDPOINTS`, and what else
+    etcdctl reads there. `on_change(state, reason)` is called from another thread with each new state.
+
+    Raises `EtcdConfigError` and `AddressError`, both `ValueError`s with one line.
+    """
+    if (address is None) == (port is None):
+        raise ValueError("give either an address or a port")
+    config = etcd if isinstance(etcd, EtcdConfig) else EtcdConfig.from_environment(etcd)
+    first = config.endpoints[0]
+    found = address_of(address if address is not None else str(port), first.host, first.port)
+    keys = KeySpace(prefix)
+    backend_id = default_id(found) if id is None else id
+    keys.key(Kind.BACKEND, service, backend_id)
+    value = BackendValue(url=f"http://{found}", weight=weight, zone=zone, meta=dict(meta or {}))
+    return Registration(config, keys, service, backend_id, value, ttl_s, on_change, leave_limit_s)
