@@ -1,8 +1,8 @@
 """Runs a program that is in rotation while it runs: the inside of `weldr register … -- COMMAND`.
 
-The order of the end is what loses no request: on SIGTERM or SIGINT the backend first leaves the rotation
-and finishes what it has, and only then is the command told. It runs in a process group of its own, since Ctrl-C in a
-terminal would otherwise reach it at once.
+The order of the end is what loses no request: on SIGTERM or SIGINT the backend first leaves the rotation and
+finishes what it has, and only then is the command told. It runs in a process group of its own, since Ctrl-C
+in a terminal would otherwise reach it at once.
 """
 
 from __future__ import annotations

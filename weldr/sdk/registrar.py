@@ -10,8 +10,8 @@ States:
 | left        | the key is deleted and the lease revoked      |                                               |
 
 Leaving goes in the order draining mark, key, lease, so that a watcher can tell *left* (the lease still lives
-when the key goes) from *expired*. Mark and deletion are made only while the key is under our own lease: a successor
-that took over the key in a rolling restart is never touched.
+when the key goes) from *expired*. Mark and deletion are made only while the key is under our own lease: a
+successor that took over the key in a rolling restart is never touched.
 """
 
 from __future__ import annotations

@@ -189,6 +189,10 @@ def register(
     """
     if (address is None) == (port is None):
         raise ValueError("give either an address or a port")
+    if ttl_s < 1:
+        raise ValueError(f"ttl_s is {ttl_s}: expected at least 1")
+    if weight < 0:
+        raise ValueError(f"weight is {weight}: expected at least 0")
     config = etcd if isinstance(etcd, EtcdConfig) else EtcdConfig.from_environment(etcd)
     first = config.endpoints[0]
     found = address_of(address if address is not None else str(port), first.host, first.port)

@@ -1,0 +1,22 @@
+"""`scripts/bench NAME`."""
+
+from __future__ import annotations
+
+import argparse
+
+from benchmarks import catalog, registration
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="scripts/bench")
+    commands = parser.add_subparsers(required=True, metavar="NAME")
+    for module in (registration, catalog):
+        command = commands.add_parser(module.NAME, help=module.__doc__)
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)
+    options = parser.parse_args()
+    options.run(options)
+
+
+if __name__ == "__main__":
+    main()

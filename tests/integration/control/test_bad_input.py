@@ -1,0 +1,177 @@
+"""Bad input gets one line that says what and where, and stops no traffic."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.etcd import EtcdServer
+from tests.support.instance import Instance, WeldrProcess, wait_until
+from tests.support.servers import named_servers
+
+_PR_CAPBSET_DROP = 24
+_CAP_NET_BIND_SERVICE = 10
+
+
+def assert_one_line(weldr: WeldrProcess, status: int, *words: str) -> None:
+    assert weldr.wait() == status, weldr.lines
+    said = [line for line in weldr.lines if not line.startswith(("Usage:", "Try ", "{")) and line.strip()]
+    assert len(said) == 1, weldr.lines
+    for word in words:
+        assert word in said[0]
+    assert "Traceback" not in "\n".join(weldr.lines)
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("ftp://127.0.0.1:2379", ["ftp"]),
+        ("http://127.0.0.1:port", ["127.0.0.1:port"]),
+        ("http://127.0.0.1:2379/path", ["path"]),
+        ("http://user:hunter2@127.0.0.1:2379", ["--user"]),
+        (",", ["endpoint"]),
+    ],
+)
+def test_a_malformed_etcd_url_is_wrong_usage(url: str, words: list[str]) -> None:
+    with WeldrProcess("run", "--etcd", url) as weldr:
+        assert_one_line(weldr, 2, *words)
+        assert "hunter2" not in "\n".join(weldr.lines)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--listen", "127.0.0.1"),
+        ("--listen", "::1:8080"),
+        ("--listen", "127.0.0.1:99999"),
+        ("--admin", "nonsense"),
+        ("--workers", "0"),
+        ("--instance", "a/b"),
+        ("--prefix", "/"),
+        ("--cacert", "/nowhere/ca.pem", "--etcd", "https://127.0.0.1:2379"),
+        ("--cert", "/nowhere/cert.pem"),
+        ("--no-such-option",),
+    ],
+)
+def test_wrong_usage_is_said_in_one_line(arguments: tuple[str, ...]) -> None:
+    with WeldrProcess("run", *arguments) as weldr:
+        assert_one_line(weldr, 2, arguments[0] if arguments[0] != "--cacert" else "/nowhere/ca.pem")
+
+
+@pytest.mark.parametrize("option", ["--listen", "--admin"])
+@pytest.mark.parametrize("shared", [False, True], ids=["plain", "SO_REUSEPORT"])
+def test_a_port_in_use_is_named_with_the_option_that_chooses_another(option: str, shared: bool) -> None:
+    with socket.socket() as taken:
+        if shared:
+            taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        others = {"--listen": "127.0.0.1:0", "--admin": "127.0.0.1:0"} | {option: address}
+        arguments = [word for pair in others.items() for word in pair]
+        with WeldrProcess("run", "--etcd", "127.0.0.1:1", *arguments) as weldr:
+            assert_one_line(weldr, 1, address, "in use", option)
+
+
+def test_a_port_without_permission_is_said_so() -> None:
+    def drop_capability() -> None:
+        ctypes.CDLL(None).prctl(_PR_CAPBSET_DROP, _CAP_NET_BIND_SERVICE)
+
+    if int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text()) < 2:
+        pytest.skip("this machine lets everybody bind port 1 (net.ipv4.ip_unprivileged_port_start)")
+    command = [sys.executable, "-m", "weldr", "run", "--etcd", "127.0.0.1:1", "--listen", "127.0.0.1:1"]
+    ended = subprocess.run(
+        command,
+        preexec_fn=drop_capability if os.geteuid() == 0 else None,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("weldr: cannot listen on 127.0.0.1:1: no permission")
+    assert ended.stderr.count("\n") == 1
+
+
+def test_an_address_that_the_machine_does_not_have_is_said_so() -> None:
+    with WeldrProcess(
+        "run", "--etcd", "127.0.0.1:1", "--listen", "192.0.2.1:8080", "--admin", "127.0.0.1:0"
+    ) as weldr:
+        assert_one_line(weldr, 1, "192.0.2.1:8080", "does not have the address")
+
+
+def test_etcd_unreachable_at_start_is_waited_for_and_said_once(own_etcd: EtcdServer) -> None:
+    own_etcd.stop()
+    with named_servers("one") as (one,), Instance(etcd=own_etcd.endpoint) as weldr:
+        weldr.wait_running()
+        weldr.wait_logged("etcd is unreachable")
+        status, body = weldr.admin_get("/readyz")
+        assert (status, body.count("\n")) == (503, 1)
+        assert weldr.admin_get("/healthz") == (200, "ok\n")
+        own_etcd.start()
+        own_etcd.etcdctl("put", "/weldr/backends/default/b1", one.address)
+        wait_until(lambda: weldr.admin_get("/readyz") == (200, "ready\n"), "it is ready once etcd is there")
+        wait_until(lambda: weldr.get() == (200, "one"), "it serves")
+        assert len(weldr.logged("etcd is unreachable")) == 1
+
+
+BAD_VALUES = {
+    "empty": (b"", "$"),
+    "not UTF-8": (b"\xff\xfe", "byte 0"),
+    "1.4 MB": (b"x" * 1_400_000, "$"),
+    "deeply nested": (b'{"a":' * 50_000, "$"),
+    "unknown field": (b'{"url": "127.0.0.1:1", "wait": 1}', "$"),
+    "wrong type": (b'{"url": 5}', "$.url"),
+    "negative weight": (b'{"url": "127.0.0.1:1", "weight": -1}', "$.weight"),
+    "path": (b"http://127.0.0.1:1/path", "$"),
+    "credentials": (b"http://user:hunter2@127.0.0.1:1", "$"),
+}
+
+
+def test_a_bad_value_stops_no_traffic_and_is_said_with_key_and_place(
+    etcd_server: EtcdServer, etcd_prefix: str
+) -> None:
+    with named_servers("one") as (one,), Instance(etcd=etcd_server.endpoint, prefix=etcd_prefix) as weldr:
+        key = f"{etcd_prefix}backends/default/b1"
+        etcd_server.etcdctl("put", key, one.address)
+        weldr.wait_ready()
+        wait_until(lambda: weldr.get() == (200, "one"), "the backend answers")
+        for name, (value, place) in BAD_VALUES.items():
+            etcd_server.etcdctl("put", key, stdin_bytes=value)
+            revision = json.loads(etcd_server.etcdctl("get", "-w", "json", "--keys-only", key))["kvs"][0][
+                "mod_revision"
+            ]
+            record = weldr.wait_logged("a key cannot be understood", key=key, revision=revision)
+            assert record["place"] == place, name
+            assert weldr.get() == (200, "one"), name
+        assert "hunter2" not in "\n".join(weldr.lines)
+        for bad_key in ("backends/default", "backends/default/b2/x", "backend/default/b2", "backends//b2"):
+            etcd_server.etcdctl("put", etcd_prefix + bad_key, "127.0.0.1:1")
+            record = weldr.wait_logged("a key cannot be understood", key=etcd_prefix + bad_key)
+            assert record["place"] == "key"
+            assert weldr.get() == (200, "one")
+        etcd_server.etcdctl("put", key, json.dumps({"url": one.address, "weight": 0}))
+        weldr.wait_logged("backend is draining", backend="b1")
+        assert weldr.get()[0] == 503
+        etcd_server.etcdctl("put", key, one.address)
+        weldr.wait_logged("a key is understood again, or gone", key=key)
+        wait_until(lambda: weldr.get() == (200, "one"), "the good value is in force again")
+        assert "Traceback" not in "\n".join(weldr.lines)
+
+
+def test_a_prefix_is_not_taken_for_a_longer_one(etcd_server: EtcdServer, etcd_prefix: str) -> None:
+    with (
+        named_servers("one", "two") as (one, two),
+        Instance(etcd=etcd_server.endpoint, prefix=etcd_prefix) as weldr,
+    ):
+        other = etcd_prefix.rstrip("/") + "-other/"
+        etcd_server.etcdctl("put", f"{other}backends/default/b2", two.address)
+        etcd_server.etcdctl("put", f"{etcd_prefix}backends/default/b1", one.address)
+        weldr.wait_ready()
+        assert {weldr.get()[1] for _ in range(6)} == {"one"}

@@ -1,0 +1,139 @@
+"""From a key in etcd to a proxied request, through the real command."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+
+from tests.support.etcd import EtcdServer
+from tests.support.instance import Instance, wait_until
+from tests.support.servers import named_servers
+
+
+def test_a_backend_put_with_etcdctl_gets_requests_and_one_deleted_gets_none(
+    etcd_server: EtcdServer, etcd_prefix: str
+) -> None:
+    with (
+        named_servers("one", "two") as (one, two),
+        Instance(etcd=etcd_server.endpoint, prefix=etcd_prefix) as weldr,
+    ):
+        weldr.wait_ready()
+        assert weldr.get()[0] == 503
+        etcd_server.etcdctl("put", f"{etcd_prefix}backends/default/b1", one.address)
+        wait_until(lambda: weldr.get() == (200, "one"), "the first backend answers")
+        etcd_server.etcdctl("put", f"{etcd_prefix}backends/default/b2", two.address)
+        weldr.wait_logged("backend is in rotation", backend="b2")
+        assert {weldr.get()[1] for _ in range(10)} == {"one", "two"}
+        etcd_server.etcdctl("del", f"{etcd_prefix}backends/default/b1")
+        weldr.wait_logged("backend left", backend="b1")
+        assert {weldr.get()[1] for _ in range(10)} == {"two"}
+        etcd_server.etcdctl("del", "--prefix", etcd_prefix)
+        weldr.wait_logged("service left, with its backends", service="default")
+        status, body = weldr.get()
+        assert status == 503
+        assert body.count("\n") == 1
+
+
+def test_a_backend_is_in_rotation_only_while_its_lease_lives(etcd_server: EtcdServer, etcd_prefix: str) -> None:
+    with named_servers("one") as (one,), Instance(etcd=etcd_server.endpoint, prefix=etcd_prefix) as weldr:
+        weldr.wait_ready()
+        lease = etcd_server.etcdctl("lease", "grant", "2").split()[1]
+        etcd_server.etcdctl("put", f"--lease={lease}", f"{etcd_prefix}backends/default/b1", one.address)
+        weldr.wait_logged("backend is in rotation", backend="b1")
+        assert weldr.get() == (200, "one")
+        weldr.wait_logged("service left, with its backends")
+        assert weldr.get()[0] == 503
+
+
+def test_routes_send_requests_by_host_and_path(etcd_server: EtcdServer, etcd_prefix: str) -> None:
+    with (
+        named_servers("shop", "cart", "other") as servers,
+        Instance(etcd=etcd_server.endpoint, prefix=etcd_prefix) as weldr,
+    ):
+        for server, service in zip(servers, ("shop", "cart", "default"), strict=True):
+            etcd_server.etcdctl("put", f"{etcd_prefix}backends/{service}/b1", server.address)
+        routes = {
+            "shop": {"host": "shop.example", "service": "shop"},
+            "cart": {"host": "shop.example", "path": "/cart", "service": "cart"},
+            "wild": {"host": "*.shop.example", "service": "shop"},
+            "gone": {"path": "/gone", "service": "nobody"},
+        }
+        for name, route in routes.items():
+            etcd_server.etcdctl("put", f"{etcd_prefix}routes/{name}", json.dumps(route))
+        weldr.wait_ready()
+        expected = {
+            ("shop.example", "/"): "shop",
+            ("SHOP.example:8080", "/cartoon"): "shop",
+            ("shop.example", "/cart"): "cart",
+            ("shop.example", "/cart/x?y"): "cart",
+            ("a.shop.example", "/cart"): "shop",
+            ("elsewhere.example", "/cart"): "other",
+        }
+        for (host, path), name in expected.items():
+            assert weldr.get(path, host=host) == (200, name), (host, path)
+        assert weldr.get("/gone/x", host="any.example")[0] == 503
+
+
+def test_the_operators_drain_beats_the_backends_own_word(etcd_server: EtcdServer, etcd_prefix: str) -> None:
+    with (
+        named_servers("one", "two") as (one, two),
+        Instance(etcd=etcd_server.endpoint, prefix=etcd_prefix) as weldr,
+    ):
+        for name, server in (("b1", one), ("b2", two)):
+            etcd_server.etcdctl("put", f"{etcd_prefix}backends/default/{name}", server.address)
+        weldr.wait_ready()
+        etcd_server.etcdctl("put", f"{etcd_prefix}overrides/default/b1", '{"drain": true}')
+        weldr.wait_logged("backend is draining", backend="b1")
+        etcd_server.etcdctl("put", f"{etcd_prefix}backends/default/b1", json.dumps({"url": one.address}))
+        etcd_server.etcdctl("put", f"{etcd_prefix}routes/after", '{"service": "x", "host": "x"}')
+        weldr.wait_logged("route is in force", route="after")
+        assert {weldr.get()[1] for _ in range(10)} == {"two"}
+        etcd_server.etcdctl("del", f"{etcd_prefix}overrides/default/b1")
+        weldr.wait_logged("backend is in rotation", backend="b1")
+        assert {weldr.get()[1] for _ in range(10)} == {"one", "two"}
+
+
+def test_an_override_ends_at_its_time(etcd_server: EtcdServer, etcd_prefix: str) -> None:
+    with named_servers("one") as (one,), Instance(etcd=etcd_server.endpoint, prefix=etcd_prefix) as weldr:
+        weldr.wait_ready()
+        until = (datetime.now(UTC) + timedelta(seconds=2)).isoformat()
+        etcd_server.etcdctl(
+            "put", f"{etcd_prefix}overrides/default/b1", json.dumps({"drain": True, "until": until})
+        )
+        etcd_server.etcdctl("put", f"{etcd_prefix}backends/default/b1", one.address)
+        weldr.wait_logged("backend is draining", backend="b1")
+        assert weldr.get()[0] == 503
+        weldr.wait_logged("backend is in rotation", backend="b1")
+        assert weldr.get() == (200, "one")
+
+
+def test_an_instance_says_in_etcd_what_it_has_applied(etcd_server: EtcdServer, etcd_prefix: str) -> None:
+    with (
+        named_servers("one") as (one,),
+        Instance("--instance", "first", etcd=etcd_server.endpoint, prefix=etcd_prefix, workers=2) as weldr,
+    ):
+        weldr.wait_ready()
+        etcd_server.etcdctl("put", f"{etcd_prefix}backends/default/b1", one.address)
+        etcd_server.etcdctl("put", f"{etcd_prefix}backends/default/b2", "not an address")
+
+        def described() -> dict[str, object] | None:
+            text = etcd_server.etcdctl("get", "--print-value-only", f"{etcd_prefix}instances/first").strip()
+            value: dict[str, object] = json.loads(text) if text else {}
+            return value if value.get("problem_count") == 1 else None
+
+        value = wait_until(described, "the instance names the problem")
+        assert value["addresses"] == weldr.addresses
+        assert value["admin"] == weldr.admin
+        assert value["draining"] == {}
+        assert "/backends/default/b2 at revision" in value["problems"][0]
+
+        def applied() -> bool:
+            read = json.loads(etcd_server.etcdctl("get", "-w", "json", f"{etcd_prefix}backends/default/b2"))
+            found = described()
+            return found is not None and found["applied"] == read["kvs"][0]["mod_revision"]
+
+        wait_until(applied, "the instance has applied the last change of configuration")
+        weldr.signal(15)
+        assert weldr.wait() == 0
+        gone = etcd_server.etcdctl("get", "--print-value-only", f"{etcd_prefix}instances/first")
+        assert not gone.strip(), "the key goes with the instance"

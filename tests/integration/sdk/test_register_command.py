@@ -1,0 +1,228 @@
+"""`weldr register`, alone and around a command."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.support.etcd import EtcdServer
+from tests.support.instance import Instance, WeldrProcess, wait_until
+from tests.support.servers import NamedServer, named_servers
+
+
+def register(etcd: EtcdServer, prefix: str, *arguments: str) -> WeldrProcess:
+    return WeldrProcess("register", "--etcd", etcd.endpoint, "--prefix", prefix, *arguments)
+
+
+def value_of(etcd: EtcdServer, key: str) -> str:
+    return etcd.etcdctl("get", "--print-value-only", key).strip()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+SERVER = """
+import http.server, signal, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"ok")
+    def log_message(self, *_): pass
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
+signal.signal(signal.SIGUSR1, lambda *_: open(sys.argv[2], "w").close())
+http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+
+
+def test_it_registers_under_a_lease_and_deregisters_at_its_end(
+    etcd_server: EtcdServer, etcd_prefix: str
+) -> None:
+    key = f"{etcd_prefix}backends/shop/b1"
+    with register(
+        etcd_server, etcd_prefix, "shop", "127.0.0.1:9001", "--id", "b1", "--weight", "3"
+    ) as registering:
+        registering.wait_logged("registration: registered")
+        assert value_of(etcd_server, key) == '{"url":"http://127.0.0.1:9001","weight":3}'
+        lease = etcd_server.etcdctl("get", "-w", "fields", key)
+        assert '"Lease" : 0' not in lease
+        registering.signal(signal.SIGTERM)
+        assert registering.wait() == 0
+        assert value_of(etcd_server, key) == ""
+
+
+def test_a_port_alone_is_completed_with_this_machines_address(
+    etcd_server: EtcdServer, etcd_prefix: str
+) -> None:
+    with register(etcd_server, etcd_prefix, "shop", "9001", "--id", "b1") as registering:
+        registering.wait_logged("registration: registered")
+        assert "http://127.0.0.1:9001" in value_of(etcd_server, f"{etcd_prefix}backends/shop/b1")
+
+
+def test_a_command_is_in_rotation_from_its_first_accept_to_its_end(
+    etcd_server: EtcdServer, etcd_prefix: str, tmp_path: Path
+) -> None:
+    port, mark = free_port(), tmp_path / "mark"
+    with Instance(etcd=etcd_server.endpoint, prefix=etcd_prefix) as weldr:
+        weldr.wait_ready()
+        command = (sys.executable, "-c", SERVER, str(port), str(mark))
+        with register(
+            etcd_server, etcd_prefix, "default", str(port), "--id", "b1", "--", *command
+        ) as registering:
+            weldr.wait_logged("backend is in rotation", backend="b1")
+            assert weldr.get() == (200, "ok")
+            registering.signal(signal.SIGUSR1)
+            wait_until(mark.exists, "the signal was passed on")
+            registering.signal(signal.SIGTERM)
+            assert registering.wait() == 7, "the command's own status"
+        weldr.wait_logged("backend is draining", backend="b1")
+        weldr.wait_logged("service left")
+
+
+def test_a_command_that_dies_is_out_of_rotation_at_once(etcd_server: EtcdServer, etcd_prefix: str) -> None:
+    port = free_port()
+    command = (sys.executable, "-c", SERVER, str(port))
+    with register(etcd_server, etcd_prefix, "default", str(port), "--id", "b1", "--", *command) as registering:
+        registering.wait_logged("registration: registered")
+        children = Path(f"/proc/{registering.pid}/task/{registering.pid}/children").read_text().split()
+        os.kill(int(children[0]), signal.SIGKILL)
+        assert registering.wait() == 128 + signal.SIGKILL
+        assert value_of(etcd_server, f"{etcd_prefix}backends/default/b1") == ""
+
+
+def test_with_a_check_it_registers_only_once_that_answers_2xx(
+    etcd_server: EtcdServer, etcd_prefix: str
+) -> None:
+    port, check_port = free_port(), free_port()
+    check = f"http://127.0.0.1:{check_port}/ready"
+    command = (sys.executable, "-c", SERVER, str(port))
+    arguments = ("default", str(port), "--id", "b1", "--check", check, "--", *command)
+    with register(etcd_server, etcd_prefix, *arguments) as registering:
+
+        def accepts() -> bool:
+            with socket.socket() as probe:
+                return probe.connect_ex(("127.0.0.1", port)) == 0
+
+        wait_until(accepts, "the command listens")
+        assert value_of(etcd_server, f"{etcd_prefix}backends/default/b1") == ""
+        with NamedServer("ready", check_port):
+            registering.wait_logged("registration: registered")
+
+
+def test_leaving_waits_until_no_instance_has_a_request_in_flight(
+    etcd_server: EtcdServer, etcd_prefix: str
+) -> None:
+    with (
+        named_servers("one") as (one,),
+        Instance(etcd=etcd_server.endpoint, prefix=etcd_prefix, workers=2) as first,
+        Instance("--instance", "second", etcd=etcd_server.endpoint, prefix=etcd_prefix) as second,
+        register(etcd_server, etcd_prefix, "default", one.address, "--id", "b1") as registering,
+    ):
+        for weldr in (first, second):
+            weldr.wait_ready()
+            wait_until(lambda weldr=weldr: weldr.get()[0] == 200, "the backend answers")
+        one.hold()
+        answers: list[tuple[int, str]] = []
+        client = threading.Thread(target=lambda: answers.append(second.get(limit_s=30)))
+        client.start()
+        wait_until(lambda: one.waiting == 1, "a request is in flight on the second instance")
+        registering.signal(signal.SIGTERM)
+        for weldr in (first, second):
+            weldr.wait_logged("backend is draining", backend="b1")
+        wait_until(
+            lambda: '"default/b1":1' in value_of(etcd_server, f"{etcd_prefix}instances/second"),
+            "the second instance tells of the request",
+        )
+        assert registering.process.poll() is None
+        assert '"drain":true' in value_of(etcd_server, f"{etcd_prefix}backends/default/b1")
+        one.release()
+        client.join(20)
+        assert answers == [(200, "one")]
+        assert registering.wait() == 0
+        assert value_of(etcd_server, f"{etcd_prefix}backends/default/b1") == ""
+
+
+def test_leaving_waits_no_longer_than_the_grace(etcd_server: EtcdServer, etcd_prefix: str) -> None:
+    with (
+        named_servers("one") as (one,),
+        Instance(etcd=etcd_server.endpoint, prefix=etcd_prefix) as weldr,
+        register(etcd_server, etcd_prefix, "default", one.address, "--id", "b1", "--grace", "1") as registering,
+    ):
+        weldr.wait_ready()
+        wait_until(lambda: weldr.get()[0] == 200, "the backend answers")
+        one.hold()
+        client = threading.Thread(target=lambda: weldr.get(limit_s=30))
+        client.start()
+        wait_until(lambda: one.waiting == 1, "a request is in flight")
+        registering.signal(signal.SIGTERM)
+        assert registering.wait(15) == 0
+        registering.wait_logged("left with requests still in flight")
+        one.release()
+        client.join(20)
+
+
+def test_a_lost_lease_is_followed_by_a_new_registration(etcd_server: EtcdServer, etcd_prefix: str) -> None:
+    key = f"{etcd_prefix}backends/shop/b1"
+    with register(
+        etcd_server, etcd_prefix, "shop", "127.0.0.1:9001", "--id", "b1", "--ttl", "3"
+    ) as registering:
+        registering.wait_logged("registration: registered")
+        fields = etcd_server.etcdctl("get", "-w", "fields", key)
+        lease = int(fields.partition('"Lease" : ')[2].partition("\n")[0])
+        etcd_server.etcdctl("lease", "revoke", f"{lease:x}")
+        registering.wait_logged("registration: registered", count=2)
+        assert value_of(etcd_server, key)
+
+
+def test_an_etcd_outage_longer_than_the_ttl_is_followed_by_a_new_registration(own_etcd: EtcdServer) -> None:
+    with register(own_etcd, "/weldr/", "shop", "127.0.0.1:9001", "--id", "b1", "--ttl", "2") as registering:
+        registering.wait_logged("registration: registered")
+        own_etcd.stop()
+        registering.wait_logged("registration: registering")
+        own_etcd.start()
+        registering.wait_logged("registration: registered", count=2)
+        assert value_of(own_etcd, "/weldr/backends/shop/b1")
+
+
+def test_a_successor_under_the_same_key_is_not_deregistered(etcd_server: EtcdServer, etcd_prefix: str) -> None:
+    arguments = ("shop", "127.0.0.1:9001", "--id", "b1")
+    key = f"{etcd_prefix}backends/shop/b1"
+    with register(etcd_server, etcd_prefix, *arguments) as first:
+        first.wait_logged("registration: registered")
+        with register(etcd_server, etcd_prefix, *arguments) as second:
+            second.wait_logged("registration: registered")
+            first.signal(signal.SIGTERM)
+            assert first.wait() == 0
+            assert value_of(etcd_server, key) == '{"url":"http://127.0.0.1:9001"}'
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (("shop", "127.0.0.1"), 2, "no port"),
+        (("shop", "http://127.0.0.1:1/x"), 2, "path"),
+        (("a/b", "127.0.0.1:1"), 2, "slash"),
+        (("shop", "127.0.0.1:1", "--ttl", "0"), 2, "--ttl"),
+        (("shop", "127.0.0.1:1", "--weight", "-1"), 2, "--weight"),
+        (("shop", "127.0.0.1:1", "--check", "nonsense"), 2, "nonsense"),
+        (("shop", "127.0.0.1:1", "--", "/no/such/command"), 1, "cannot run '/no/such/command'"),
+    ],
+)
+def test_wrong_words_are_answered_in_one_line(
+    etcd_server: EtcdServer, etcd_prefix: str, arguments: tuple[str, ...], status: int, words: str
+) -> None:
+    with register(etcd_server, etcd_prefix, *arguments) as registering:
+        assert registering.wait() == status
+        assert words in "\n".join(registering.lines)
+        assert "Traceback" not in "\n".join(registering.lines)

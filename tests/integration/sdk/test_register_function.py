@@ -1,0 +1,201 @@
+"""`weldr.register` in programs of every kind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import weldr
+from tests.support.etcd import EtcdServer
+from tests.support.instance import wait_until
+from weldr import RegistrationState
+
+
+def value_of(etcd: EtcdServer, key: str) -> str:
+    return etcd.etcdctl("get", "--print-value-only", key).strip()
+
+
+def test_with_a_with_block(etcd_server: EtcdServer, etcd_prefix: str) -> None:
+    key = f"{etcd_prefix}backends/shop/b1"
+    states: list[RegistrationState] = []
+    with weldr.register(
+        "shop",
+        "127.0.0.1:9001",
+        id="b1",
+        weight=2,
+        zone="a",
+        meta={"version": "7"},
+        etcd=etcd_server.endpoint,
+        prefix=etcd_prefix,
+        on_change=lambda state, reason: states.append(state),
+    ) as registration:
+        assert registration.state is RegistrationState.REGISTERED
+        expected = '{"url":"http://127.0.0.1:9001","weight":2,"zone":"a","meta":{"version":"7"}}'
+        assert value_of(etcd_server, key) == expected
+    assert value_of(etcd_server, key) == ""
+    assert states == [RegistrationState.REGISTERED, RegistrationState.LEAVING, RegistrationState.LEFT]
+
+
+async def test_with_an_async_with_block_whose_loop_is_busy(etcd_server: EtcdServer, etcd_prefix: str) -> None:
+    key = f"{etcd_prefix}backends/shop/b1"
+    async with weldr.register(
+        "shop", port=9001, id="b1", ttl_s=2, etcd=etcd_server.endpoint, prefix=etcd_prefix
+    ) as registration:
+        time.sleep(4)  # noqa: ASYNC251 - the application's loop is stuck for longer than the lease
+        assert registration.state is RegistrationState.REGISTERED
+        assert value_of(etcd_server, key)
+    assert await asyncio.to_thread(value_of, etcd_server, key) == ""
+
+
+def test_a_block_that_fails_deregisters(etcd_server: EtcdServer, etcd_prefix: str) -> None:
+    with (
+        pytest.raises(ZeroDivisionError),
+        weldr.register("shop", port=9001, id="b1", etcd=etcd_server.endpoint, prefix=etcd_prefix),
+    ):
+        _ = 1 / 0
+    assert value_of(etcd_server, f"{etcd_prefix}backends/shop/b1") == ""
+
+
+def test_without_etcd_the_program_runs_and_registers_later(own_etcd: EtcdServer) -> None:
+    own_etcd.stop()
+    with weldr.register("shop", port=9001, id="b1", etcd=own_etcd.endpoint) as registration:
+        assert registration.state is RegistrationState.REGISTERING
+        own_etcd.start()
+        assert registration.wait_registered(30)
+        assert value_of(own_etcd, "/weldr/backends/shop/b1")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ({"port": 1, "address": "127.0.0.1:1"}, "either"),
+        ({}, "either"),
+        ({"address": "127.0.0.1"}, "no port"),
+        ({"port": 1, "id": "a/b"}, "slash"),
+        ({"port": 1, "etcd": "ftp://x:1"}, "ftp"),
+        ({"port": 1, "ttl_s": 0}, "ttl_s"),
+        ({"port": 1, "weight": -1}, "weight"),
+    ],
+)
+def test_wrong_arguments_are_refused_at_once(arguments: dict[str, object], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        weldr.register("shop", **({"etcd": "127.0.0.1:1"} | arguments))  # type: ignore[arg-type]
+
+
+PROGRAM = """
+import os, sys, threading, time
+import weldr
+{before}
+registration = weldr.register("shop", port=9001, id="b1", etcd=sys.argv[1], prefix=sys.argv[2])
+assert registration.wait_registered(20)
+print("registered", flush=True)
+{after}
+"""
+
+
+def run_program(etcd: EtcdServer, prefix: str, before: str = "", after: str = "") -> subprocess.Popen[str]:
+    source = PROGRAM.format(before=before, after=after)
+    program = subprocess.Popen(
+        [sys.executable, "-c", source, etcd.endpoint, prefix], stdout=subprocess.PIPE, text=True, cwd=Path.cwd()
+    )
+    assert program.stdout is not None
+    assert program.stdout.readline() == "registered\n"
+    return program
+
+
+def test_a_program_that_ends_without_leaving_is_deregistered_at_its_exit(
+    etcd_server: EtcdServer, etcd_prefix: str
+) -> None:
+    program = run_program(etcd_server, etcd_prefix)
+    assert program.wait(20) == 0
+    assert value_of(etcd_server, f"{etcd_prefix}backends/shop/b1") == ""
+
+
+def test_sigterm_deregisters_and_then_ends_the_program_as_before(
+    etcd_server: EtcdServer, etcd_prefix: str
+) -> None:
+    program = run_program(etcd_server, etcd_prefix, after="time.sleep(60)")
+    program.send_signal(signal.SIGTERM)
+    assert program.wait(20) == -signal.SIGTERM
+    assert value_of(etcd_server, f"{etcd_prefix}backends/shop/b1") == ""
+
+
+def test_the_programs_own_sigterm_handler_is_left_alone(etcd_server: EtcdServer, etcd_prefix: str) -> None:
+    before = "import signal; signal.signal(signal.SIGTERM, lambda *_: sys.exit(5))"
+    program = run_program(etcd_server, etcd_prefix, before, "time.sleep(60)")
+    program.send_signal(signal.SIGTERM)
+    assert program.wait(20) == 5
+    assert value_of(etcd_server, f"{etcd_prefix}backends/shop/b1") == ""
+
+
+def test_a_fork_of_the_program_neither_hangs_nor_deregisters_it(
+    etcd_server: EtcdServer, etcd_prefix: str
+) -> None:
+    after = """
+child = os.fork()
+if child == 0:
+    sys.exit(3)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+time.sleep(60)
+"""
+    program = run_program(etcd_server, etcd_prefix, after=after)
+    assert program.stdout is not None
+    assert program.stdout.readline() == "3\n"
+    assert value_of(etcd_server, f"{etcd_prefix}backends/shop/b1")
+    program.terminate()
+    program.wait(20)
+
+
+def test_a_killed_program_is_out_of_rotation_with_its_lease(etcd_server: EtcdServer, etcd_prefix: str) -> None:
+    after = "os.kill(os.getpid(), 9)"
+    source_ttl = "weldr.register = __import__('functools').partial(weldr.register, ttl_s=2)"
+    program = run_program(etcd_server, etcd_prefix, source_ttl, after)
+    program.wait(20)
+    wait_until(lambda: not value_of(etcd_server, f"{etcd_prefix}backends/shop/b1"), "the lease has expired")
+
+
+def test_it_lives_beside_other_protobuf_and_grpc_code(etcd_server: EtcdServer, etcd_prefix: str) -> None:
+    # The application has a file of the same name and package as etcd's own in the default pool, and talks
+    # gRPC on an event loop of its own while the registration does on its.
+    before = """
+import asyncio, grpc
+from google.protobuf import descriptor_pb2, descriptor_pool
+file = descriptor_pb2.FileDescriptorProto(name="rpc.proto", package="etcdserverpb")
+file.message_type.add(name="PutRequest")
+descriptor_pool.Default().Add(file) if hasattr(descriptor_pool.Default(), "Add") else \\
+    descriptor_pool.Default().AddSerializedFile(file.SerializeToString())
+"""
+    after = """
+async def application():
+    async def echo(request, context):
+        return request
+    handler = grpc.method_handlers_generic_handler("a.B", {"C": grpc.unary_unary_rpc_method_handler(echo)})
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers((handler,))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        for number in range(2000):
+            assert await channel.unary_unary("/a.B/C")(b"%d" % number) == b"%d" % number
+    await server.stop(None)
+asyncio.run(application())
+assert registration.state == "registered"
+print("done", flush=True)
+"""
+    program = run_program(etcd_server, etcd_prefix, before, after)
+    assert program.stdout is not None
+    assert program.stdout.readline() == "done\n"
+    assert program.wait(20) == 0
+    assert value_of(etcd_server, f"{etcd_prefix}backends/shop/b1") == ""
+
+
+def test_importing_weldr_loads_no_grpc() -> None:
+    code = "import sys, weldr; sys.exit('grpc' in sys.modules or 'aiohttp' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], env=os.environ, check=False).returncode == 0
