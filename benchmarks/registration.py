@@ -26,16 +26,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    quiet = ("--log-level", "info")
     with (
         EtcdServer() as etcd,
         NamedServer("b1") as server,
-        Instance(*quiet, etcd=etcd.endpoint, workers=options.workers) as weldr,
+        Instance("--log-level", "info", etcd=etcd.endpoint, workers=options.workers) as weldr,
     ):
         weldr.wait_ready()
-        print(
-            f"etcd {newest_version()}, {options.workers} workers; from the call that changes etcd to each worker"
-        )
+        print(f"etcd {newest_version()}, {options.workers} workers; from the call to each worker")
         asyncio.run(_measure(etcd, server, weldr, options))
 
 
