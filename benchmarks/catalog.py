@@ -7,9 +7,10 @@ import asyncio
 import json
 import time
 
-from tests.support.etcd import EtcdServer, newest_version
-from weldr.etcd.client import EtcdClient, Put
+from tests.support.etcd import EtcdServer, newest
+from weldr.etcd.client import EtcdClient
 from weldr.etcd.config import EtcdConfig
+from weldr.etcd.operations import Put
 
 from benchmarks.probe import milliseconds, probes_of_each_worker
 from tests.support.instance import Instance
@@ -31,7 +32,7 @@ def run(options: argparse.Namespace) -> None:
     with EtcdServer() as etcd, NamedServer("b1") as server:
         asyncio.run(_fill(etcd, options))
         size = f"{options.backends} backends in {options.services} services"
-        print(f"etcd {newest_version()}, {size}, {options.workers} workers")
+        print(f"etcd {newest().label}, {size}, {options.workers} workers")
         started = time.monotonic()
         with Instance("--log-level", "info", etcd=etcd.endpoint, workers=options.workers) as weldr:
             weldr.wait_running()

@@ -6,7 +6,7 @@ import argparse
 import asyncio
 import time
 
-from tests.support.etcd import EtcdServer, newest_version
+from tests.support.etcd import EtcdServer, newest
 from weldr.etcd.client import EtcdClient
 from weldr.etcd.config import EtcdConfig
 
@@ -32,7 +32,7 @@ def run(options: argparse.Namespace) -> None:
         Instance("--log-level", "info", etcd=etcd.endpoint, workers=options.workers) as weldr,
     ):
         weldr.wait_ready()
-        print(f"etcd {newest_version()}, {options.workers} workers; from the call to each worker")
+        print(f"etcd {newest().label}, {options.workers} workers; from the call to each worker")
         asyncio.run(_measure(etcd, server, weldr, options))
 
 

@@ -47,6 +47,17 @@ def test_a_package_imports_only_what_lies_below_it(package: str) -> None:
 
 
 def test_the_model_is_pure() -> None:
-    io = {"asyncio", "socket", "os", "time", "logging", "threading", "subprocess", "random", "uvloop", "aiohttp"}
+    io = {
+        "asyncio",
+        "socket",
+        "os",
+        "time",
+        "logging",
+        "threading",
+        "subprocess",
+        "random",
+        "uvloop",
+        "aiohttp",
+    }
     for file in (ROOT / "model").rglob("*.py"):
         assert not io & {name.partition(".")[0] for name in imports_of(file)}, file

@@ -33,8 +33,6 @@ def etcd_options(command: Command) -> Command:
         password: str | None,
         **options: Any,
     ) -> Any:
-        if user is not None and password is None and ":" in user:
-            user, _, password = user.partition(":")
         etcd = None
         if endpoints:
             try:
@@ -43,7 +41,7 @@ def etcd_options(command: Command) -> Command:
                 )
             except EtcdConfigError as error:
                 raise click.UsageError(str(error)) from None
-        elif cacert or cert or key or user:
+        elif cacert or cert or key or user or password:
             raise click.UsageError("options for etcd were given, but no --etcd URL that they are for")
         return command(*arguments, etcd=etcd, **options)
 

@@ -185,7 +185,8 @@ def _leave_signals() -> asyncio.Queue[int]:
 
 
 async def _never() -> int:
-    return await asyncio.get_running_loop().create_future()
+    await asyncio.Event().wait()
+    return 0
 
 
 def _log_change(state: RegistrationState, reason: str) -> None:

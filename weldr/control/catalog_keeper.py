@@ -12,8 +12,9 @@ import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from weldr.etcd.follow import Follower, Snapshot
+from weldr.etcd.follow import Change, Follower, Snapshot
 from weldr.model.catalog import Catalog
+from weldr.model.events import Event, Revision
 from weldr.model.keys import KeySpace
 from weldr.model.traffic import TrafficDelta, difference
 
@@ -26,24 +27,41 @@ _MAX_TIMER_S = 3600.0
 class CatalogKeeper:
     """Owns the catalog. `on_catalog` is called with each new one."""
 
-    def __init__(self, keys: KeySpace, follower: Follower, on_catalog: Callable[[Catalog], None]) -> None:
+    def __init__(
+        self,
+        keys: KeySpace,
+        follower: Follower,
+        on_catalog: Callable[[Catalog], None],
+        on_event: Callable[[Event], None],
+    ) -> None:
+        """`on_event` sees every change of a key, those that are no configuration too."""
         self.catalog: Catalog | None = None
         """`None` until the first snapshot."""
         self._empty = Catalog(keys)
         self._follower = follower
         self._on_catalog = on_catalog
+        self._on_event = on_event
         self._override_timer: asyncio.TimerHandle | None = None
 
     async def run(self) -> None:
         """Follow etcd for good."""
-        async for changes in self._follower:
-            catalog = self.catalog or self._empty
-            for change in changes:
-                if isinstance(change, Snapshot):
-                    catalog = catalog.resync(change.revision, change.key_values)
-                else:
-                    catalog = catalog.fold([change])
-            self._replace(catalog)
+        async for changes in self._follower.batches():
+            self._replace(self._fold(changes))
+
+    def _fold(self, changes: list[Change]) -> Catalog:
+        catalog = self.catalog or self._empty
+        # A snapshot makes whatever came before it in the same batch pointless.
+        for index in reversed(range(len(changes))):
+            change = changes[index]
+            if isinstance(change, Snapshot):
+                catalog = catalog.resync(change.revision, change.key_values)
+                changes = changes[index + 1 :]
+                break
+        revisions = [change for change in changes if isinstance(change, Revision)]
+        for revision in revisions:
+            for event in revision.events:
+                self._on_event(event)
+        return catalog.fold(revisions)
 
     def _replace(self, catalog: Catalog) -> None:
         catalog = catalog.end_overrides(datetime.now(UTC))

@@ -23,10 +23,11 @@ from enum import StrEnum
 
 import msgspec
 
-from weldr.etcd.client import Compare, Delete, EtcdClient, Put
+from weldr.etcd.client import EtcdClient
 from weldr.etcd.errors import EtcdError
 from weldr.etcd.follow import Follower, Snapshot
 from weldr.etcd.lease import LeaseKeeper
+from weldr.etcd.operations import Compare, Delete, Put
 from weldr.model.events import Revision
 from weldr.model.keys import KeySpace, Kind
 from weldr.model.values import Instance

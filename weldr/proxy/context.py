@@ -1,0 +1,66 @@
+"""What all connections of a worker share, passed to each by its constructor."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from weldr.proxy.deadlines import Deadlines
+from weldr.proxy.fleet import Fleet
+from weldr.proxy.rate_limit import RateLimit
+
+logger = logging.getLogger(__name__)
+
+
+class Counters:
+    """Since the worker started, but for `in_flight`."""
+
+    __slots__ = ("connections", "faults", "in_flight", "requests", "responses_5xx")
+
+    def __init__(self) -> None:
+        self.connections = 0
+        self.requests = 0
+        self.responses_5xx = 0
+        self.faults = 0
+        """Exceptions that nobody expected."""
+        self.in_flight = 0
+
+
+class Context:
+    """One worker's event loop, routing, limits and counters."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, fleet: Fleet) -> None:
+        self.loop = loop
+        self.now_s: Callable[[], float] = loop.time
+        self.fleet = fleet
+        self.deadlines = Deadlines(loop)
+        self.counters = Counters()
+        self.draining = False
+        """No connection is kept for another request."""
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._log_limit = RateLimit()
+
+    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """Run `work` as a task that is held and whose failure is seen."""
+        task = self.loop.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_done)
+
+    def _task_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.fault(task.get_name(), error)
+
+    def fault(self, where: str, error: BaseException) -> None:
+        """An exception that nobody expected. Whoever calls gives up the connection that it belongs to."""
+        self.counters.faults += 1
+        if self._log_limit.allows(f"fault {where} {type(error).__name__}", self.now_s()):
+            logger.error("an unexpected error ended a connection", extra={"where": where}, exc_info=error)
+
+    def warn(self, message: str, key: str, **facts: object) -> None:
+        """Log a fault of the outside that may repeat with every request: seldom for the same `key`."""
+        now_s = self.now_s()
+        if self._log_limit.allows(f"{message} {key}", now_s):
+            logger.warning(message, extra=facts | self._log_limit.suppressed())

@@ -1,0 +1,54 @@
+"""One coarse clock for every wait of the data plane, in place of a timer for each.
+
+A connection has two deadlines, both absolute and by the event loop's clock: to set one is to assign a number.
+Twice a second all connections are looked at, and those whose deadline has passed are told. So a wait may take up
+to half a second longer than it is meant to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from math import inf
+from typing import Protocol
+
+SWEEP_INTERVAL_S = 0.5
+NEVER = inf
+
+
+class Watched(Protocol):
+    """Something that must not wait for ever."""
+
+    deadline_s: float
+    """For what the peer is to send, or to ask for."""
+    write_deadline_s: float
+    """For the peer to read what it is sent."""
+
+    def expire(self, now_s: float) -> None:
+        """`deadline_s` has passed."""
+
+    def expire_write(self, now_s: float) -> None:
+        """`write_deadline_s` has passed."""
+
+
+class Deadlines:
+    """The connections of this worker, and the sweep over them."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._watched: set[Watched] = set()
+
+    def add(self, watched: Watched) -> None:
+        self._watched.add(watched)
+
+    def remove(self, watched: Watched) -> None:
+        self._watched.discard(watched)
+
+    def sweep(self) -> None:
+        """Tell all whose deadline has passed."""
+        now_s = self._loop.time()
+        late = [each for each in self._watched if each.deadline_s <= now_s or each.write_deadline_s <= now_s]
+        for each in late:
+            if each.write_deadline_s <= now_s:
+                each.expire_write(now_s)
+            elif each.deadline_s <= now_s:
+                each.expire(now_s)

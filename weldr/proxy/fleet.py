@@ -1,0 +1,148 @@
+"""The backends of all services as this worker uses them, and the table by which requests reach them.
+
+The table is replaced whole at each update and never edited. What lives longer than a table is a backend's pool:
+it belongs to the service, id and address of the backend, and so an update that leaves a backend as it was leaves
+its connections and requests alone. A pool whose backend is draining or gone takes no new request, and is
+forgotten when its last one has ended.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from weldr.model.traffic import ServiceTraffic, Traffic, TrafficDelta, apply
+from weldr.model.values import Backend, Timeouts
+from weldr.proxy.balance import Balancer, balancer
+from weldr.proxy.pool import BackendPool
+from weldr.proxy.routes import RouteTable
+
+DEFAULT_SERVICE = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceTable:
+    """A service, ready for use."""
+
+    name: str
+    balancer: Balancer[BackendPool]
+    has_backends: bool
+    """Whether there are any, in rotation or not."""
+    connect_s: float
+    response_s: float
+    read_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """What requests are routed by."""
+
+    routes: RouteTable = field(default_factory=RouteTable)
+    services: Mapping[str, ServiceTable] = field(default_factory=dict)
+    timeouts: Timeouts = field(default_factory=Timeouts)
+
+    def service_name(self, route_host: bytes, target: bytes) -> str:
+        """The service that takes a request; there need not be one of this name."""
+        return self.routes.find(route_host, target) or DEFAULT_SERVICE
+
+
+class Fleet:
+    """Owner of the table and of every pool. `on_idle` is called when a pool without new requests has no more."""
+
+    def __init__(self, new_pool: Callable[[str, str, Backend], BackendPool], on_idle: Callable[[], None]) -> None:
+        self.table = Table()
+        self._traffic = Traffic()
+        self._new_pool = new_pool
+        self._on_idle = on_idle
+        self._pools: dict[tuple[str, str, str, int], BackendPool] = {}
+        self._leaving: dict[tuple[str, str, str, int], BackendPool] = {}
+
+    def apply(self, delta: TrafficDelta) -> None:
+        """Bring the difference into force, at one instant."""
+        before, after = self._traffic, apply(self._traffic, delta)
+        if delta.settings is not None and before.settings != after.settings:
+            touched = set(after.services) | set(delta.services_removed)
+        else:
+            touched = {*delta.services, *delta.services_removed}
+        services = dict(self.table.services) if touched else self.table.services
+        for name in touched:
+            service = after.services.get(name)
+            self._update_pools(name, before.services.get(name), service)
+            if service is None:
+                services.pop(name, None)
+            else:
+                services[name] = self._service_table(name, service, after.settings.timeouts)
+        self._traffic = after
+        self.table = Table(self._routes(before, after, delta), services, after.settings.timeouts)
+
+    def _routes(self, before: Traffic, after: Traffic, delta: TrafficDelta) -> RouteTable:
+        names = {*delta.routes, *delta.routes_removed}
+        if not names:
+            return self.table.routes
+        return self.table.routes.changed(
+            [(name, before.routes[name]) for name in names if name in before.routes],
+            [(name, after.routes[name]) for name in names if name in after.routes],
+        )
+
+    def _update_pools(self, name: str, before: ServiceTraffic | None, after: ServiceTraffic | None) -> None:
+        old = before.backends if before else {}
+        new = after.backends if after else {}
+        for backend_id, backend in new.items():
+            if old.get(backend_id) is not backend:
+                self._enter(name, backend_id, backend)
+        for backend_id, backend in old.items():
+            held = new.get(backend_id)
+            if held is None or (held.host, held.port) != (backend.host, backend.port):
+                self._leave(_key(name, backend_id, backend))
+
+    def _enter(self, service: str, backend_id: str, backend: Backend) -> None:
+        key = _key(service, backend_id, backend)
+        pool = self._pools.get(key) or self._leaving.pop(key, None)
+        if pool is None:
+            pool = self._new_pool(service, backend_id, backend)
+        self._pools[key] = pool
+        if backend.draining:
+            pool.stop()
+        else:
+            pool.start()
+
+    def _leave(self, key: tuple[str, str, str, int]) -> None:
+        pool = self._pools.pop(key)
+        pool.stop()
+        if pool.in_flight:
+            self._leaving[key] = pool
+
+    def _service_table(self, name: str, service: ServiceTraffic, timeouts: Timeouts) -> ServiceTable:
+        policy = service.policy.timeouts
+        members = [
+            (self._pools[_key(name, backend_id, backend)], backend.weight)
+            for backend_id, backend in service.backends.items()
+            if not backend.draining
+        ]
+        return ServiceTable(
+            name=name,
+            balancer=balancer(members),
+            has_backends=bool(service.backends),
+            connect_s=timeouts.connect_s if policy.connect_s is None else policy.connect_s,
+            response_s=timeouts.response_s if policy.response_s is None else policy.response_s,
+            read_s=timeouts.read_s if policy.read_s is None else policy.read_s,
+        )
+
+    def idle(self, pool: BackendPool) -> None:
+        """A stopped pool's last request has ended."""
+        self._leaving.pop(pool.key, None)
+        self._on_idle()
+
+    def leaving(self) -> list[tuple[str, str, int]]:
+        """Requests in flight by (service, id), for every backend that gets no new ones and is not idle yet."""
+        counts: Counter[tuple[str, str]] = Counter()
+        for pools in (self._leaving, self._pools):
+            for pool in pools.values():
+                if pool.stopped and pool.in_flight:
+                    counts[pool.key[:2]] += pool.in_flight
+        return [(service, backend_id, count) for (service, backend_id), count in counts.items()]
+
+
+def _key(service: str, backend_id: str, backend: Backend) -> tuple[str, str, str, int]:
+    return service, backend_id, backend.host, backend.port
