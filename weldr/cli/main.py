@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import click
@@ -22,10 +23,21 @@ cli.add_command(register)
 
 
 def main() -> None:
-    """Entry point. Exit status: 0 done, 1 failed, 2 wrong usage."""
+    """Entry point. Exit status: 0 done, 1 failed, 2 wrong usage; an error is one line."""
     try:
-        cli.main(prog_name="weldr")
+        status = cli.main(prog_name="weldr", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        status = error.exit_code
+    except click.ClickException as error:
+        # click's own way takes three lines and says the same.
+        command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "weldr"
+        click.echo(f"{command}: {' '.join(error.format_message().split())}", err=True)
+        status = error.exit_code
+    except click.Abort:
+        status = 1
     except BrokenPipeError:
-        # Whoever read our output has left: nothing to say, and nobody to say it to.
-        sys.stderr.close()
-        sys.exit(1)
+        # Whoever read our output has left. Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 1
+    sys.exit(status)

@@ -54,9 +54,16 @@ def etcd_options(command: Command) -> Command:
                 envvar=["WELDR_ETCD", "ETCDCTL_ENDPOINTS"],
                 help="Where etcd is.",
             ),
-            click.option("--cacert", envvar=["WELDR_CACERT", "ETCDCTL_CACERT"], help="CA file for etcd's TLS."),
-            click.option("--cert", envvar=["WELDR_CERT", "ETCDCTL_CERT"], help="Client certificate file."),
-            click.option("--key", envvar=["WELDR_KEY", "ETCDCTL_KEY"], help="Client key file."),
+            click.option(
+                "--cacert",
+                metavar="FILE",
+                envvar=["WELDR_CACERT", "ETCDCTL_CACERT"],
+                help="CA file for etcd's TLS.",
+            ),
+            click.option(
+                "--cert", metavar="FILE", envvar=["WELDR_CERT", "ETCDCTL_CERT"], help="Client certificate file."
+            ),
+            click.option("--key", metavar="FILE", envvar=["WELDR_KEY", "ETCDCTL_KEY"], help="Client key file."),
             click.option(
                 "--user", envvar=["WELDR_USER", "ETCDCTL_USER"], metavar="NAME[:PASSWORD]", help="etcd user."
             ),

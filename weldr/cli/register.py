@@ -12,7 +12,6 @@ from urllib.parse import urlsplit
 import click
 
 from weldr import logs
-from weldr.cli.errors import CommandError
 from weldr.cli.options import etcd_options, log_options, prefix_option
 from weldr.etcd.client import EtcdClient
 from weldr.etcd.config import EtcdConfig
@@ -113,7 +112,7 @@ def register(
     try:
         status = asyncio.run(_run(job))
     except CommandNotStartedError as error:
-        raise CommandError(str(error)) from None
+        raise click.ClickException(str(error)) from None
     finally:
         logs.flush()
     sys.exit(status)

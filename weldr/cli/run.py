@@ -9,7 +9,6 @@ from pathlib import Path
 import click
 
 from weldr import logs
-from weldr.cli.errors import CommandError
 from weldr.cli.options import etcd_options, log_options, prefix_option
 from weldr.control.embedded import EmbeddedEtcdError
 from weldr.control.listeners import ListenAddress, ListenError
@@ -123,6 +122,6 @@ def run(
     try:
         asyncio.run(manager.run())
     except (ListenError, EmbeddedEtcdError) as error:
-        raise CommandError(str(error)) from None
+        raise click.ClickException(str(error)) from None
     finally:
         logs.flush()

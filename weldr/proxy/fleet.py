@@ -50,7 +50,9 @@ class Table:
 class Fleet:
     """Owner of the table and of every pool. `on_idle` is called when a pool without new requests has no more."""
 
-    def __init__(self, new_pool: Callable[[str, str, Backend], BackendPool], on_idle: Callable[[], None]) -> None:
+    def __init__(
+        self, new_pool: Callable[[str, str, Backend], BackendPool], on_idle: Callable[[], None]
+    ) -> None:
         self.table = Table()
         self._traffic = Traffic()
         self._new_pool = new_pool
