@@ -64,6 +64,7 @@ class Manager:
         self._stop = asyncio.Event()
         self._catalog: Catalog | None = None
         self._loaded_everywhere = False
+        self._end_at_once: Callable[[], None] = lambda: None
 
     async def run(self) -> None:
         """Run until SIGTERM or SIGINT, then finish what is in flight.
@@ -112,6 +113,7 @@ class Manager:
         arguments = ["--log-format", config.log_format, "--log-level", config.log_level]
         self._follower = Follower(client, config.keys.prefix_bytes)
         self._pool = WorkerPool(config.workers, self._listeners, arguments, self._workers_changed)
+        self._end_at_once = self._pool.kill
         self._presence = Presence(
             client, config.keys.key(Kind.INSTANCE, self.name), self._describe, self._follower.expect
         )
@@ -142,7 +144,7 @@ class Manager:
             await self._pool.drain(self._config.grace_s)
         finally:
             self._pool.kill()
-            for task in (presence, keeper):
+            for task in (pool, presence, keeper):
                 task.cancel()
             await asyncio.gather(pool, presence, keeper, return_exceptions=True)
 
@@ -188,7 +190,7 @@ class Manager:
     def _stop_or_kill(self) -> None:
         if self._stop.is_set():
             logger.warning("asked to stop again: ending at once")
-            self._pool.kill()
+            self._end_at_once()
         self._stop.set()
 
 

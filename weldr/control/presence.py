@@ -42,6 +42,7 @@ class Presence:
         self._on_written = on_written
         self._changed = asyncio.Event()
         self._written: bytes | None = None
+        self._writing = asyncio.Lock()
         self._lease = LeaseKeeper(
             client, LEASE_TTL_S, on_granted=self._granted, on_lost=self._lost, name="instance"
         )
@@ -90,9 +91,11 @@ class Presence:
         logger.warning("the instance's lease was lost", extra={"reason": reason})
 
     async def _write(self, lease_id: int) -> None:
-        value = msgspec.json.encode(self._describe())
-        if value == self._written:
-            return
-        header = await self._client.put(self._key, value, lease=lease_id)
-        self._written = value
-        self._on_written(header.revision)
+        # One at a time: two puts under way could arrive in the wrong order.
+        async with self._writing:
+            value = msgspec.json.encode(self._describe())
+            if value == self._written:
+                return
+            header = await self._client.put(self._key, value, lease=lease_id)
+            self._written = value
+            self._on_written(header.revision)

@@ -126,7 +126,7 @@ def from_grpc(code: Any, details: str | None, endpoint: str) -> EtcdError:
         return EtcdFutureRevisionError()
     if code is grpc.StatusCode.NOT_FOUND and "lease not found" in text:
         return EtcdLeaseNotFoundError()
-    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in text:
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and "Received message larger than max" in text:
         return EtcdAnswerTooLargeError()
     if code in (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED) or (
         "authentication failed" in text

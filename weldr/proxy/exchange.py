@@ -1,0 +1,399 @@
+"""One request and its response.
+
+Everything that decides about them is here, in reaction to four parties: the client, the backend, the clock and
+the table of backends.
+
+| state      | meaning                               | leaves it                                               |
+|------------|---------------------------------------|---------------------------------------------------------|
+| connecting | a connection to a backend is made     | made -> waiting; refused -> connecting (next backend)   |
+|            |                                       | or ended (5xx)                                          |
+| waiting    | the request is sent; no head yet      | head -> responding; 101 -> tunnelling; lost ->          |
+|            |                                       | connecting (again, see below) or ended (5xx)            |
+| responding | the client has the response's head    | complete -> ended; anything else -> ended by a reset    |
+| tunnelling | another protocol, both ways           | both sides over -> ended                                |
+| ended      | nothing of it is left                 |                                                         |
+
+From each state the loss of the client leads to ended. A kept connection may be closed by the backend while the
+request is under way, which no one can tell from a crash. So a request is sent again, once and on a new
+connection, only if it is idempotent, has no body, and not a byte of a response had come. Where no connection was
+made nothing was sent, and the next backend is tried without these conditions.
+
+Interim responses are passed on in any state before responding. A response that begins before its request is
+complete is passed on too, but then neither connection carries another exchange.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from weldr.proxy.connect import ConnectError, connect
+from weldr.proxy.context import Context
+from weldr.proxy.deadlines import NEVER
+from weldr.proxy.fleet import DEFAULT_SERVICE, ServiceTable
+from weldr.proxy.flow import Hold, chunk_parts
+from weldr.proxy.pool import BackendPool
+from weldr.proxy.request_head import RequestHead, RequestRefusedError
+from weldr.proxy.response_head import ResponseHead, ResponseInvalidError
+from weldr.proxy.upstream_connection import UpstreamConnection
+
+if TYPE_CHECKING:
+    from weldr.proxy.client_connection import ClientConnection
+
+_MAX_BACKENDS_TRIED = 4
+
+
+class State(Enum):
+    """See the module's table."""
+
+    CONNECTING = "connecting"
+    WAITING = "waiting"
+    RESPONDING = "responding"
+    TUNNELLING = "tunnelling"
+    ENDED = "ended"
+
+
+class Exchange:
+    """See the module."""
+
+    __slots__ = (
+        "_chunk_response",
+        "_client",
+        "_context",
+        "_head",
+        "_outgoing",
+        "_persistent",
+        "_pool",
+        "_repeated",
+        "_request_complete",
+        "_service",
+        "_service_name",
+        "_tried",
+        "_upstream",
+        "state",
+    )
+
+    def __init__(self, context: Context, client: ClientConnection, head: RequestHead) -> None:
+        self.state = State.CONNECTING
+        self._context = context
+        self._client = client
+        self._head = head
+        self._request_complete = False
+        self._outgoing: list[bytes] = []
+        self._service_name = context.fleet.table.service_name(head.route_host, head.target)
+        self._service: ServiceTable | None = None
+        self._pool: BackendPool | None = None
+        self._upstream: UpstreamConnection | None = None
+        self._tried: list[BackendPool] = []
+        self._repeated = False
+        self._persistent = False
+        self._chunk_response = False
+        context.counters.requests += 1
+        context.counters.in_flight += 1
+
+    # From the client.
+
+    def start(self, body: list[bytes], *, complete: bool) -> None:
+        """Begin, with what has come of the body."""
+        self._outgoing = body
+        self._request_complete = complete
+        self._seek(None)
+
+    def request_received(self, body: list[bytes], *, complete: bool) -> None:
+        """More of the body, or its end, has come."""
+        self._request_complete = complete
+        if self._upstream is None:
+            self._outgoing += body
+            self._client.gate.hold(Hold.NO_PEER)
+            return
+        parts = chunk_parts(body, last=complete) if self._head.chunked else body
+        if parts:
+            self._upstream.write(parts)
+        if complete and self.state is State.WAITING:
+            self._await_response()
+
+    def request_broken(self, refusal: RequestRefusedError) -> None:
+        """The rest of the body cannot be had."""
+        self._answer(refusal.status, "http_request_error", refusal.reason)
+
+    def client_congested(self, congested: bool) -> None:
+        """The client does, or does not, fall behind in reading."""
+        if self._upstream is not None:
+            if congested:
+                self._upstream.gate.hold(Hold.PEER_FULL)
+            else:
+                self._upstream.gate.release(Hold.PEER_FULL)
+
+    def client_lost(self) -> None:
+        """There is nobody any more to answer."""
+        if self.state is not State.ENDED:
+            self._end()
+
+    # Towards a backend.
+
+    def _seek(self, failure: ConnectError | None) -> None:
+        """Give the request to the next backend; if there is none, answer with the `failure` of the last."""
+        service = self._context.fleet.table.services.get(self._service_name)
+        pool = None
+        if service is not None and len(self._tried) < _MAX_BACKENDS_TRIED:
+            pool = service.balancer.pick(self._tried)
+        if service is None or pool is None:
+            self._answer_unserved(service, failure)
+            return
+        self._service = service
+        self._pool = pool
+        pool.enter()
+        upstream = None if self._repeated else pool.take()
+        if upstream is None:
+            self.state = State.CONNECTING
+            self._context.spawn(self._connect(pool, service.connect_s), "connect")
+        else:
+            self._send(upstream, service)
+
+    async def _connect(self, pool: BackendPool, timeout_s: float) -> None:
+        try:
+            upstream = await connect(self._context, pool, timeout_s)
+        except ConnectError as failure:
+            service_name, backend_id, _, _ = pool.key
+            self._context.warn(
+                "a backend takes no connection: the next one is tried",
+                key=pool.authority,
+                service=service_name,
+                backend=backend_id,
+                address=pool.authority,
+                reason=failure.reason,
+            )
+            if self.state is State.CONNECTING:
+                self._tried.append(pool)
+                self._leave_pool()
+                self._seek(failure)
+            return
+        service = self._service
+        if self.state is not State.CONNECTING or service is None:
+            upstream.close()
+        elif pool.stopped:
+            # It went out of rotation meanwhile: whatever was in force at that instant reaches no new request.
+            upstream.close()
+            self._leave_pool()
+            self._seek(None)
+        elif not upstream.usable:
+            self._tried.append(pool)
+            self._leave_pool()
+            self._seek(ConnectError(502, "connection_terminated", "the backend closed the connection at once"))
+        else:
+            self._send(upstream, service)
+
+    def _send(self, upstream: UpstreamConnection, service: ServiceTable) -> None:
+        self.state = State.WAITING
+        self._upstream = upstream
+        head = self._head
+        upstream.begin(self, head.method, service.read_s)
+        parts = [head.forwarded(self._client.forwarded_for)]
+        if head.chunked:
+            parts += chunk_parts(self._outgoing, last=self._request_complete)
+        else:
+            parts += self._outgoing
+        self._outgoing = []
+        upstream.write(parts)
+        self._client.gate.release(Hold.NO_PEER)
+        if self._client.congested:
+            upstream.gate.hold(Hold.PEER_FULL)
+        if self._request_complete:
+            self._await_response()
+
+    def _await_response(self) -> None:
+        assert self._upstream is not None
+        assert self._service is not None
+        self._upstream.deadline_s = self._context.now_s() + self._service.response_s
+
+    # From the backend.
+
+    def upstream_received(self) -> None:
+        """The reader has news."""
+        upstream, service = self._upstream, self._service
+        assert upstream is not None
+        assert service is not None
+        reader = upstream.reader
+        parts: list[bytes] = []
+        if reader.interim:
+            self._pass_on_interim(reader.take_interim(), parts)
+        head = reader.head
+        if head is None:
+            if parts:
+                self._client.write(parts)
+            return
+        if self.state is State.WAITING:
+            if head.status == 101:
+                self._switch(head, parts)
+                return
+            self.state = State.RESPONDING
+            parts.append(self._response_head(head))
+        body = reader.take_body()
+        if self._chunk_response:
+            parts += chunk_parts(body, last=reader.complete)
+        else:
+            parts += body
+        if parts:
+            self._client.write(parts)
+        if reader.complete:
+            self._complete(upstream)
+        else:
+            upstream.deadline_s = self._context.now_s() + service.read_s
+
+    def _pass_on_interim(self, heads: list[ResponseHead], parts: list[bytes]) -> None:
+        # RFC 9110, section 15.2: an HTTP/1.0 client knows no 1xx.
+        if self._head.version_11:
+            parts += [head.interim() for head in heads]
+
+    def _response_head(self, head: ResponseHead) -> bytes:
+        """The bytes of the final head, after deciding how the body ends and whether the connection goes on."""
+        request = self._head
+        persistent = request.persistent and self._request_complete and self._client.may_persist
+        framing = None
+        if head.content_length is not None and head.status != 204:
+            framing = b"Content-Length: %d" % head.content_length
+        elif head.has_body(request.method):
+            if request.version_11:
+                framing = b"Transfer-Encoding: chunked"
+                self._chunk_response = True
+            else:
+                persistent = False
+        self._persistent = persistent
+        if head.status >= 500:
+            self._context.counters.responses_5xx += 1
+        return head.final(framing, self._connection_line(persistent), self._context.date)
+
+    def _connection_line(self, persistent: bool) -> bytes | None:
+        if not persistent:
+            return b"Connection: close"
+        return None if self._head.version_11 else b"Connection: keep-alive"
+
+    def _complete(self, upstream: UpstreamConnection) -> None:
+        client = self._client
+        if self._request_complete:
+            kept_s = self._context.fleet.table.timeouts.upstream_idle_s
+            self._upstream = None
+            upstream.release(self._context.now_s() + kept_s)
+        self._end()
+        client.exchange_ended(persistent=self._persistent)
+
+    def upstream_congested(self, congested: bool) -> None:
+        """The backend does, or does not, fall behind in reading."""
+        if congested:
+            self._client.gate.hold(Hold.PEER_FULL)
+        else:
+            self._client.gate.release(Hold.PEER_FULL)
+
+    def upstream_invalid(self, error: ResponseInvalidError) -> None:
+        """What the backend sent is no response, or ends too early."""
+        assert self._pool is not None
+        service_name, backend_id, _, _ = self._pool.key
+        self._context.warn(
+            "a backend's response cannot be used",
+            key=f"{self._pool.authority} {error.error}",
+            service=service_name,
+            backend=backend_id,
+            reason=error.reason,
+        )
+        self._answer(502, error.error, error.reason)
+
+    def upstream_lost(self) -> None:
+        """The connection is gone before the response was complete."""
+        upstream = self._upstream
+        assert upstream is not None
+        self._upstream = None
+        if self.state is State.WAITING and self._may_repeat(upstream):
+            self._repeated = True
+            self._leave_pool()
+            self._seek(None)
+        elif upstream.reader.started:
+            self._answer(502, "http_response_incomplete", "the backend closed before the response was complete")
+        else:
+            self._answer(502, "connection_terminated", "the backend closed the connection without a response")
+
+    def _may_repeat(self, upstream: UpstreamConnection) -> bool:
+        return (
+            upstream.used
+            and not upstream.reader.started
+            and not self._repeated
+            and self._head.idempotent
+            and not self._head.has_body
+        )
+
+    def upstream_timed_out(self, *, writing: bool) -> None:
+        """The backend has not sent, or not read, anything for too long."""
+        if writing:
+            self._answer(504, "connection_write_timeout", "the backend does not read the request")
+        else:
+            self._answer(504, "http_response_timeout", "the backend did not respond in time")
+
+    # The end.
+
+    def _answer_unserved(self, service: ServiceTable | None, failure: ConnectError | None) -> None:
+        if failure is not None:
+            self._answer(failure.status, failure.error, failure.reason)
+            return
+        if service is not None and service.has_backends:
+            reason = f"every backend of the service {self._service_name} is draining"
+        elif service is not None or self._service_name != DEFAULT_SERVICE:
+            reason = f"the service {self._service_name} has no backend"
+        else:
+            reason = f"no route takes this request, and the service {DEFAULT_SERVICE} has no backend"
+        self._answer(503, "destination_unavailable", reason)
+
+    def _answer(self, status: int, error: str, reason: str) -> None:
+        """Answer in place of the backend; if that has begun to answer, cut the client off."""
+        client = self._client
+        responding = self.state is State.RESPONDING
+        self._end()
+        if responding:
+            client.reset()
+            return
+        persistent = self._head.persistent and self._request_complete and client.may_persist
+        client.write_own_response(
+            status,
+            reason,
+            error=error,
+            connection=self._connection_line(persistent),
+            head_only=self._head.method == b"HEAD",
+        )
+        client.exchange_ended(persistent=persistent)
+
+    def _end(self) -> None:
+        self.state = State.ENDED
+        self._context.counters.in_flight -= 1
+        upstream, self._upstream = self._upstream, None
+        if upstream is not None:
+            upstream.abort()
+        self._leave_pool()
+
+    def _leave_pool(self) -> None:
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.leave()
+
+    # A tunnel.
+
+    def _switch(self, head: ResponseHead, parts: list[bytes]) -> None:
+        upstream, client, service = self._upstream, self._client, self._service
+        assert upstream is not None
+        assert service is not None
+        if self._head.upgrade is None or not head.switches or not self._request_complete:
+            self._answer(502, "http_upgrade_failed", "the backend changes to a protocol that nobody asked for")
+            return
+        self.state = State.TUNNELLING
+        self._upstream = None
+        parts.append(head.interim())
+        client.write(parts)
+        from_backend = upstream.reader.tunnel_data
+        backend_end = upstream.become_tunnel(service.read_s)
+        client_end, from_client = client.become_tunnel(service.read_s, self._tunnel_ended)
+        client_end.join(backend_end)
+        if from_client:
+            backend_end.transport.write(from_client)
+        if from_backend:
+            client_end.transport.write(from_backend)
+
+    def _tunnel_ended(self) -> None:
+        if self.state is State.TUNNELLING:
+            self._end()

@@ -1,0 +1,81 @@
+"""Flow control: who may not be read at the moment, how parts are written, how a connection is cut.
+
+Memory stays bounded because nobody is read whose data has nowhere to go. A transport that holds more than
+`HIGH_WATER_BYTES` unsent says so (`pause_writing`), and whoever feeds it is then not read until it has drained.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from enum import IntFlag
+
+HIGH_WATER_BYTES = 64 * 1024
+_JOIN_LIMIT_BYTES = 32 * 1024
+_LINGER_ZERO = struct.pack("ii", 1, 0)
+
+
+class Hold(IntFlag):
+    """Reasons not to read a connection."""
+
+    NONE = 0
+    PEER_FULL = 1
+    """The other side of the exchange does not take what it is sent."""
+    NO_PEER = 2
+    """There is no connection yet to pass it on to."""
+    TURN = 4
+    """What comes is for a later request."""
+
+
+class ReadGate:
+    """Reads a transport only while there is no reason not to."""
+
+    __slots__ = ("_transport", "held")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self.held = Hold.NONE
+
+    def hold(self, reason: Hold) -> None:
+        """Stop reading until `reason` is released."""
+        if not self.held:
+            self._transport.pause_reading()
+        self.held |= reason
+
+    def release(self, reason: Hold) -> None:
+        """Read on, if there is no other reason not to."""
+        if self.held & reason:
+            self.held &= ~reason
+            if not self.held and not self._transport.is_closing():
+                self._transport.resume_reading()
+
+
+def write_parts(transport: asyncio.Transport, parts: list[bytes]) -> None:
+    """Write all parts: small ones joined, since each write has its price; large ones as they are."""
+    if len(parts) == 1:
+        transport.write(parts[0])
+    elif sum(map(len, parts)) <= _JOIN_LIMIT_BYTES:
+        transport.write(b"".join(parts))
+    else:
+        transport.writelines(parts)
+
+
+def chunk_parts(body: list[bytes], *, last: bool) -> list[bytes]:
+    """The parts of a body in the chunked coding (RFC 9112, section 7.1), with its end if it is the `last`."""
+    size = sum(map(len, body))
+    parts = [b"%x\r\n" % size, *body, b"\r\n"] if size else []
+    if last:
+        parts.append(b"0\r\n\r\n")
+    return parts
+
+
+def reset(transport: asyncio.Transport) -> None:
+    """Close with a RST and nothing more: what was sent so far cannot be taken for all there was."""
+    if transport.is_closing():
+        transport.abort()
+        return
+    sock = transport.get_extra_info("socket")
+    if sock is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_ZERO)
+    transport.abort()

@@ -1,0 +1,193 @@
+"""A connection to a backend: one exchange at a time, kept in the pool between them.
+
+While it is kept it is still read: a backend that closes it, or says anything unasked, takes it out of the pool.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from weldr.proxy.context import Context
+from weldr.proxy.deadlines import NEVER
+from weldr.proxy.flow import HIGH_WATER_BYTES, Hold, ReadGate, write_parts
+from weldr.proxy.pool import BackendPool
+from weldr.proxy.response_head import ResponseInvalidError
+from weldr.proxy.response_reader import ResponseReader
+
+
+class UpstreamUser(Protocol):
+    """The exchange that has the connection for itself. After each of the last three it has it no more."""
+
+    def upstream_received(self) -> None:
+        """The reader has news."""
+
+    def upstream_congested(self, congested: bool) -> None:
+        """The backend does, or does not, fall behind in reading."""
+
+    def upstream_invalid(self, error: ResponseInvalidError) -> None:
+        """What the backend sent is no response, or ends too early."""
+
+    def upstream_lost(self) -> None:
+        """The connection is gone before the response was complete."""
+
+    def upstream_timed_out(self, *, writing: bool) -> None:
+        """The backend has not sent, or not read, anything for too long."""
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """See the module."""
+
+    __slots__ = (
+        "_context",
+        "_pool",
+        "_unsent_bytes",
+        "congested",
+        "deadline_s",
+        "gate",
+        "reader",
+        "transport",
+        "used",
+        "user",
+        "write_deadline_s",
+        "write_limit_s",
+    )
+
+    def __init__(self, context: Context, pool: BackendPool) -> None:
+        self.reader = ResponseReader()
+        self.user: UpstreamUser | None = None
+        self.used = False
+        """Whether it has carried a request before the present one."""
+        self.congested = False
+        self.deadline_s = NEVER
+        self.write_deadline_s = NEVER
+        self.write_limit_s = 0.0
+        """How long the backend may not read what it is sent."""
+        self._context = context
+        self._pool = pool
+        self._unsent_bytes = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.set_write_buffer_limits(high=HIGH_WATER_BYTES)
+        self.transport = transport
+        self.gate = ReadGate(transport)
+        self._context.deadlines.add(self)
+
+    @property
+    def usable(self) -> bool:
+        """Whether a request can be sent."""
+        return not self.transport.is_closing()
+
+    def begin(self, user: UpstreamUser, method: bytes, write_limit_s: float) -> None:
+        """Serve `user` from now on."""
+        self.user = user
+        self.write_limit_s = write_limit_s
+        self.reader.reset(method)
+
+    def release(self, until_s: float) -> None:
+        """The exchange is complete: to the pool with the connection, if it is fit for another one."""
+        fit = self.reader.reusable and not self.congested
+        self.user = None
+        self.used = True
+        self.deadline_s = NEVER
+        self.gate.release(Hold.PEER_FULL)
+        if fit:
+            self._pool.keep(self, until_s)
+        else:
+            self.close()
+
+    def write(self, parts: list[bytes]) -> None:
+        """Send."""
+        write_parts(self.transport, parts)
+
+    def close(self) -> None:
+        """Close, in good order if nothing is left to send."""
+        self.user = None
+        if self.congested:
+            self.transport.abort()
+        else:
+            self.transport.close()
+
+    def abort(self) -> None:
+        """Close at once: what was begun cannot be finished."""
+        self.user = None
+        self.transport.abort()
+
+    # Called by the event loop.
+
+    def data_received(self, data: bytes) -> None:
+        user = self.user
+        if user is None:
+            self._pool.forget(self)
+            self.transport.abort()
+            return
+        try:
+            self.reader.feed(data)
+            user.upstream_received()
+        except ResponseInvalidError as error:
+            user.upstream_invalid(error)
+        except Exception as error:
+            self._context.fault("upstream", error)
+            self.transport.abort()
+
+    def eof_received(self) -> bool:
+        user = self.user
+        if user is None:
+            self._pool.forget(self)
+            return False
+        try:
+            if self.reader.started:
+                self.reader.end()
+                user.upstream_received()
+        except ResponseInvalidError as error:
+            user.upstream_invalid(error)
+        except Exception as error:
+            self._context.fault("upstream", error)
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._context.deadlines.remove(self)
+        self._pool.forget(self)
+        user, self.user = self.user, None
+        if user is not None:
+            try:
+                user.upstream_lost()
+            except Exception as error:
+                self._context.fault("upstream", error)
+
+    def pause_writing(self) -> None:
+        self.congested = True
+        self._unsent_bytes = self.transport.get_write_buffer_size()
+        self.write_deadline_s = self._context.now_s() + self.write_limit_s
+        if self.user is not None:
+            self.user.upstream_congested(True)
+
+    def resume_writing(self) -> None:
+        self.congested = False
+        self.write_deadline_s = NEVER
+        if self.user is not None:
+            self.user.upstream_congested(False)
+
+    # Called by the sweep.
+
+    def expire(self, now_s: float) -> None:
+        user = self.user
+        if user is None:
+            self._pool.forget(self)
+            self.close()
+        elif self.gate.held:
+            # It is the client that cannot take more.
+            self.deadline_s = now_s + self.write_limit_s
+        else:
+            user.upstream_timed_out(writing=False)
+
+    def expire_write(self, now_s: float) -> None:
+        unsent_bytes = self.transport.get_write_buffer_size()
+        if unsent_bytes < self._unsent_bytes:
+            self._unsent_bytes = unsent_bytes
+            self.write_deadline_s = now_s + self.write_limit_s
+        elif self.user is not None:
+            self.user.upstream_timed_out(writing=True)
+        else:
+            self.transport.abort()
