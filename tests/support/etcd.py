@@ -7,7 +7,6 @@ that runs the tests, however that ends.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import functools
 import importlib.util
 import os
@@ -16,6 +15,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.error
@@ -26,8 +26,16 @@ from pathlib import Path
 
 LIMIT_S = 30.0
 _PROJECT = Path(__file__).resolve().parents[2]
-_PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None, use_errno=True)
+
+# Executed by a Python of its own, which then becomes etcd: code between fork and exec in this process, with
+# gRPC's threads in it, is not safe.
+_DIE_WITH_PARENT = """
+import ctypes, os, signal, sys
+PR_SET_PDEATHSIG = 1
+ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+if os.getppid() == int(sys.argv[1]):
+    os.execv(sys.argv[2], sys.argv[2:])
+"""
 
 # Below the kernel's range for outgoing connections: the port of a stopped server stays free for its return.
 _PORTS = range(12_000, 30_000)
@@ -159,6 +167,7 @@ class EtcdServer:
         """Start it without waiting until it answers: a lone member of a cluster does not."""
         assert not self.running
         command = [
+            *(sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid())),
             str(self.binary.path),
             f"--name={self.name}",
             f"--data-dir={self._directory / 'data'}",
@@ -183,7 +192,6 @@ class EtcdServer:
                 stdout=log,
                 stderr=log,
                 env=_CLEAN,
-                preexec_fn=_die_with_parent,
             )
 
     def wait_ready(self) -> None:
@@ -327,7 +335,3 @@ def _is_leader(member: EtcdServer) -> bool:
             return b"\netcd_server_is_leader 1" in answer.read()
     except (OSError, urllib.error.URLError):
         return False
-
-
-def _die_with_parent() -> None:
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

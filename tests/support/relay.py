@@ -1,4 +1,4 @@
-"""A TCP relay that can go silent, as a network does when a cable is pulled: nothing is closed, nothing passes."""
+"""A TCP relay that can go silent, as a network does when a cable is pulled: nothing closes, nothing passes."""
 
 from __future__ import annotations
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
+from email.utils import formatdate
 from typing import Any
 
+from weldr.proxy.clients import Clients
 from weldr.proxy.deadlines import Deadlines
 from weldr.proxy.fleet import Fleet
 from weldr.proxy.rate_limit import RateLimit
@@ -31,16 +33,25 @@ class Counters:
 class Context:
     """One worker's event loop, routing, limits and counters."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, fleet: Fleet) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, on_backend_idle: Callable[[], None]) -> None:
+        """`on_backend_idle` is called when a backend that gets no new requests has no more in flight."""
         self.loop = loop
         self.now_s: Callable[[], float] = loop.time
-        self.fleet = fleet
+        self.fleet = Fleet(on_backend_idle)
+        self.clients = Clients()
         self.deadlines = Deadlines(loop)
         self.counters = Counters()
         self.draining = False
         """No connection is kept for another request."""
+        self.date = _date_line()
+        """The `Date` field line of now."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._log_limit = RateLimit()
+
+    def tick(self) -> None:
+        """What is done for all connections at once, every `SWEEP_INTERVAL_S`."""
+        self.date = _date_line()
+        self.deadlines.sweep()
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
         """Run `work` as a task that is held and whose failure is seen."""
@@ -64,3 +75,7 @@ class Context:
         now_s = self.now_s()
         if self._log_limit.allows(f"{message} {key}", now_s):
             logger.warning(message, extra=facts | self._log_limit.suppressed())
+
+
+def _date_line() -> bytes:
+    return b"Date: " + formatdate(usegmt=True).encode("ascii")

@@ -1,8 +1,8 @@
 """One coarse clock for every wait of the data plane, in place of a timer for each.
 
 A connection has two deadlines, both absolute and by the event loop's clock: to set one is to assign a number.
-Twice a second all connections are looked at, and those whose deadline has passed are told. So a wait may take up
-to half a second longer than it is meant to.
+Twice a second all connections are looked at, and those whose deadline has passed are told. So a wait may take
+up to half a second longer than it is meant to.
 """
 
 from __future__ import annotations

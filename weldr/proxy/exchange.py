@@ -15,8 +15,8 @@ the table of backends.
 
 From each state the loss of the client leads to ended. A kept connection may be closed by the backend while the
 request is under way, which no one can tell from a crash. So a request is sent again, once and on a new
-connection, only if it is idempotent, has no body, and not a byte of a response had come. Where no connection was
-made nothing was sent, and the next backend is tried without these conditions.
+connection, only if it is idempotent, has no body, and not a byte of a response had come. Where no connection
+was made nothing was sent, and the next backend is tried without these conditions.
 
 Interim responses are passed on in any state before responding. A response that begins before its request is
 complete is passed on too, but then neither connection carries another exchange.
@@ -29,12 +29,12 @@ from typing import TYPE_CHECKING
 
 from weldr.proxy.connect import ConnectError, connect
 from weldr.proxy.context import Context
-from weldr.proxy.deadlines import NEVER
 from weldr.proxy.fleet import DEFAULT_SERVICE, ServiceTable
 from weldr.proxy.flow import Hold, chunk_parts
 from weldr.proxy.pool import BackendPool
 from weldr.proxy.request_head import RequestHead, RequestRefusedError
 from weldr.proxy.response_head import ResponseHead, ResponseInvalidError
+from weldr.proxy.tunnel import join
 from weldr.proxy.upstream_connection import UpstreamConnection
 
 if TYPE_CHECKING:
@@ -385,15 +385,8 @@ class Exchange:
         self._upstream = None
         parts.append(head.interim())
         client.write(parts)
-        from_backend = upstream.reader.tunnel_data
-        backend_end = upstream.become_tunnel(service.read_s)
-        client_end, from_client = client.become_tunnel(service.read_s, self._tunnel_ended)
-        client_end.join(backend_end)
-        if from_client:
-            backend_end.transport.write(from_client)
-        if from_backend:
-            client_end.transport.write(from_backend)
-
-    def _tunnel_ended(self) -> None:
-        if self.state is State.TUNNELLING:
-            self._end()
+        backend_end, from_backend = upstream.become_tunnel(service.read_s)
+        client_end, from_client = client.become_tunnel(service.read_s)
+        join(client_end, backend_end, self._end)
+        client_end.data_received(from_client)
+        backend_end.data_received(from_backend)

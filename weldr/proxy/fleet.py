@@ -1,8 +1,8 @@
 """The backends of all services as this worker uses them, and the table by which requests reach them.
 
-The table is replaced whole at each update and never edited. What lives longer than a table is a backend's pool:
-it belongs to the service, id and address of the backend, and so an update that leaves a backend as it was leaves
-its connections and requests alone. A pool whose backend is draining or gone takes no new request, and is
+The table is replaced whole at each update and never edited. What lives longer than a table is a backend's
+pool: it belongs to the service, id and address of the backend, and so an update that leaves a backend as it was
+leaves its connections and requests alone. A pool whose backend is draining or gone takes no new request, and is
 forgotten when its last one has ended.
 """
 
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from weldr.model.traffic import ServiceTraffic, Traffic, TrafficDelta, apply
 from weldr.model.values import Backend, Timeouts
 from weldr.proxy.balance import Balancer, balancer
-from weldr.proxy.pool import BackendPool
+from weldr.proxy.pool import BackendPool, PoolKey
 from weldr.proxy.routes import RouteTable
 
 DEFAULT_SERVICE = "default"
@@ -48,17 +48,15 @@ class Table:
 
 
 class Fleet:
-    """Owner of the table and of every pool. `on_idle` is called when a pool without new requests has no more."""
+    """Owner of the table and of every pool."""
 
-    def __init__(
-        self, new_pool: Callable[[str, str, Backend], BackendPool], on_idle: Callable[[], None]
-    ) -> None:
+    def __init__(self, on_idle: Callable[[], None]) -> None:
+        """`on_idle` is called when a backend that gets no new requests has no more in flight."""
         self.table = Table()
         self._traffic = Traffic()
-        self._new_pool = new_pool
         self._on_idle = on_idle
-        self._pools: dict[tuple[str, str, str, int], BackendPool] = {}
-        self._leaving: dict[tuple[str, str, str, int], BackendPool] = {}
+        self._pools: dict[PoolKey, BackendPool] = {}
+        self._leaving: dict[PoolKey, BackendPool] = {}
 
     def apply(self, delta: TrafficDelta) -> None:
         """Bring the difference into force, at one instant."""
@@ -67,7 +65,7 @@ class Fleet:
             touched = set(after.services) | set(delta.services_removed)
         else:
             touched = {*delta.services, *delta.services_removed}
-        services = dict(self.table.services) if touched else self.table.services
+        services = dict(self.table.services)
         for name in touched:
             service = after.services.get(name)
             self._update_pools(name, before.services.get(name), service)
@@ -102,14 +100,14 @@ class Fleet:
         key = _key(service, backend_id, backend)
         pool = self._pools.get(key) or self._leaving.pop(key, None)
         if pool is None:
-            pool = self._new_pool(service, backend_id, backend)
+            pool = BackendPool(key, self._pool_idle)
         self._pools[key] = pool
         if backend.draining:
             pool.stop()
         else:
             pool.start()
 
-    def _leave(self, key: tuple[str, str, str, int]) -> None:
+    def _leave(self, key: PoolKey) -> None:
         pool = self._pools.pop(key)
         pool.stop()
         if pool.in_flight:
@@ -131,8 +129,7 @@ class Fleet:
             read_s=timeouts.read_s if policy.read_s is None else policy.read_s,
         )
 
-    def idle(self, pool: BackendPool) -> None:
-        """A stopped pool's last request has ended."""
+    def _pool_idle(self, pool: BackendPool) -> None:
         self._leaving.pop(pool.key, None)
         self._on_idle()
 
@@ -146,5 +143,5 @@ class Fleet:
         return [(service, backend_id, count) for (service, backend_id), count in counts.items()]
 
 
-def _key(service: str, backend_id: str, backend: Backend) -> tuple[str, str, str, int]:
+def _key(service: str, backend_id: str, backend: Backend) -> PoolKey:
     return service, backend_id, backend.host, backend.port

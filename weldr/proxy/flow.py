@@ -26,6 +26,7 @@ class Hold(IntFlag):
     """There is no connection yet to pass it on to."""
     TURN = 4
     """What comes is for a later request."""
+    ALL = 7
 
 
 class ReadGate:

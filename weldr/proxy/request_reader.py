@@ -1,8 +1,9 @@
 """Bytes of a client's connection in, one request at a time out. No I/O.
 
-The parser is never fed past the end of the request in progress, so that pipelined requests wait as unread bytes
-and not as parsed heads. Where a request ends is not known before it is parsed; but it can only end at the end of
-an empty line or, with a Content-Length, after that many bytes. So the input is fed in pieces that end there.
+The parser is never fed past the end of the request in progress, so that pipelined requests wait as unread
+bytes and not as parsed heads. Where a request ends is not known before it is parsed; but it can only end at the
+end of an empty line or, with a Content-Length, after that many bytes. So the input is fed in pieces that end
+there.
 """
 
 from __future__ import annotations
@@ -59,6 +60,11 @@ class RequestReader:
         self._tail = b""
         self._productive = False
         self._unproductive_bytes = 0
+
+    @property
+    def method_is_head(self) -> bool:
+        """Whether it is, or begins like, a HEAD request: the answer to that has no body."""
+        return self._head_bytes.lstrip(b"\r\n").startswith(b"HEAD ")
 
     def take_body(self) -> list[bytes]:
         """What has come of the body since the last call."""
@@ -142,7 +148,11 @@ class RequestReader:
             return
         # The parser has skipped the body of a request with an Upgrade field: the new one is brought to where
         # that body begins, by a head with the same framing.
-        framing = b"Transfer-Encoding: chunked" if head.chunked else b"Content-Length: %d" % self._left
+        framing = (
+            b"Transfer-Encoding: chunked"
+            if head.chunked
+            else b"Content-Length: %d" % (head.content_length or 0)
+        )
         self.complete = False
         self._priming = True
         self._parser.feed_data(b"POST / HTTP/1.1\r\n" + framing + b"\r\n\r\n")

@@ -1,8 +1,8 @@
 """Bytes of a backend's connection in, one response at a time out. No I/O.
 
-The parser does not know which request it reads the response to, so what depends on the request (HEAD) is decided
-here. A response is `complete` only if its framing says so; whatever comes after that makes the connection unfit
-for another request.
+The parser does not know which request it reads the response to, so what depends on the request (HEAD) is
+decided here. A response is `complete` only if its framing says so; whatever comes after that makes the
+connection unfit for another request.
 """
 
 from __future__ import annotations

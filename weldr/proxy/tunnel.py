@@ -1,7 +1,7 @@
 """A tunnel: what follows a 101, bytes both ways until both sides have ended (RFC 9110, section 7.8).
 
-Each side's transport gets a `TunnelEnd` for its protocol, in place of the HTTP one. An end that is closed for
-writing by its peer closes the other for writing, and nothing more: half-closed tunnels go on the other way.
+Each side's transport gets a `TunnelEnd` for its protocol, in place of the HTTP one. An end whose peer closes
+its direction closes that direction of the other, and nothing more: the other direction goes on.
 """
 
 from __future__ import annotations
@@ -15,96 +15,120 @@ from weldr.proxy.flow import Hold, ReadGate, reset
 
 
 class TunnelEnd(asyncio.Protocol):
-    """One side of a tunnel."""
+    """One side of a tunnel. It is in force after `join`."""
 
     __slots__ = (
         "_context",
-        "_ended",
         "_gate",
-        "_on_lost",
+        "_lost",
+        "_on_end",
+        "_other",
+        "_transport",
         "_unsent_bytes",
         "_write_limit_s",
+        "congested",
         "deadline_s",
-        "other",
-        "transport",
+        "ended",
         "write_deadline_s",
     )
 
-    other: TunnelEnd
+    _other: TunnelEnd
+    _on_end: Callable[[], None]
 
     def __init__(
-        self,
-        context: Context,
-        transport: asyncio.Transport,
-        gate: ReadGate,
-        write_limit_s: float,
-        on_lost: Callable[[], None],
+        self, context: Context, transport: asyncio.Transport, gate: ReadGate, write_limit_s: float
     ) -> None:
         """`write_limit_s` is how long this side may not read what it is sent."""
-        self.transport = transport
-        self.deadline_s = NEVER
-        self.write_deadline_s = NEVER
         self._context = context
+        self._transport = transport
         self._gate = gate
         self._write_limit_s = write_limit_s
-        self._on_lost = on_lost
-        self._ended = False
+        self._lost = False
         self._unsent_bytes = 0
-        context.deadlines.add(self)
+        self.ended = False
+        """Whether the peer has closed its direction."""
+        self.congested = False
+        """Whether the peer falls behind in reading."""
+        self.deadline_s = NEVER
+        self.write_deadline_s = NEVER
+
+    def _begin(self, other: TunnelEnd, on_end: Callable[[], None]) -> None:
+        self._other = other
+        self._on_end = on_end
+        self._context.deadlines.add(self)
+        self._transport.set_protocol(self)
 
     def data_received(self, data: bytes) -> None:
-        if not self.other.transport.is_closing():
-            self.other.transport.write(data)
+        if data and not self._other._transport.is_closing():
+            self._other._transport.write(data)
 
     def eof_received(self) -> bool:
-        self._ended = True
-        other = self.other
-        if other._ended:
-            self.transport.close()
-            other.transport.close()
-            other.await_flush()
-        elif not other.transport.is_closing():
-            other.transport.write_eof()
+        self.ended = True
+        other = self._other
+        if other.ended:
+            self._close()
+            other._close()
+        elif not other._transport.is_closing():
+            other._transport.write_eof()
         return True
 
-    def await_flush(self) -> None:
-        """It was closed and has only to send the rest: not for ever."""
-        self._unsent_bytes = self.transport.get_write_buffer_size()
+    def _close(self) -> None:
+        """Close when the rest is sent, which must not take for ever."""
+        if not self._transport.is_closing():
+            self._transport.close()
+            self._await_progress()
+
+    def _await_progress(self) -> None:
+        self._unsent_bytes = self._transport.get_write_buffer_size()
         self.write_deadline_s = self._context.now_s() + self._write_limit_s
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._lost = True
         self._context.deadlines.remove(self)
-        other = self.other
-        if exc is not None:
-            reset(other.transport)
-        elif not other.transport.is_closing():
-            other.transport.close()
-            other.await_flush()
-        self._on_lost()
+        self._context.clients.discard(self)
+        if self._other._lost:
+            self._on_end()
+        elif exc is None:
+            self._other._close()
+        else:
+            reset(self._other._transport)
 
     def pause_writing(self) -> None:
-        self.await_flush()
-        self.other._gate.hold(Hold.PEER_FULL)
+        self.congested = True
+        self._await_progress()
+        self._other._gate.hold(Hold.PEER_FULL)
 
     def resume_writing(self) -> None:
+        self.congested = False
         self.write_deadline_s = NEVER
-        self.other._gate.release(Hold.PEER_FULL)
+        self._other._gate.release(Hold.PEER_FULL)
 
     def expire(self, now_s: float) -> None:
-        """A tunnel waits for its peers without limit."""
+        """Never comes: a tunnel may be silent for as long as it likes."""
 
     def expire_write(self, now_s: float) -> None:
-        unsent_bytes = self.transport.get_write_buffer_size()
+        unsent_bytes = self._transport.get_write_buffer_size()
         if unsent_bytes < self._unsent_bytes:
             self._unsent_bytes = unsent_bytes
             self.write_deadline_s = now_s + self._write_limit_s
         else:
             self.abort()
 
-    def abort(self) -> None:
-        """Cut both sides."""
-        reset(self.transport)
-        reset(self.other.transport)
-
     def drain(self) -> None:
         """A tunnel is a request in flight: it goes on."""
+
+    def abort(self) -> None:
+        """Cut both sides."""
+        reset(self._transport)
+        reset(self._other._transport)
+
+
+def join(client_end: TunnelEnd, backend_end: TunnelEnd, on_end: Callable[[], None]) -> None:
+    """Let the two pass on to each other from now on. `on_end` is called when both are gone."""
+    client_end._begin(backend_end, on_end)
+    backend_end._begin(client_end, on_end)
+    for end in (client_end, backend_end):
+        if end.congested:
+            end.pause_writing()
+    if client_end.ended:
+        client_end.eof_received()

@@ -14,6 +14,7 @@ from weldr.proxy.flow import HIGH_WATER_BYTES, Hold, ReadGate, write_parts
 from weldr.proxy.pool import BackendPool
 from weldr.proxy.response_head import ResponseInvalidError
 from weldr.proxy.response_reader import ResponseReader
+from weldr.proxy.tunnel import TunnelEnd
 
 
 class UpstreamUser(Protocol):
@@ -100,6 +101,15 @@ class UpstreamConnection(asyncio.Protocol):
     def write(self, parts: list[bytes]) -> None:
         """Send."""
         write_parts(self.transport, parts)
+
+    def become_tunnel(self, write_limit_s: float) -> tuple[TunnelEnd, bytes]:
+        """Hand the transport over to a tunnel, with what the backend has already sent for it."""
+        self.user = None
+        self._context.deadlines.remove(self)
+        self.gate.release(Hold.ALL)
+        end = TunnelEnd(self._context, self.transport, self.gate, write_limit_s)
+        end.congested = self.congested
+        return end, self.reader.tunnel_data
 
     def close(self) -> None:
         """Close, in good order if nothing is left to send."""

@@ -1,0 +1,55 @@
+"""`python -m weldr.proxy`: the worker program. It is started by the manager and by nobody else."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import socket
+import sys
+
+import uvloop
+
+from weldr import logs
+from weldr.proxy.worker import Worker
+
+
+def main() -> int:
+    """Run a worker; return its exit status."""
+    # Ctrl-C reaches the whole process group: it is for the manager to say what happens then.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    arguments = _arguments()
+    logs.configure(
+        log_format=arguments.log_format,
+        level=arguments.log_level,
+        fields={"worker": arguments.name, "pid": os.getpid()},
+    )
+    channel = socket.socket(fileno=arguments.channel_fd)
+    listeners = [socket.socket(fileno=fd) for fd in arguments.listen_fd]
+    for sock in (channel, *listeners):
+        sock.setblocking(False)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        status = runner.run(_run(channel, listeners))
+    logs.flush()
+    return status
+
+
+async def _run(channel: socket.socket, listeners: list[socket.socket]) -> int:
+    return await Worker(channel, listeners).run()
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="weldr.proxy", description="A worker of weldr, started by `weldr run`."
+    )
+    parser.add_argument("--channel-fd", type=int, required=True)
+    parser.add_argument("--listen-fd", type=int, action="append", required=True)
+    parser.add_argument("--name", required=True)
+    parser.add_argument("--log-format", choices=logs.FORMATS, default="auto")
+    parser.add_argument("--log-level", choices=logs.LEVELS, default="info")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

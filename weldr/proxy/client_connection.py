@@ -1,0 +1,347 @@
+"""A client's connection: requests in, one exchange at a time, responses out in the same order.
+
+| phase     | meaning                                                       |
+|-----------|---------------------------------------------------------------|
+| open      | requests are read; with an exchange, the next ones wait unread |
+| lingering | the last response is sent and our side shut; what still comes is |
+|           | dropped, since closing on unread input would reset the connection |
+|           | and could destroy the response (RFC 9112, section 9.6)        |
+| closing   | closed, but not everything is sent yet                        |
+"""
+
+from __future__ import annotations
+
+import asyncio
+from enum import Enum
+
+from weldr.proxy.context import Context
+from weldr.proxy.deadlines import NEVER
+from weldr.proxy.exchange import Exchange
+from weldr.proxy.flow import HIGH_WATER_BYTES, Hold, ReadGate, reset, write_parts
+from weldr.proxy.own_responses import own_response
+from weldr.proxy.request_head import RequestRefusedError
+from weldr.proxy.request_reader import RequestReader
+from weldr.proxy.tunnel import TunnelEnd
+
+_LINGER_S = 2.0
+_LAST_CALL_S = 1.0
+"""How long a drained connection without a request waits for one that may be under way."""
+
+
+class Phase(Enum):
+    """See the module's table."""
+
+    OPEN = "open"
+    LINGERING = "lingering"
+    CLOSING = "closing"
+
+
+class ClientConnection(asyncio.Protocol):
+    """See the module."""
+
+    __slots__ = (
+        "_advancing",
+        "_context",
+        "_ended",
+        "_exchange",
+        "_input",
+        "_phase",
+        "_position",
+        "_reader",
+        "_transport",
+        "_unsent_bytes",
+        "congested",
+        "deadline_s",
+        "forwarded_for",
+        "gate",
+        "write_deadline_s",
+    )
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._exchange: Exchange | None = None
+        self._phase = Phase.OPEN
+        self._input = b""
+        self._position = 0
+        self._advancing = False
+        self._ended = False
+        self._unsent_bytes = 0
+        self.congested = False
+        """Whether the client falls behind in reading."""
+        self.deadline_s = NEVER
+        self.write_deadline_s = NEVER
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        context = self._context
+        self._transport = transport
+        transport.set_write_buffer_limits(high=HIGH_WATER_BYTES)
+        self.gate = ReadGate(transport)
+        self.forwarded_for = _forwarded_for(transport.get_extra_info("peername"))
+        """The field lines that tell a backend who this is."""
+        self._reader = RequestReader(_authority(transport.get_extra_info("sockname")))
+        wait_s = _LAST_CALL_S if context.draining else context.fleet.table.timeouts.client_head_s
+        self.deadline_s = context.now_s() + wait_s
+        context.counters.connections += 1
+        context.deadlines.add(self)
+        context.clients.add(self)
+
+    @property
+    def may_persist(self) -> bool:
+        """Whether, for all that weldr knows, another request can follow on this connection."""
+        return self._position < len(self._input) or not (self._ended or self._context.draining)
+
+    # Reading.
+
+    def data_received(self, data: bytes) -> None:
+        if self._phase is not Phase.OPEN:
+            return
+        if self._input:
+            data = self._input[self._position :] + data
+        self._input = data
+        self._position = 0
+        self._advance()
+
+    def eof_received(self) -> bool:
+        self._ended = True
+        if self._exchange is not None:
+            if not self._reader.complete:
+                self._refuse(RequestRefusedError(400, "the request ended before its body was complete"))
+            # A client that has only closed its own direction still gets its answer.
+            return True
+        if self._phase is Phase.OPEN and self._position < len(self._input):
+            return True
+        self._close()
+        return False
+
+    def _advance(self) -> None:
+        """Read on as far as the exchange, if there is one, lets us."""
+        if self._advancing:
+            return
+        self._advancing = True
+        try:
+            while self._position < len(self._input) and self._phase is Phase.OPEN:
+                if self._exchange is None and self.congested:
+                    self.gate.hold(Hold.TURN)
+                    return
+                if self._exchange is not None and self._reader.complete:
+                    self.gate.hold(Hold.TURN)
+                    return
+                self._read_once()
+            self._input = b""
+            self._position = 0
+            self.gate.release(Hold.TURN)
+        except RequestRefusedError as refusal:
+            self._refuse(refusal)
+        except Exception as error:
+            self._context.fault("client", error)
+            self._transport.abort()
+        finally:
+            self._advancing = False
+
+    def _read_once(self) -> None:
+        reader = self._reader
+        was_started = reader.started
+        self._position = reader.feed(self._input, self._position)
+        context = self._context
+        timeouts = context.fleet.table.timeouts
+        if reader.head is None:
+            if not was_started:
+                self.deadline_s = context.now_s() + timeouts.client_head_s
+            return
+        self.deadline_s = NEVER if reader.complete else context.now_s() + timeouts.read_s
+        exchange = self._exchange
+        if exchange is None:
+            exchange = self._exchange = Exchange(context, self, reader.head)
+            exchange.start(reader.take_body(), complete=reader.complete)
+        else:
+            exchange.request_received(reader.take_body(), complete=reader.complete)
+
+    def _refuse(self, refusal: RequestRefusedError) -> None:
+        exchange = self._exchange
+        if exchange is not None:
+            exchange.request_broken(refusal)
+            return
+        self.write_own_response(
+            refusal.status,
+            refusal.reason,
+            error="http_request_error" if refusal.status >= 400 else None,
+            field_line=refusal.field_line,
+            connection=b"Connection: close",
+            head_only=self._reader.method_is_head,
+        )
+        self._linger()
+
+    # For the exchange.
+
+    def write(self, parts: list[bytes]) -> None:
+        """Send to the client."""
+        if not self._transport.is_closing():
+            write_parts(self._transport, parts)
+
+    def write_own_response(
+        self,
+        status: int,
+        reason: str,
+        *,
+        error: str | None,
+        connection: bytes | None,
+        field_line: bytes | None = None,
+        head_only: bool = False,
+    ) -> None:
+        """Send a response of weldr's own making."""
+        if status >= 500:
+            self._context.counters.responses_5xx += 1
+        response = own_response(
+            status,
+            reason,
+            date=self._context.date,
+            error=error,
+            field_line=field_line,
+            connection=connection,
+            head_only=head_only,
+        )
+        self.write([response])
+
+    def exchange_ended(self, *, persistent: bool) -> None:
+        """The exchange is over, and its response written."""
+        self._exchange = None
+        self.gate.release(Hold.PEER_FULL | Hold.NO_PEER)
+        if not persistent:
+            if self._reader.complete and self._position >= len(self._input):
+                self._close()
+            else:
+                self._linger()
+            return
+        self._reader.reset()
+        wait_s = _LAST_CALL_S if self._context.draining else self._context.fleet.table.timeouts.client_idle_s
+        self.deadline_s = self._context.now_s() + wait_s
+        if self._position < len(self._input):
+            self._advance()
+        elif self._ended:
+            self._close()
+
+    def reset(self) -> None:
+        """Cut the client off in the middle of a response, so that it cannot take it for complete."""
+        self._exchange = None
+        self._phase = Phase.CLOSING
+        reset(self._transport)
+
+    def become_tunnel(self, write_limit_s: float) -> tuple[TunnelEnd, bytes]:
+        """Hand the transport over to a tunnel, with what the client has already sent for it."""
+        context = self._context
+        self._exchange = None
+        context.deadlines.remove(self)
+        context.clients.discard(self)
+        self.gate.release(Hold.ALL)
+        end = TunnelEnd(context, self._transport, self.gate, write_limit_s)
+        end.ended, end.congested = self._ended, self.congested
+        context.clients.add(end)
+        return end, self._input[self._position :]
+
+    # Closing.
+
+    def _close(self) -> None:
+        self._phase = Phase.CLOSING
+        self._transport.close()
+        self._await_flush()
+
+    def _linger(self) -> None:
+        if self._ended:
+            self._close()
+            return
+        self._phase = Phase.LINGERING
+        self._input = b""
+        self.gate.release(Hold.ALL)
+        self.deadline_s = self._context.now_s() + _LINGER_S
+        if not self._transport.is_closing():
+            self._transport.write_eof()
+
+    def _await_flush(self) -> None:
+        self.deadline_s = NEVER
+        self._unsent_bytes = self._transport.get_write_buffer_size()
+        self.write_deadline_s = self._context.now_s() + self._context.fleet.table.timeouts.read_s
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._context.deadlines.remove(self)
+        self._context.clients.discard(self)
+        self._phase = Phase.CLOSING
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            try:
+                exchange.client_lost()
+            except Exception as error:
+                self._context.fault("client", error)
+
+    def drain(self) -> None:
+        """Take no request any more but one that is under way."""
+        if self._exchange is None and not self._reader.started and self._phase is Phase.OPEN:
+            self.deadline_s = min(self.deadline_s, self._context.now_s() + _LAST_CALL_S)
+
+    def abort(self) -> None:
+        """Cut it off."""
+        reset(self._transport)
+
+    # Flow control.
+
+    def pause_writing(self) -> None:
+        self.congested = True
+        self._unsent_bytes = self._transport.get_write_buffer_size()
+        self.write_deadline_s = self._context.now_s() + self._context.fleet.table.timeouts.read_s
+        if self._exchange is not None:
+            self._exchange.client_congested(True)
+
+    def resume_writing(self) -> None:
+        self.congested = False
+        if self._phase is not Phase.CLOSING:
+            self.write_deadline_s = NEVER
+        if self._exchange is not None:
+            self._exchange.client_congested(False)
+        elif self._position < len(self._input):
+            self._advance()
+
+    # Called by the sweep.
+
+    def expire(self, now_s: float) -> None:
+        timeouts = self._context.fleet.table.timeouts
+        if self._phase is Phase.LINGERING:
+            if self._transport.get_write_buffer_size():
+                self._await_flush()
+            else:
+                self._transport.abort()
+        elif self._exchange is not None:
+            if self.gate.held:
+                # It is not the client that is late.
+                self.deadline_s = now_s + timeouts.read_s
+            else:
+                self._refuse(RequestRefusedError(408, "the rest of the request did not come in time"))
+        elif self._reader.started:
+            self._refuse(RequestRefusedError(408, "the head of the request did not come in time"))
+        else:
+            self._close()
+
+    def expire_write(self, now_s: float) -> None:
+        unsent_bytes = self._transport.get_write_buffer_size()
+        if 0 < unsent_bytes < self._unsent_bytes:
+            self._unsent_bytes = unsent_bytes
+            self.write_deadline_s = now_s + self._context.fleet.table.timeouts.read_s
+        else:
+            reset(self._transport)
+
+
+def _forwarded_for(peer: tuple[str, int] | None) -> bytes:
+    host = "unknown" if peer is None else _plain_address(peer[0])
+    return b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: http" % host.encode("ascii")
+
+
+def _authority(local: tuple[str, int] | None) -> bytes:
+    if local is None:
+        return b"localhost"
+    host = _plain_address(local[0])
+    return (f"[{host}]:{local[1]}" if ":" in host else f"{host}:{local[1]}").encode("ascii")
+
+
+def _plain_address(host: str) -> str:
+    """Without zone; an IPv4 address as such also where it came by an IPv6 socket."""
+    host = host.partition("%")[0]
+    return host.removeprefix("::ffff:") if "." in host else host

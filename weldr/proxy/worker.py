@@ -1,0 +1,103 @@
+"""A worker's life: it waits for its first update, accepts and serves, and drains.
+
+It accepts nothing before the first update, since it would have to answer from a catalog that nobody gave it;
+the connections queue up meanwhile. It drains when it is told to, on SIGTERM, and when the channel ends, which
+means that the manager is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import signal
+import socket
+
+from weldr.model.frames import Beat, Downward, Update
+from weldr.proxy.acceptor import Acceptor
+from weldr.proxy.channel import Channel
+from weldr.proxy.context import Context
+from weldr.proxy.deadlines import SWEEP_INTERVAL_S
+
+logger = logging.getLogger(__name__)
+
+_BEAT_INTERVAL_S = 1.0
+_GRACE_S = 30.0
+
+
+class Worker:
+    """One worker process."""
+
+    def __init__(self, channel: socket.socket, listeners: list[socket.socket]) -> None:
+        loop = asyncio.get_running_loop()
+        self._loop = loop
+        self._channel_socket = channel
+        self._context = Context(loop, on_backend_idle=self._backend_idle)
+        self._acceptor = Acceptor(self._context, listeners)
+        self._channel = Channel(self._frame, self._context.fleet.leaving, self._channel_ended)
+        self._serving = False
+        self._finished = asyncio.Event()
+        self._status = 0
+
+    async def run(self) -> int:
+        """Serve until drained; return the exit status."""
+        self._loop.add_signal_handler(signal.SIGTERM, self._drain, _GRACE_S)
+        await self._loop.create_unix_connection(lambda: self._channel, sock=self._channel_socket)
+        self._beat()
+        self._sweep()
+        await self._finished.wait()
+        return self._status
+
+    def _frame(self, frame: Downward) -> None:
+        if not isinstance(frame, Update):
+            self._drain(frame.grace_s)
+            return
+        self._context.fleet.apply(frame.delta)
+        self._channel.send_applied(frame.revision)
+        if not self._serving and not self._context.draining:
+            self._serving = True
+            # What the start has made stays: the collector need not look at it again and again.
+            gc.collect()
+            gc.freeze()
+            self._context.spawn(self._acceptor.start(), "accept")
+
+    def _backend_idle(self) -> None:
+        self._channel.send_in_flight()
+
+    def _channel_ended(self, good: bool) -> None:
+        if not good:
+            self._status = 1
+        elif not self._context.draining:
+            logger.warning("the manager is gone: finishing what is in flight")
+        self._drain(_GRACE_S)
+
+    def _beat(self) -> None:
+        counters = self._context.counters
+        self._channel.send_beat(
+            Beat(counters.connections, counters.requests, counters.responses_5xx, counters.in_flight)
+        )
+        self._loop.call_later(_BEAT_INTERVAL_S, self._beat)
+
+    def _sweep(self) -> None:
+        self._context.tick()
+        self._loop.call_later(SWEEP_INTERVAL_S, self._sweep)
+
+    def _drain(self, grace_s: float) -> None:
+        if not self._context.draining:
+            self._context.draining = True
+            self._context.spawn(self._finish(grace_s), "drain")
+
+    async def _finish(self, grace_s: float) -> None:
+        deadline_s = self._loop.time() + grace_s
+        await self._acceptor.drain()
+        clients = self._context.clients
+        clients.drain()
+        try:
+            async with asyncio.timeout_at(deadline_s):
+                await clients.wait_gone()
+        except TimeoutError:
+            logger.warning(
+                "the time to finish is over: connections are cut", extra={"connections": len(clients)}
+            )
+            clients.abort()
+        self._finished.set()
