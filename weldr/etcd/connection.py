@@ -29,6 +29,8 @@ _LONGEST_PAUSE_S = 1.0
 _FIRST_LOGIN_PAUSE_S = 5.0
 _LONGEST_LOGIN_PAUSE_S = 60.0
 _LOGIN_JITTER_S = 0.25
+# What a member that stops in good order still answers on its old connections.
+_GOODBYE_S = 0.5
 
 _SOUND_VERSION = (3, 5, 23)
 _DEFECTS = (
@@ -45,6 +47,7 @@ class Connection:
         self._session: Session | None = None
         self._connecting: asyncio.Task[Session] | None = None
         self._closing: set[asyncio.Task[None]] = set()
+        self._goodbye: asyncio.Task[None] | None = None
         self._closed = False
         # Many clients start with the same list; they should not all sit on its first member.
         self._next_endpoint = random.randrange(len(config.endpoints))
@@ -80,11 +83,8 @@ class Connection:
         """A request or stream on `session` failed like this."""
         if session is not self._session or not error.member_at_fault or self._closed:
             return
-        self._session = None
         self._outage.note_failure(error)
-        logger.debug("etcd session given up", extra={"endpoint": error.endpoint, "reason": error.reason})
-        self._close_later(session)
-        self._connect_soon()
+        self._give_up(session, error.reason)
 
     def succeeded(self) -> None:
         """etcd as a whole, and not only one member of it, has answered."""
@@ -104,8 +104,7 @@ class Connection:
                 await session.login(self._config)
             except EtcdAuthError as error:
                 self._refusal.note(error)
-                self._session = None
-                self._close_later(session)
+                self._drop_session()
                 raise
             except EtcdUnavailableError as error:
                 self.failed(session, error)
@@ -118,15 +117,27 @@ class Connection:
         if self._connecting is not None:
             self._connecting.cancel()
             await asyncio.gather(self._connecting, return_exceptions=True)
-        if self._session is not None:
-            self._close_later(self._session)
-            self._session = None
+        self._drop_session()
         await asyncio.gather(*self._closing, return_exceptions=True)
 
-    def _close_later(self, session: Session) -> None:
-        task = asyncio.create_task(session.close(), name="etcd-close")
+    def _give_up(self, session: Session, reason: str, grace_s: float = 0.0) -> None:
+        logger.debug("etcd session given up", extra={"endpoint": str(session.endpoint), "reason": reason})
+        self._drop_session(grace_s)
+        self._connect_soon()
+
+    def _drop_session(self, grace_s: float = 0.0) -> None:
+        if self._session is None:
+            return
+        if self._goodbye is not None and self._goodbye is not asyncio.current_task():
+            self._goodbye.cancel()
+        task = asyncio.create_task(self._session.close(grace_s), name="etcd-close")
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
+        self._session = None
+
+    async def _move_when_left(self, session: Session) -> None:
+        await session.left_by_member()
+        self._give_up(session, "the member closes the connection", _GOODBYE_S)
 
     def _connect_soon(self) -> asyncio.Task[Session]:
         if self._connecting is None or self._connecting.done():
@@ -164,6 +175,7 @@ class Connection:
             raise unusable from None
         self._refusal.clear()
         self._session = session
+        self._goodbye = asyncio.create_task(self._move_when_left(session), name="etcd-goodbye")
         logger.debug("etcd session opened", extra={"endpoint": str(endpoint), "version": session.version})
         self._warn_of_version(session)
         return session

@@ -158,9 +158,18 @@ class Session:
         # Of the kind "channel is closed", before anything is sent.
         return EtcdUnavailableError(str(error), endpoint=str(self.endpoint), maybe_applied=False)
 
-    async def close(self) -> None:
-        """Close the channel; what is in flight on it fails."""
-        await self._channel.close()
+    async def left_by_member(self) -> None:
+        """Wait until the member says goodbye, or the connection breaks.
+
+        A member that stops in good order keeps open streams for seconds, and silent. But it tells at once that
+        it takes no new ones, and then the channel is no longer ready.
+        """
+        while (state := self._channel.get_state()) is grpc.ChannelConnectivity.READY:
+            await self._channel.wait_for_state_change(state)
+
+    async def close(self, grace_s: float = 0.0) -> None:
+        """Close the channel; what is in flight on it after `grace_s` fails."""
+        await self._channel.close(grace_s or None)
 
 
 _CALL_ERRORS = (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.CancelledError)

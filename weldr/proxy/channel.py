@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable
 
 from weldr.model.frames import Applied, Beat, Downward, FrameError, FrameReader, InFlight, encode_frame
+from weldr.proxy.flow import as_transport
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +34,7 @@ class Channel(asyncio.Protocol):
         self._owes_in_flight = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = as_transport(transport)
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -66,7 +66,7 @@ class Channel(asyncio.Protocol):
             self.send_in_flight()
 
     def send_applied(self, revision: int) -> None:
-        """Tell that this revision is in force: once for each update, so that the manager bounds their number."""
+        """Tell that this revision is in force: once for each update, so the manager bounds their number."""
         self._send(Applied(revision, self._in_flight()))
 
     def send_in_flight(self) -> None:

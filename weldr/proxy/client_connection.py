@@ -17,7 +17,7 @@ from enum import Enum
 from weldr.proxy.context import Context
 from weldr.proxy.deadlines import NEVER
 from weldr.proxy.exchange import Exchange
-from weldr.proxy.flow import HIGH_WATER_BYTES, Hold, ReadGate, reset, write_parts
+from weldr.proxy.flow import HIGH_WATER_BYTES, Hold, ReadGate, as_transport, reset, write_parts
 from weldr.proxy.own_responses import own_response
 from weldr.proxy.request_head import RequestRefusedError
 from weldr.proxy.request_reader import RequestReader
@@ -72,7 +72,7 @@ class ClientConnection(asyncio.Protocol):
         self.write_deadline_s = NEVER
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        transport = as_transport(transport)
         context = self._context
         self._transport = transport
         transport.set_write_buffer_limits(high=HIGH_WATER_BYTES)

@@ -10,6 +10,7 @@ import asyncio
 import socket
 import struct
 from enum import IntFlag
+from typing import cast
 
 HIGH_WATER_BYTES = 64 * 1024
 _JOIN_LIMIT_BYTES = 32 * 1024
@@ -50,6 +51,11 @@ class ReadGate:
             self.held &= ~reason
             if not self.held and not self._transport.is_closing():
                 self._transport.resume_reading()
+
+
+def as_transport(transport: asyncio.BaseTransport) -> asyncio.Transport:
+    """The transport by its real interface, which uvloop's have without inheriting it."""
+    return cast(asyncio.Transport, transport)
 
 
 def write_parts(transport: asyncio.Transport, parts: list[bytes]) -> None:

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from weldr.proxy.context import Context
 from weldr.proxy.deadlines import NEVER
-from weldr.proxy.flow import HIGH_WATER_BYTES, Hold, ReadGate, write_parts
+from weldr.proxy.flow import HIGH_WATER_BYTES, Hold, ReadGate, as_transport, write_parts
 from weldr.proxy.pool import BackendPool
 from weldr.proxy.response_head import ResponseInvalidError
 from weldr.proxy.response_reader import ResponseReader
@@ -69,7 +69,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._unsent_bytes = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        transport = as_transport(transport)
         transport.set_write_buffer_limits(high=HIGH_WATER_BYTES)
         self.transport = transport
         self.gate = ReadGate(transport)
