@@ -124,10 +124,7 @@ def _log_changes(catalog: Catalog, delta: TrafficDelta) -> None:
 
 
 def _log_problems(before: Catalog, after: Catalog) -> None:
-    if before.entries is after.entries:
-        return
-    old = {problem.key: problem for problem in before.problems()}
-    new = {problem.key: problem for problem in after.problems()}
+    old, new = before.problems, after.problems
     appeared = [problem for key, problem in new.items() if old.get(key) != problem]
     for problem in appeared[:_LOGGED_CHANGES]:
         logger.warning(
@@ -142,4 +139,4 @@ def _log_problems(before: Catalog, after: Catalog) -> None:
     if len(appeared) > _LOGGED_CHANGES:
         logger.warning("more keys cannot be understood", extra={"keys": len(appeared) - _LOGGED_CHANGES})
     for key in [key for key in old if key not in new][:_LOGGED_CHANGES]:
-        logger.info("a key is understood again, or gone", extra={"key": key})
+        logger.info("a key is understood again, or gone", extra={"key": old[key].key})

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import heapq
 import logging
 import os
 import signal
@@ -170,7 +171,8 @@ class Manager:
         return None
 
     def _describe(self) -> Instance:
-        problems = [str(problem) for problem in self._catalog.problems()] if self._catalog else []
+        problems = self._catalog.problems if self._catalog else {}
+        first = heapq.nsmallest(_PROBLEMS_IN_INSTANCE, problems)
         return Instance(
             version=__version__,
             addresses=self._listeners.addresses,
@@ -178,7 +180,7 @@ class Manager:
             started=self._started,
             applied=self._pool.applied_revision,
             draining={f"{service}/{name}": count for (service, name), count in self._pool.in_flight.items()},
-            problems=problems[:_PROBLEMS_IN_INSTANCE],
+            problems=[str(problems[key]) for key in first],
             problem_count=len(problems),
         )
 

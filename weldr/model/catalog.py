@@ -12,7 +12,7 @@ Two rules make folding safe to repeat and to resume:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -62,15 +62,13 @@ class Catalog:
     """The last one that changed a key which instances do not write themselves."""
     entries: Mapping[bytes, Entry] = field(default_factory=dict)
     traffic: Traffic = field(default_factory=Traffic)
+    problems: Mapping[bytes, Problem] = field(default_factory=dict)
+    """Every key that cannot be understood. Kept apart, as `override_ends` is, since nobody can afford to look
+    through all entries at each change."""
+    override_ends: Mapping[bytes, datetime] = field(default_factory=dict)
+    """The `until` of each override that has one."""
     ended_overrides: frozenset[bytes] = frozenset()
     """Overrides whose `until` has passed, by the clock of whoever called `end_overrides`."""
-
-    def problems(self) -> Iterator[Problem]:
-        """Every key that cannot be understood, in the order of the keys."""
-        for key in sorted(key for key, entry in self.entries.items() if entry.problem is not None):
-            problem = self.entries[key].problem
-            assert problem is not None
-            yield problem
 
     def fold(self, revisions: Iterable[Revision]) -> Catalog:
         """The catalog after these revisions, in their order. Those already folded change nothing."""
@@ -101,7 +99,7 @@ class Catalog:
 
     def end_overrides(self, now: datetime) -> Catalog:
         """The catalog with every override without effect whose `until` is not after `now`."""
-        ended = frozenset(key for key, until in self._until() if until <= now)
+        ended = frozenset(key for key, until in self.override_ends.items() if until <= now)
         if ended == self.ended_overrides:
             return self
         builder = _Builder(replace(self, ended_overrides=ended))
@@ -112,12 +110,8 @@ class Catalog:
 
     def next_override_end(self) -> datetime | None:
         """When `end_overrides` has to be called next."""
-        return min((until for key, until in self._until() if key not in self.ended_overrides), default=None)
-
-    def _until(self) -> Iterator[tuple[bytes, datetime]]:
-        for key, entry in self.entries.items():
-            if isinstance(entry.value, Override) and entry.value.until is not None:
-                yield key, entry.value.until
+        ends = (until for key, until in self.override_ends.items() if key not in self.ended_overrides)
+        return min(ends, default=None)
 
 
 class _Builder:
@@ -129,6 +123,8 @@ class _Builder:
         self.revision = base.revision
         self.configuration_revision = base.configuration_revision
         self.entries = dict(base.entries)
+        self.problems = dict(base.problems)
+        self.override_ends = dict(base.override_ends)
         self.ended_overrides = base.ended_overrides
         self._backends: set[tuple[str, str]] = set()
         self._policies: set[str] = set()
@@ -150,6 +146,7 @@ class _Builder:
         if entry is None:
             return
         self.entries[key_value.key] = entry
+        self._index(key_value.key, entry)
         self.ended_overrides -= {key_value.key}
         if held is None or held.value is not entry.value or key_value.key in self.base.ended_overrides:
             self.touch(entry)
@@ -157,8 +154,19 @@ class _Builder:
     def delete(self, key: bytes) -> None:
         entry = self.entries.pop(key, None)
         if entry is not None:
+            self._index(key, None)
             self.ended_overrides -= {key}
             self.touch(entry)
+
+    def _index(self, key: bytes, entry: Entry | None) -> None:
+        if entry is not None and entry.problem is not None:
+            self.problems[key] = entry.problem
+        else:
+            self.problems.pop(key, None)
+        if entry is not None and isinstance(entry.value, Override) and entry.value.until is not None:
+            self.override_ends[key] = entry.value.until
+        else:
+            self.override_ends.pop(key, None)
 
     def _entry(self, key_value: KeyValue, held: Entry | None) -> Entry | None:
         name: KeyName | None = None
@@ -201,6 +209,8 @@ class _Builder:
             self.configuration_revision,
             self.entries,
             self._traffic(),
+            self.problems,
+            self.override_ends,
             self.ended_overrides,
         )
 

@@ -1,6 +1,6 @@
 """`weldr.register`: puts the calling program into rotation for as long as it runs.
 
-The registration lives in a thread with an event loop of its own. So it works the same under `with` and `async
+The registration lives on an event loop in a thread of its own. So it works the same under `with` and `async
 with`, in synchronous and asynchronous programs, and a busy event loop of the application does not let the lease
 expire. It ends on leaving the block, at the interpreter's exit, and on SIGTERM if the program has no handler of
 its own for it.
@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import concurrent.futures
-import contextlib
 import logging
 import os
 import signal
@@ -24,6 +22,7 @@ from weldr.etcd.client import EtcdClient
 from weldr.etcd.config import EtcdConfig
 from weldr.model.address import Address
 from weldr.model.keys import DEFAULT_PREFIX, KeySpace, Kind
+from weldr.sdk.background import background_loop
 from weldr.sdk.own_address import address_of
 from weldr.sdk.registrar import BackendValue, Registrar, RegistrationState
 
@@ -66,20 +65,19 @@ class Registration:
         self._callback = on_change
         self._leave_limit_s = leave_limit_s
         self._pid = os.getpid()
-        self._registered: concurrent.futures.Future[None] = concurrent.futures.Future()
-        self._loop = asyncio.new_event_loop()
+        self._settled = threading.Event()
+        """Set while there is nothing to wait for: registered, or left."""
         self._leave_asked = asyncio.Event()
         self._left = threading.Event()
         self._signal_again: int | None = None
-        self._thread = threading.Thread(target=self._run_thread, name="weldr-registration", daemon=True)
-        self._thread.start()
+        self._loop = background_loop()
+        asyncio.run_coroutine_threadsafe(self._run(), self._loop)
         atexit.register(self.leave)
         self._take_sigterm()
 
     def wait_registered(self, timeout_s: float | None = None) -> bool:
         """Wait until the key is in etcd; whether it is."""
-        with contextlib.suppress(concurrent.futures.TimeoutError):
-            self._registered.result(timeout_s)
+        self._settled.wait(timeout_s)
         return self.state is RegistrationState.REGISTERED
 
     def leave(self) -> None:
@@ -110,23 +108,20 @@ class Registration:
         await asyncio.to_thread(self.leave)
 
     def _ask_to_leave(self) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: it has left already
-            self._loop.call_soon_threadsafe(self._leave_asked.set)
+        self._loop.call_soon_threadsafe(self._leave_asked.set)
 
-    def _run_thread(self) -> None:
+    async def _run(self) -> None:
         try:
-            self._loop.run_until_complete(self._run())
+            await self._keep_registered()
         except Exception:
             logger.exception("the registration failed")
         finally:
-            self._loop.close()
             self._left.set()
-            if not self._registered.done():
-                self._registered.cancel()
+            self._settled.set()
             if self._signal_again is not None:
                 os.kill(self._pid, self._signal_again)
 
-    async def _run(self) -> None:
+    async def _keep_registered(self) -> None:
         async with EtcdClient(self._config) as client:
             registrar = Registrar(
                 client, self._keys, self.service, self.id, self._value, self._ttl_s, self._changed
@@ -137,8 +132,10 @@ class Registration:
 
     def _changed(self, state: RegistrationState, reason: str) -> None:
         self.state = state
-        if state is RegistrationState.REGISTERED and not self._registered.done():
-            self._registered.set_result(None)
+        if state is RegistrationState.REGISTERED:
+            self._settled.set()
+        elif state is RegistrationState.REGISTERING:
+            self._settled.clear()
         if self._callback is not None:
             try:
                 self._callback(state, reason)

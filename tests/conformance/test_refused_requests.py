@@ -1,0 +1,197 @@
+"""Requests that must not reach a backend, each sent in one piece and byte by byte.
+
+Every case names the status that the client gets. After it the connection is closed, since nobody can tell what
+the bytes that follow belong to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.support.backends import ScriptedBackend
+from tests.support.http import RawClient, get
+from tests.support.worker import Worker
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+START = b"GET / HTTP/1.1\r\n"
+HEAD = START + b"Host: a\r\n"
+POST = b"POST / HTTP/1.1\r\nHost: a\r\n"
+CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
+SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
+
+REFUSED: dict[str, tuple[int, bytes]] = {
+    # The request line.
+    "garbage": (400, b"\x16\x03\x01\x02\x00\r\n\r\n"),
+    "a method that is no token": (400, b"G(T / HTTP/1.1\r\nHost: a\r\n\r\n"),
+    "a method in lower case": (400, b"get / HTTP/1.1\r\nHost: a\r\n\r\n"),
+    "no target": (400, b"GET HTTP/1.1\r\nHost: a\r\n\r\n"),
+    "two spaces after the method": (400, b"GET  / HTTP/1.1\r\nHost: a\r\n\r\n"),
+    "two spaces after the target": (400, b"GET /  HTTP/1.1\r\nHost: a\r\n\r\n"),
+    "a space after the version": (400, b"GET / HTTP/1.1 \r\nHost: a\r\n\r\n"),
+    "a tab in the request line": (400, b"GET\t/ HTTP/1.1\r\nHost: a\r\n\r\n"),
+    "a space in the target": (400, b"GET /a b HTTP/1.1\r\nHost: a\r\n\r\n"),
+    "a leading space": (400, b" GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
+    "a leading bare LF": (400, b"\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"),
+    "a NUL in the target": (400, b"GET /\x00 HTTP/1.1\r\nHost: a\r\n\r\n"),
+    "a control character in the target": (400, b"GET /\x01 HTTP/1.1\r\nHost: a\r\n\r\n"),
+    "a DEL in the target": (400, b"GET /\x7f HTTP/1.1\r\nHost: a\r\n\r\n"),
+    "a byte above ASCII in the target": (400, b"GET /\xe9 HTTP/1.1\r\nHost: a\r\n\r\n"),
+    "a fragment in the target": (400, b"GET /a#b HTTP/1.1\r\nHost: a\r\n\r\n"),
+    "a target that is no path": (400, b"GET a/b HTTP/1.1\r\nHost: a\r\n\r\n"),
+    "an asterisk with GET": (400, b"GET * HTTP/1.1\r\nHost: a\r\n\r\n"),
+    "an absolute target without a host": (400, b"GET http:/// HTTP/1.1\r\nHost: a\r\n\r\n"),
+    "an absolute target with a user": (400, b"GET http://u@a/ HTTP/1.1\r\nHost: a\r\n\r\n"),
+    "an absolute target of another scheme": (400, b"GET ftp://a/ HTTP/1.1\r\nHost: a\r\n\r\n"),
+    "an absolute target with a fragment": (400, b"GET http://a/#b HTTP/1.1\r\nHost: a\r\n\r\n"),
+    "an absolute target beside an invalid Host": (400, b"GET http://a/ HTTP/1.1\r\nHost: b c\r\n\r\n"),
+    "an absolute target without Host": (400, b"GET http://a/ HTTP/1.1\r\n\r\n"),
+    "a bare LF after the request line": (400, b"GET / HTTP/1.1\nHost: a\r\n\r\n"),
+    "bare LFs throughout": (400, b"GET / HTTP/1.1\nHost: a\n\n"),
+    "a bare CR after the request line": (400, b"GET / HTTP/1.1\rHost: a\r\n\r\n"),
+    "the protocol in lower case": (400, b"GET / http/1.1\r\nHost: a\r\n\r\n"),
+    "HTTP/0.9": (400, b"GET /\r\n\r\n"),
+    "a version with two digits": (400, b"GET / HTTP/1.10\r\nHost: a\r\n\r\n"),
+    "another protocol": (400, b"GET / ICE/1.1\r\nHost: a\r\n\r\n"),
+    "HTTP/1.2": (505, b"GET / HTTP/1.2\r\nHost: a\r\n\r\n"),
+    "HTTP/2.0": (505, b"GET / HTTP/2.0\r\nHost: a\r\n\r\n"),
+    "HTTP/3.0": (505, b"GET / HTTP/3.0\r\nHost: a\r\n\r\n"),
+    "the preface of HTTP/2": (505, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+    "CONNECT": (405, b"CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n"),
+    "TRACE": (405, b"TRACE / HTTP/1.1\r\nHost: a\r\n\r\n"),
+    "a request line over the limit": (414, b"GET /" + b"a" * 8192 + b" HTTP/1.1\r\nHost: a\r\n\r\n"),
+    "a request line without end": (414, b"GET /" + b"a" * 9000),
+    # Host.
+    "no Host": (400, START + b"Accept: */*\r\n\r\n"),
+    "two Hosts": (400, HEAD + b"Host: b\r\n\r\n"),
+    "the same Host twice": (400, HEAD + b"Host: a\r\n\r\n"),
+    "two Hosts from HTTP/1.0": (400, b"GET / HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n"),
+    "an empty Host": (400, START + b"Host:\r\n\r\n"),
+    "a Host of only a port": (400, START + b"Host: :80\r\n\r\n"),
+    "a Host with a space": (400, START + b"Host: a b\r\n\r\n"),
+    "a Host with a path": (400, START + b"Host: a/b\r\n\r\n"),
+    "a Host with a user": (400, START + b"Host: u@a\r\n\r\n"),
+    "a Host with a comma-joined second": (400, START + b"Host: a, b\r\n\r\n"),
+    "a Host with a port that is no number": (400, START + b"Host: a:b\r\n\r\n"),
+    "a Host with a byte above ASCII": (400, START + b"Host: \xe9\r\n\r\n"),
+    "a Host of 300 characters": (400, START + b"Host: " + b"a" * 300 + b"\r\n\r\n"),
+    "a Host with half a bracket": (400, START + b"Host: [::1\r\n\r\n"),
+    "a Host with a bad escape": (400, START + b"Host: a%2\r\n\r\n"),
+    # Fields.
+    "a space before the colon": (400, HEAD + b"X : 1\r\n\r\n"),
+    "a tab before the colon": (400, HEAD + b"X\t: 1\r\n\r\n"),
+    "a folded field": (400, HEAD + b"X: 1\r\n 2\r\n\r\n"),
+    "a field folded by a tab": (400, HEAD + b"X: 1\r\n\t2\r\n\r\n"),
+    "a first field that begins with a space": (400, START + b" Host: a\r\n\r\n"),
+    "a field without a colon": (400, HEAD + b"X\r\n\r\n"),
+    "a field without a name": (400, HEAD + b": 1\r\n\r\n"),
+    "a field name with a parenthesis": (400, HEAD + b"X(: 1\r\n\r\n"),
+    "a field name with a NUL": (400, HEAD + b"X\x00: 1\r\n\r\n"),
+    "a field name above ASCII": (400, HEAD + b"X\xe9: 1\r\n\r\n"),
+    "a NUL in a value": (400, HEAD + b"X: a\x00b\r\n\r\n"),
+    "a control character in a value": (400, HEAD + b"X: a\x01b\r\n\r\n"),
+    "a DEL in a value": (400, HEAD + b"X: a\x7fb\r\n\r\n"),
+    "a bare CR in a value": (400, HEAD + b"X: a\rb\r\n\r\n"),
+    "a bare LF in a value": (400, HEAD + b"X: a\nY: b\r\n\r\n"),
+    "a bare LF that ends the head": (400, HEAD + b"X: a\r\n\n"),
+    "a CR CR LF": (400, HEAD + b"X: a\r\r\n\r\n"),
+    "too many fields": (431, HEAD + b"".join(b"X%d: 1\r\n" % i for i in range(100)) + b"\r\n"),
+    "too large a head": (431, HEAD + b"X: " + b"a" * 65536 + b"\r\n\r\n"),
+    "a head without end": (431, HEAD + b"X: " + b"a" * 80000),
+    "Max-Forwards that is no number": (400, b"OPTIONS / HTTP/1.1\r\nHost: a\r\nMax-Forwards: x\r\n\r\n"),
+    # Framing: whoever reads one of these differently than weldr sees a second request in it.
+    "Content-Length before Transfer-Encoding": (
+        400,
+        POST + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + SMUGGLED,
+    ),
+    "Transfer-Encoding before Content-Length": (
+        400,
+        POST + b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n" + SMUGGLED,
+    ),
+    "two Content-Lengths that differ": (
+        400,
+        POST + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nabcdef" + SMUGGLED,
+    ),
+    "the same Content-Length twice": (400, POST + b"Content-Length: 5\r\nContent-Length: 5\r\n\r\nabcde"),
+    "a list of Content-Lengths": (400, POST + b"Content-Length: 5, 5\r\n\r\nabcde"),
+    "a Content-Length with a plus": (400, POST + b"Content-Length: +5\r\n\r\nabcde"),
+    "a Content-Length with a minus": (400, POST + b"Content-Length: -5\r\n\r\nabcde"),
+    "a hexadecimal Content-Length": (400, POST + b"Content-Length: 0x5\r\n\r\nabcde"),
+    "a Content-Length with a space within": (400, POST + b"Content-Length: 1 0\r\n\r\nabcdeabcde"),
+    "an empty Content-Length": (400, POST + b"Content-Length:\r\n\r\n"),
+    "a Content-Length that overflows": (400, POST + b"Content-Length: 18446744073709551621\r\n\r\nabcde"),
+    "an unknown Transfer-Encoding": (400, POST + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n" + SMUGGLED),
+    "identity": (400, POST + b"Transfer-Encoding: identity\r\n\r\n" + SMUGGLED),
+    "gzip before chunked": (400, POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"),
+    "chunked before gzip": (400, POST + b"Transfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n"),
+    "chunked twice": (400, POST + b"Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n"),
+    "two Transfer-Encodings": (
+        400,
+        POST + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    ),
+    "an empty Transfer-Encoding": (400, POST + b"Transfer-Encoding:\r\n\r\n0\r\n\r\n"),
+    "chunked with a parameter": (400, POST + b"Transfer-Encoding: chunked;a=b\r\n\r\n0\r\n\r\n"),
+    "chunked with a vertical tab": (400, POST + b"Transfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n"),
+    "chunked in quotes": (400, POST + b'Transfer-Encoding: "chunked"\r\n\r\n0\r\n\r\n'),
+    "Transfer-Encoding from HTTP/1.0": (
+        400,
+        b"POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    ),
+    "a chunk size that is no number": (400, CHUNKED + b"x\r\na\r\n0\r\n\r\n"),
+    "a chunk size with 0x": (400, CHUNKED + b"0x1\r\na\r\n0\r\n\r\n"),
+    "a chunk size with a minus": (400, CHUNKED + b"-1\r\na\r\n0\r\n\r\n"),
+    "a chunk size with a space": (400, CHUNKED + b"1 \r\na\r\n0\r\n\r\n"),
+    "a chunk size that overflows": (400, CHUNKED + b"10000000000000001\r\na\r\n0\r\n\r\n"),
+    "an empty chunk size": (400, CHUNKED + b"\r\na\r\n0\r\n\r\n"),
+    "a bare LF after the chunk size": (400, CHUNKED + b"1\na\r\n0\r\n\r\n"),
+    "a bare LF in a chunk extension": (400, CHUNKED + b"1;a\na\r\n0\r\n\r\n"),
+    "a chunk longer than its size": (400, CHUNKED + b"1\r\nab\r\n0\r\n\r\n"),
+    "a chunk without its CRLF": (400, CHUNKED + b"1\r\na0\r\n\r\n"),
+    "a bare LF after a chunk": (400, CHUNKED + b"1\r\na\n0\r\n\r\n"),
+    "a bare LF after the last chunk": (400, CHUNKED + b"0\n\n"),
+    "a trailer field that is malformed": (400, CHUNKED + b"0\r\nX : 1\r\n\r\n"),
+    "a trailer without end": (400, CHUNKED + b"0\r\n" + b"X: 1\r\n" * 40000),
+    "a chunk extension without end": (400, CHUNKED + b"1;" + b"a" * 200000),
+}
+
+
+@pytest.mark.parametrize("bytewise", [False, True], ids=["whole", "bytewise"])
+@pytest.mark.parametrize("case", REFUSED)
+async def test_a_request_is_refused(
+    worker: Worker, recording_backend: ScriptedBackend, case: str, bytewise: bool
+) -> None:
+    status, data = REFUSED[case]
+    recording_backend.received.clear()
+    async with await RawClient.connect(worker.port) as client:
+        sending = asyncio.create_task(client.send(data, bytewise=bytewise))
+        answer = await client.receive()
+        assert answer.status == status
+        assert answer.get("connection") == "close"
+        assert answer.body.count(b"\n") == 1
+        assert answer.body.endswith(b"\n")
+        assert answer.get("proxy-status") == "weldr; error=http_request_error"
+        assert await client.is_closed()
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+    # Whatever had reached the backend before was cut off, and nothing was smuggled behind it.
+    async with await RawClient.connect(worker.port) as client:
+        assert (await client.exchange(get("/after"))).status == 200
+    assert [received.target for received in recording_backend.received] == ["/after"]
+
+
+async def test_the_allowed_methods_are_named(worker: Worker, recording_backend: ScriptedBackend) -> None:
+    async with await RawClient.connect(worker.port) as client:
+        answer = await client.exchange(b"TRACE / HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert "GET" in (answer.get("allow") or "")
+        assert "TRACE" not in (answer.get("allow") or "")
+
+
+async def test_the_answer_to_a_refused_head_request_has_no_body(
+    worker: Worker, recording_backend: ScriptedBackend
+) -> None:
+    async with await RawClient.connect(worker.port) as client:
+        answer = await client.exchange(b"HEAD / HTTP/1.1\r\nHost: a b\r\n\r\n")
+        assert answer.status == 400
+        assert await client.is_closed()

@@ -1,0 +1,271 @@
+"""What a client gets for what a backend sends, sent in one piece and byte by byte.
+
+A case is what the backend sends before it closes, the request, and what the client must see.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from tests.support.backends import backend_sending
+from tests.support.http import IncompleteResponseError, RawClient, get
+from tests.support.worker import Worker, traffic
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+BOTH_WAYS = pytest.mark.parametrize("bytewise", [False, True], ids=["whole", "bytewise"])
+
+GET = get()
+GET_1_0 = b"GET / HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n\r\n"
+HEAD = b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n"
+OK = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+END = b"Content-Length: 2\r\n\r\nok"
+
+
+@dataclass(frozen=True)
+class Passed:
+    """A response that is passed on: the fields but weldr's own and those that every server adds."""
+
+    sent: bytes
+    fields: tuple[str, ...] = ("content-length: 2",)
+    body: bytes = b"ok"
+    status: int = 200
+    request: bytes = GET
+    interim: tuple[int, ...] = ()
+    persistent: bool = True
+
+
+PASSED: dict[str, Passed] = {
+    "Content-Length": Passed(OK + END),
+    "an empty body": Passed(OK + b"Content-Length: 0\r\n\r\n", ("content-length: 0",), b""),
+    "a body that looks like a response": Passed(
+        OK + b"Content-Length: 19\r\n\r\nHTTP/1.1 200 OK\r\n\r\n", ("content-length: 19",), b"HTTP/1.1 200 OK\r\n\r\n"
+    ),
+    "chunks": Passed(CHUNKED + b"1\r\no\r\n1;x=y\r\nk\r\n0\r\n\r\n", ("transfer-encoding: chunked",)),
+    "chunks without content": Passed(CHUNKED + b"0\r\n\r\n", ("transfer-encoding: chunked",), b""),
+    "chunks for an HTTP/1.0 client end with the connection": Passed(
+        CHUNKED + b"2\r\nok\r\n0\r\n\r\n", (), request=GET_1_0, persistent=False
+    ),
+    "trailers are dropped": Passed(
+        OK + b"Trailer: X\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX: 1\r\n\r\n",
+        ("transfer-encoding: chunked",),
+    ),
+    "a body until the connection ends": Passed(OK + b"\r\nok", ("transfer-encoding: chunked",)),
+    "an empty body until the connection ends": Passed(OK + b"\r\n", ("transfer-encoding: chunked",), b""),
+    "a body until the connection ends, for HTTP/1.0": Passed(
+        OK + b"\r\nok", (), request=GET_1_0, persistent=False
+    ),
+    "a response of HTTP/1.0": Passed(b"HTTP/1.0 200 OK\r\n" + END),
+    "a response of HTTP/1.0 until the connection ends": Passed(
+        b"HTTP/1.0 200 OK\r\n\r\nok", ("transfer-encoding: chunked",)
+    ),
+    "Connection: close is the backend's own": Passed(OK + b"Connection: close\r\n" + END),
+    "HTTP/1.0 keep-alive": Passed(OK + END, request=GET_1_0),
+    "no reason phrase": Passed(b"HTTP/1.1 200\r\n" + END),
+    "an empty reason phrase": Passed(b"HTTP/1.1 200 \r\n" + END),
+    "a reason phrase above ASCII": Passed(b"HTTP/1.1 200 \xe9\r\n" + END),
+    "a status without a name": Passed(b"HTTP/1.1 599 Odd\r\n" + END, status=599),
+    "an error of the backend": Passed(b"HTTP/1.1 500 Oh\r\n" + END, status=500),
+    "the fields, hop-by-hop ones removed": Passed(
+        OK
+        + b"Set-Cookie: a=1\r\nset-cookie: b=2\r\nX-A: \xe9\r\nX-Empty:\r\n"
+        + b"Connection: keep-alive, X-B\r\nX-B: 1\r\nKeep-Alive: timeout=5\r\nProxy-Connection: close\r\n"
+        + b"Upgrade: h2c\r\n"
+        + END,
+        ("content-length: 2", "set-cookie: a=1", "set-cookie: b=2", "x-a: \xe9", "x-empty: "),
+    ),
+    "Connection cannot remove Content-Length": Passed(OK + b"Connection: content-length\r\n" + END),
+    "a redirect": Passed(
+        b"HTTP/1.1 302 Found\r\nLocation: http://b/?a=b#c\r\n" + END, ("content-length: 2", "location: http://b/?a=b#c"),
+        status=302,
+    ),
+    # Without a body by their nature.
+    "HEAD with Content-Length": Passed(OK + b"Content-Length: 100\r\n\r\n", ("content-length: 100",), b"", request=HEAD),
+    "HEAD with chunked": Passed(CHUNKED, (), b"", request=HEAD),
+    "HEAD without framing": Passed(OK + b"\r\n", (), b"", request=HEAD),
+    "HEAD with a body that should not be there": Passed(OK + END, ("content-length: 2",), b"", request=HEAD),
+    "204": Passed(b"HTTP/1.1 204 No Content\r\n\r\n", (), b"", 204),
+    "204 with Content-Length": Passed(b"HTTP/1.1 204 No Content\r\nContent-Length: 2\r\n\r\n", (), b"", 204),
+    "204 with a body": Passed(b"HTTP/1.1 204 No Content\r\n" + END, (), b"", 204),
+    "304": Passed(b"HTTP/1.1 304 Not Modified\r\nETag: x\r\n\r\n", ("etag: x",), b"", 304),
+    "304 with Content-Length": Passed(
+        b"HTTP/1.1 304 Not Modified\r\nContent-Length: 100\r\n\r\n", ("content-length: 100",), b"", 304
+    ),
+    "304 with chunked": Passed(b"HTTP/1.1 304 Not Modified\r\nTransfer-Encoding: chunked\r\n\r\n", (), b"", 304),
+    # Interim responses.
+    "100": Passed(b"HTTP/1.1 100 Continue\r\n\r\n" + OK + END, interim=(100,)),
+    "103 twice": Passed(
+        b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </b>\r\n\r\n" + OK + END,
+        interim=(103, 103),
+    ),
+    "1xx are not for HTTP/1.0": Passed(
+        b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + OK + END, request=GET_1_0
+    ),
+    "1xx before a HEAD response": Passed(
+        b"HTTP/1.1 103 Early Hints\r\n\r\n" + OK + b"Content-Length: 9\r\n\r\n",
+        ("content-length: 9",),
+        b"",
+        request=HEAD,
+        interim=(103,),
+    ),
+    # More than the response: it belongs to nobody.
+    "bytes after the response": Passed(OK + END + b"EXTRA"),
+    "a second response": Passed(OK + END + b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"),
+    "bytes after the last chunk": Passed(
+        CHUNKED + b"2\r\nok\r\n0\r\n\r\nHTTP/1.1 200 OK\r\n\r\n", ("transfer-encoding: chunked",)
+    ),
+    "bytes after Connection: close": Passed(OK + b"Connection: close\r\n" + END + b"EXTRA"),
+}
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize("case", PASSED)
+async def test_a_response_is_passed_on(worker: Worker, case: str, bytewise: bool) -> None:
+    expected = PASSED[case]
+    async with backend_sending(expected.sent, bytewise=bytewise) as backend:
+        await worker.serve(traffic(backend.port))
+        async with await RawClient.connect(worker.port) as client:
+            answer = await client.exchange(expected.request)
+            assert answer.status == expected.status
+            assert answer.body == expected.body
+            assert [each.status for each in answer.interim] == list(expected.interim)
+            ours = {"via", "date", "connection"}
+            fields = [f"{name}: {value}" for name, value in answer.fields if name not in ours]
+            assert sorted(fields) == sorted(expected.fields)
+            assert answer.get("date") is not None
+            version = b"1.0" if expected.sent.startswith(b"HTTP/1.0") else b"1.1"
+            assert answer.get("via") == f"{version.decode()} weldr"
+            if not expected.persistent:
+                assert answer.get("connection") == "close"
+                assert await client.is_closed()
+                return
+            assert answer.get("connection") == ("keep-alive" if expected.request == GET_1_0 else None)
+            # The client's connection carries another exchange, and that gets its own response.
+            again = await client.exchange(expected.request)
+            assert (again.status, again.body) == (expected.status, expected.body)
+    assert len(backend.received) == 2
+
+
+@dataclass(frozen=True)
+class Unusable:
+    """A response that cannot be used, and the RFC 9209 error that says why."""
+
+    sent: bytes
+    error: str = "http_protocol_error"
+    request: bytes = GET
+
+
+UNUSABLE: dict[str, Unusable] = {
+    "garbage": Unusable(b"\x15\x03\x01\x00\x02\x02F"),
+    "not HTTP": Unusable(b"SSH-2.0-OpenSSH_9.2\r\n"),
+    "ICY": Unusable(b"ICY 200 OK\r\n\r\n"),
+    "HTTP/2.0": Unusable(b"HTTP/2.0 200 OK\r\n" + END),
+    "HTTP/0.9": Unusable(b"HTTP/0.9 200 OK\r\n" + END),
+    "a status of two digits": Unusable(b"HTTP/1.1 20 OK\r\n" + END),
+    "a status of four digits": Unusable(b"HTTP/1.1 2000 OK\r\n" + END),
+    "a status below 100": Unusable(b"HTTP/1.1 099 OK\r\n" + END),
+    "a status with letters": Unusable(b"HTTP/1.1 2x0 OK\r\n" + END),
+    "two spaces before the status": Unusable(b"HTTP/1.1  200 OK\r\n" + END),
+    "a bare LF after the status line": Unusable(b"HTTP/1.1 200 OK\n" + END),
+    "a bare CR in the reason": Unusable(b"HTTP/1.1 200 O\rK\r\n" + END),
+    "a space before the colon": Unusable(OK + b"X : 1\r\n" + END),
+    "a folded field": Unusable(OK + b"X: 1\r\n 2\r\n" + END),
+    "a bare CR in a value, to split the response": Unusable(OK + b"X: a\rSet-Cookie: b=c\r\n" + END),
+    "a bare LF in a value, to split the response": Unusable(OK + b"X: a\nSet-Cookie: b=c\r\n" + END),
+    "a NUL in a value": Unusable(OK + b"X: a\x00b\r\n" + END),
+    "a control character in a value": Unusable(OK + b"X: a\x01b\r\n" + END),
+    "a field name that is no token": Unusable(OK + b"X(: 1\r\n" + END),
+    "a field without a colon": Unusable(OK + b"X\r\n" + END),
+    "Content-Length and chunked": Unusable(
+        OK + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
+    ),
+    "chunked and Content-Length": Unusable(
+        OK + b"Transfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n2\r\nok\r\n0\r\n\r\n"
+    ),
+    "two Content-Lengths": Unusable(OK + b"Content-Length: 3\r\n" + END),
+    "a list of Content-Lengths": Unusable(OK + b"Content-Length: 2, 2\r\n\r\nok"),
+    "a Content-Length that is no number": Unusable(OK + b"Content-Length: two\r\n\r\nok"),
+    "a Content-Length that overflows": Unusable(OK + b"Content-Length: 99999999999999999999\r\n\r\nok"),
+    "another transfer coding": Unusable(
+        OK + b"Transfer-Encoding: gzip\r\n\r\nok", "http_response_transfer_coding"
+    ),
+    "another transfer coding before chunked": Unusable(
+        OK + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", "http_response_transfer_coding"
+    ),
+    "chunked from HTTP/1.0": Unusable(
+        b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
+    ),
+    "too many fields": Unusable(
+        OK + b"".join(b"X%d: 1\r\n" % i for i in range(101)) + END, "http_response_header_section_size"
+    ),
+    "too large a head": Unusable(OK + b"X: " + b"a" * 66000 + b"\r\n" + END, "http_response_header_section_size"),
+    "a head without end": Unusable(OK + b"X: " + b"a" * 400_000, "http_response_header_section_size"),
+    "nothing": Unusable(b"", "connection_terminated"),
+    "part of a head": Unusable(OK + b"Content-Length: 2\r\n", "http_response_incomplete"),
+    "only an interim response": Unusable(b"HTTP/1.1 103 Early Hints\r\n\r\n", "http_response_incomplete", GET_1_0),
+    "101 that nobody asked for": Unusable(
+        b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n", "http_upgrade_failed"
+    ),
+    "101 without an Upgrade field": Unusable(b"HTTP/1.1 101 Switching Protocols\r\n\r\n", "http_upgrade_failed"),
+}
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize("case", UNUSABLE)
+async def test_an_unusable_response_is_a_502(worker: Worker, case: str, bytewise: bool) -> None:
+    unusable = UNUSABLE[case]
+    async with backend_sending(unusable.sent, bytewise=bytewise and len(unusable.sent) < 100_000) as backend:
+        await worker.serve(traffic(backend.port))
+        async with await RawClient.connect(worker.port) as client:
+            answer = await client.exchange(unusable.request)
+            assert answer.status == 502
+            assert answer.get("proxy-status") == f"weldr; error={unusable.error}"
+            assert answer.body.count(b"\n") == 1
+            assert answer.get("set-cookie") is None
+            # The client has done nothing wrong: its connection is kept.
+            assert (await client.exchange(unusable.request)).status == 502
+    assert len(backend.received) == 2
+
+
+# What must not look complete to the client.
+TRUNCATED: dict[str, tuple[bytes, bytes]] = {
+    "a short Content-Length": (OK + b"Content-Length: 10\r\n\r\nok", GET),
+    "chunks without the last one": (CHUNKED + b"2\r\nok\r\n", GET),
+    "a chunk in the middle": (CHUNKED + b"a\r\nok", GET),
+    "a chunk size in the middle": (CHUNKED + b"2\r\nok\r\n1", GET),
+    "the last chunk without its end": (CHUNKED + b"2\r\nok\r\n0\r\n", GET),
+    "a trailer in the middle": (CHUNKED + b"2\r\nok\r\n0\r\nX: 1\r\n", GET),
+    "a malformed chunk size": (CHUNKED + b"2\r\nok\r\nx\r\n", GET),
+    "a chunk longer than its size": (CHUNKED + b"1\r\nok\r\n0\r\n\r\n", GET),
+    "chunks for an HTTP/1.0 client": (CHUNKED + b"2\r\nok\r\n", GET_1_0),
+    "a short Content-Length for an HTTP/1.0 client": (OK + b"Content-Length: 10\r\n\r\nok", GET_1_0),
+}
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize("case", TRUNCATED)
+async def test_a_truncated_response_does_not_look_complete(worker: Worker, case: str, bytewise: bool) -> None:
+    sent, request = TRUNCATED[case]
+    async with backend_sending(sent, bytewise=bytewise) as backend:
+        await worker.serve(traffic(backend.port))
+        async with await RawClient.connect(worker.port) as client:
+            await client.send(request)
+            try:
+                answer = await client.receive()
+            except IncompleteResponseError:
+                return
+            # All of it came in one piece, and so it was known to be unusable before anything was passed on.
+            assert answer.status == 502
+
+
+async def test_a_response_is_cut_off_by_a_reset_where_its_end_would_be_its_completion(worker: Worker) -> None:
+    async with backend_sending(CHUNKED + b"2\r\nok\r\n") as backend:
+        await worker.serve(traffic(backend.port))
+        async with await RawClient.connect(worker.port) as client:
+            await client.send(GET_1_0)
+            assert b"\r\n\r\nok" in await client.reader.readuntil(b"ok")
+            with pytest.raises(ConnectionResetError):
+                await client.reader.read()
