@@ -10,6 +10,7 @@ For programs that register themselves:
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from weldr.version import __version__
@@ -17,6 +18,9 @@ from weldr.version import __version__
 if TYPE_CHECKING:
     from weldr.sdk.registrar import RegistrationState
     from weldr.sdk.registration import Registration, register
+
+# As a library weldr logs where the application says, and nowhere if it does not say.
+logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 __all__ = ["Registration", "RegistrationState", "__version__", "register"]
 
