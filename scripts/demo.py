@@ -14,7 +14,7 @@ from pathlib import Path
 import aiohttp
 
 from weldr.control.embedded import EmbeddedEtcd, EmbeddedEtcdError, find_etcd
-from weldr.control.listeners import ListenAddress
+from weldr.control.listeners import ListenAddress, ListenError, Listeners
 
 _READY_LIMIT_S = 30.0
 _STOP_LIMIT_S = 15.0
@@ -92,6 +92,9 @@ async def demonstrate(listen: str, admin: str) -> None:
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    # Before anything is started, lest another program's answers on that port be taken for weldr's.
+    Listeners([ListenAddress.parse(listen)], 1, "--listen").close()
+    Listeners([ListenAddress.parse(admin)], 1, "--admin").close()
     async with contextlib.AsyncExitStack() as stack:
         etcd = EmbeddedEtcd(find_etcd(), None)
         stack.push_async_callback(etcd.close)
@@ -122,7 +125,7 @@ def main() -> None:
     options = parser.parse_args()
     try:
         asyncio.run(demonstrate(options.listen, options.admin))
-    except (DemoError, EmbeddedEtcdError, TimeoutError, ValueError) as error:
+    except (DemoError, EmbeddedEtcdError, ListenError, TimeoutError, ValueError) as error:
         sys.exit(f"quickstart: {error or 'weldr did not answer in time'}")
 
 
