@@ -99,7 +99,7 @@ async def demonstrate(listen: str, admin: str) -> None:
         etcd = EmbeddedEtcd(find_etcd(), None)
         stack.push_async_callback(etcd.close)
         await etcd.start()
-        program = [str(_BIN / "weldr"), "run", "--etcd", etcd.endpoint, "--log-format", "text"]
+        program = [sys.executable, "-P", "-m", "weldr", "run", "--etcd", etcd.endpoint, "--log-format", "text"]
         weldr = await start(*program, "--listen", listen, "--admin", admin)
         stack.push_async_callback(stop, weldr)
         for name in ("b1", "b2"):
@@ -115,7 +115,8 @@ async def demonstrate(listen: str, admin: str) -> None:
             await asyncio.wait({ended, asked}, return_when=asyncio.FIRST_COMPLETED)
             if ended.done():
                 raise DemoError("weldr has ended: see its words above")
-        print("ending …", flush=True)
+        with contextlib.suppress(BrokenPipeError):
+            print("ending …", flush=True)
 
 
 def main() -> None:

@@ -125,6 +125,21 @@ def test_etcd_unreachable_at_start_is_waited_for_and_said_once(own_etcd: EtcdSer
         assert len(weldr.logged("etcd is unreachable")) == 1
 
 
+def test_a_wrong_password_is_said_once_and_waited_out(own_etcd: EtcdServer) -> None:
+    for command in ("user add root:right", "user grant-role root root", "auth enable"):
+        own_etcd.etcdctl(*command.split())
+    with Instance("--user", "root", etcd=own_etcd.endpoint, environment={"WELDR_PASSWORD": "wrong"}) as weldr:
+        weldr.wait_running()
+        weldr.wait_logged("etcd refuses the login")
+        assert weldr.admin_get("/readyz")[0] == 503
+        assert weldr.admin_get("/healthz")[0] == 200
+        own_etcd.etcdctl("--user=root:right", "user", "passwd", "root", "--interactive=false", stdin="wrong\n")
+        weldr.wait_logged("ready: every worker serves the catalog")
+        assert len(weldr.logged("etcd refuses the login")) == 1
+        assert "wrong" not in "\n".join(weldr.lines)
+        assert "Traceback" not in "\n".join(weldr.lines)
+
+
 BAD_VALUES = {
     "empty": (b"", "$"),
     "not UTF-8": (b"\xff\xfe", "byte 0"),
