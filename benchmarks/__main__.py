@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks import catalog, registration
+from benchmarks import catalog, outage, registration
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/bench")
     commands = parser.add_subparsers(required=True, metavar="NAME")
-    for module in (registration, catalog):
+    for module in (registration, catalog, outage):
         command = commands.add_parser(module.NAME, help=module.__doc__)
         module.add_arguments(command)
         command.set_defaults(run=module.run)

@@ -1,0 +1,162 @@
+"""The end of a worker: nothing that was accepted, or is under way, is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.support.backends import BackendConnection, answering_backend, response, scripted_backend
+from tests.support.http import IncompleteResponseError, RawClient, get
+from tests.support.worker import Worker, running_worker, traffic
+
+
+async def end_by_frame(worker: Worker) -> None:
+    worker.drain()
+
+
+async def end_by_signal(worker: Worker) -> None:
+    worker.process.send_signal(signal.SIGTERM)
+
+
+async def end_of_channel(worker: Worker) -> None:
+    worker.writer.close()
+
+
+ENDS = pytest.mark.parametrize("end", [end_by_frame, end_by_signal, end_of_channel])
+
+
+@ENDS
+async def test_a_request_in_flight_is_finished(worker: Worker, end: object) -> None:
+    gate = asyncio.Event()
+
+    async def script(connection: BackendConnection) -> None:
+        while await connection.request():
+            await gate.wait()
+            await connection.send(response())
+
+    async with scripted_backend(script) as backend:
+        await worker.serve(traffic(backend.port))
+        async with await RawClient.connect(worker.port) as client:
+            await client.send(get())
+            await worker.wait_for(lambda: worker.beats and worker.beats[-1].in_flight == 1)
+            await end(worker)  # type: ignore[operator]
+            await asyncio.sleep(0.2)
+            gate.set()
+            answer = await client.receive()
+            assert (answer.body, answer.get("connection")) == (b"ok", "close")
+            assert await client.is_closed()
+        assert await worker.wait(10) == 0
+
+
+@ENDS
+async def test_idle_connections_do_not_hold_it_up(worker: Worker, end: object) -> None:
+    async with answering_backend() as backend:
+        await worker.serve(traffic(backend.port))
+        async with await RawClient.connect(worker.port) as client, await RawClient.connect(worker.port) as silent:
+            await client.exchange(get())
+            await end(worker)  # type: ignore[operator]
+            assert await client.is_closed()
+            assert await silent.is_closed()
+            assert await worker.wait(10) == 0
+
+
+async def test_it_ends_at_once_when_nothing_is_open(worker: Worker) -> None:
+    await worker.serve(traffic())
+    worker.drain()
+    assert await worker.wait(5) == 0
+
+
+async def test_it_ends_without_ever_having_been_sent_an_update(worker: Worker) -> None:
+    await worker.wait_for(lambda: worker.beats)
+    worker.process.send_signal(signal.SIGTERM)
+    assert await worker.wait(5) == 0
+
+
+async def test_an_interrupt_is_for_the_manager(worker: Worker) -> None:
+    async with answering_backend() as backend:
+        await worker.serve(traffic(backend.port))
+        worker.process.send_signal(signal.SIGINT)
+        beats = len(worker.beats)
+        await worker.wait_for(lambda: len(worker.beats) >= beats + 2)
+        async with await RawClient.connect(worker.port) as client:
+            assert (await client.exchange(get())).status == 200
+
+
+async def test_when_the_grace_is_over_what_is_left_is_cut(worker: Worker) -> None:
+    async def script(connection: BackendConnection) -> None:
+        await connection.request()
+        await connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nok")
+        await connection.reader.read()
+
+    async with scripted_backend(script) as backend:
+        await worker.serve(traffic(backend.port))
+        async with await RawClient.connect(worker.port) as client:
+            await client.send(get())
+            await client.reader.readuntil(b"ok")
+            worker.drain(grace_s=0.5)
+            with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
+                await client.reader.readexactly(8)
+        assert await worker.wait(10) == 0
+
+
+async def test_connections_that_are_queued_when_it_begins_are_accepted_and_answered(worker: Worker) -> None:
+    async with answering_backend() as backend:
+        # Before the first update nothing is accepted, so these are surely queued.
+        clients = [await RawClient.connect(worker.port) for _ in range(50)]
+        await worker.wait_for(lambda: worker.beats)
+        worker.process.send_signal(signal.SIGSTOP)
+        worker.send(traffic(backend.port))
+        worker.drain()
+        for client in clients:
+            await client.send(get())
+        worker.process.send_signal(signal.SIGCONT)
+        for client in clients:
+            assert (await client.receive()).body == b"ok"
+            client.writer.close()
+        assert await worker.wait(10) == 0
+
+
+async def test_no_request_is_lost_when_workers_are_replaced_under_load(tmp_path: Path) -> None:
+    """Clients go on to the next worker when theirs tells them to, and not one request fails."""
+    stop = asyncio.Event()
+    served = 0
+    ports: list[int] = []
+
+    async def load() -> None:
+        nonlocal served
+        while not stop.is_set():
+            async with await RawClient.connect(ports[-1]) as client:
+                while not stop.is_set():
+                    try:
+                        answer = await client.exchange(get())
+                    except IncompleteResponseError as error:
+                        raise AssertionError("a request was lost") from error
+                    assert answer.status == 200
+                    served += 1
+                    if answer.get("connection") == "close":
+                        break
+
+    async with answering_backend() as backend, running_worker(tmp_path / "first") as first:
+        await first.serve(traffic(backend.port))
+        ports.append(first.port)
+        loads = [asyncio.create_task(load()) for _ in range(20)]
+        old = first
+        for number in range(4):
+            async with running_worker(tmp_path / str(number)) as new:
+                await new.serve(traffic(backend.port))
+                ports.append(new.port)
+                await asyncio.sleep(0.2)
+                old.drain()
+                assert await old.wait(10) == 0
+                old = new
+                if number == 3:
+                    stop.set()
+                    await asyncio.gather(*loads)
+                    break
+                last = await _handed_over(new, backend.port, ports, tmp_path, number)
+                assert await new.wait(10) == 0
+                old = last
+    assert served > 100
