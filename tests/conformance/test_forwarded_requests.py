@@ -75,7 +75,9 @@ FORWARDED: dict[str, Forwarded] = {
     # Host.
     "a Host with a port": Forwarded(head(host="A.Example:80"), "GET / HTTP/1.1", ("Host: A.Example:80",)),
     "a Host with a trailing dot": Forwarded(head(host="a."), "GET / HTTP/1.1", ("Host: a.",)),
-    "a Host that is an IPv6 address": Forwarded(head(host="[::1]:8080"), "GET / HTTP/1.1", ("Host: [::1]:8080",)),
+    "a Host that is an IPv6 address": Forwarded(
+        head(host="[::1]:8080"), "GET / HTTP/1.1", ("Host: [::1]:8080",)
+    ),
     "a Host with spaces around": Forwarded(head(host=" \ta\t "), "GET / HTTP/1.1"),
     "an HTTP/1.0 request is forwarded as HTTP/1.1": Forwarded(head(line="GET / HTTP/1.0"), "GET / HTTP/1.1"),
     # Fields.
@@ -83,7 +85,9 @@ FORWARDED: dict[str, Forwarded] = {
         head("X-B: 1", "x-a: 2", "X-B: 3"), "GET / HTTP/1.1", ("Host: a", "X-B: 1", "x-a: 2", "X-B: 3")
     ),
     "an empty field": Forwarded(head("X-A:", "X-B: "), "GET / HTTP/1.1", ("Host: a", "X-A: ", "X-B: ")),
-    "a value with bytes above ASCII": Forwarded(head("X: \xe9\xff"), "GET / HTTP/1.1", ("Host: a", "X: \xe9\xff")),
+    "a value with bytes above ASCII": Forwarded(
+        head("X: \xe9\xff"), "GET / HTTP/1.1", ("Host: a", "X: \xe9\xff")
+    ),
     "a value with a tab": Forwarded(head("X: a\tb"), "GET / HTTP/1.1", ("Host: a", "X: a\tb")),
     "a value with colons": Forwarded(head("X:: a: b"), "GET / HTTP/1.1", ("Host: a", "X: : a: b")),
     "99 more fields": Forwarded(
@@ -105,7 +109,8 @@ FORWARDED: dict[str, Forwarded] = {
         b"abc",
     ),
     "Connection cannot remove Transfer-Encoding": Forwarded(
-        head("Connection: transfer-encoding", "Transfer-Encoding: chunked", line=POST) + b"3\r\nabc\r\n0\r\n\r\n",
+        head("Connection: transfer-encoding", "Transfer-Encoding: chunked", line=POST)
+        + b"3\r\nabc\r\n0\r\n\r\n",
         POST,
         ("Host: a", "Transfer-Encoding: chunked"),
         b"abc",
@@ -164,7 +169,10 @@ FORWARDED: dict[str, Forwarded] = {
     ),
     # Bodies.
     "Content-Length": Forwarded(
-        head("Content-Length: 5", line=POST) + b"\r\n\r\nx", POST, ("Host: a", "Content-Length: 5"), b"\r\n\r\nx"
+        head("Content-Length: 5", line=POST) + b"\r\n\r\nx",
+        POST,
+        ("Host: a", "Content-Length: 5"),
+        b"\r\n\r\nx",
     ),
     "Content-Length 0": Forwarded(head("Content-Length: 0", line=POST), POST, ("Host: a", "Content-Length: 0")),
     "Content-Length with leading zeros": Forwarded(
@@ -181,10 +189,15 @@ FORWARDED: dict[str, Forwarded] = {
         CHUNKED + b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n", POST, ("Host: a", "Transfer-Encoding: chunked"), b"abcde"
     ),
     "chunked in capitals": Forwarded(
-        head("Transfer-Encoding: CHUNKED", line=POST) + b"0\r\n\r\n", POST, ("Host: a", "Transfer-Encoding: chunked")
+        head("Transfer-Encoding: CHUNKED", line=POST) + b"0\r\n\r\n",
+        POST,
+        ("Host: a", "Transfer-Encoding: chunked"),
     ),
     "a chunk size in capitals, with zeros": Forwarded(
-        CHUNKED + b"000A\r\n0123456789\r\n000\r\n\r\n", POST, ("Host: a", "Transfer-Encoding: chunked"), b"0123456789"
+        CHUNKED + b"000A\r\n0123456789\r\n000\r\n\r\n",
+        POST,
+        ("Host: a", "Transfer-Encoding: chunked"),
+        b"0123456789",
     ),
     "chunk extensions are dropped": Forwarded(
         CHUNKED + b'3;a=b;c="d"\r\nabc\r\n0;e\r\n\r\n', POST, ("Host: a", "Transfer-Encoding: chunked"), b"abc"

@@ -42,7 +42,9 @@ PASSED: dict[str, Passed] = {
     "Content-Length": Passed(OK + END),
     "an empty body": Passed(OK + b"Content-Length: 0\r\n\r\n", ("content-length: 0",), b""),
     "a body that looks like a response": Passed(
-        OK + b"Content-Length: 19\r\n\r\nHTTP/1.1 200 OK\r\n\r\n", ("content-length: 19",), b"HTTP/1.1 200 OK\r\n\r\n"
+        OK + b"Content-Length: 19\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
+        ("content-length: 19",),
+        b"HTTP/1.1 200 OK\r\n\r\n",
     ),
     "chunks": Passed(CHUNKED + b"1\r\no\r\n1;x=y\r\nk\r\n0\r\n\r\n", ("transfer-encoding: chunked",)),
     "chunks without content": Passed(CHUNKED + b"0\r\n\r\n", ("transfer-encoding: chunked",), b""),
@@ -79,11 +81,14 @@ PASSED: dict[str, Passed] = {
     ),
     "Connection cannot remove Content-Length": Passed(OK + b"Connection: content-length\r\n" + END),
     "a redirect": Passed(
-        b"HTTP/1.1 302 Found\r\nLocation: http://b/?a=b#c\r\n" + END, ("content-length: 2", "location: http://b/?a=b#c"),
+        b"HTTP/1.1 302 Found\r\nLocation: http://b/?a=b#c\r\n" + END,
+        ("content-length: 2", "location: http://b/?a=b#c"),
         status=302,
     ),
     # Without a body by their nature.
-    "HEAD with Content-Length": Passed(OK + b"Content-Length: 100\r\n\r\n", ("content-length: 100",), b"", request=HEAD),
+    "HEAD with Content-Length": Passed(
+        OK + b"Content-Length: 100\r\n\r\n", ("content-length: 100",), b"", request=HEAD
+    ),
     "HEAD with chunked": Passed(CHUNKED, (), b"", request=HEAD),
     "HEAD without framing": Passed(OK + b"\r\n", (), b"", request=HEAD),
     "HEAD with a body that should not be there": Passed(OK + END, ("content-length: 2",), b"", request=HEAD),
@@ -94,11 +99,15 @@ PASSED: dict[str, Passed] = {
     "304 with Content-Length": Passed(
         b"HTTP/1.1 304 Not Modified\r\nContent-Length: 100\r\n\r\n", ("content-length: 100",), b"", 304
     ),
-    "304 with chunked": Passed(b"HTTP/1.1 304 Not Modified\r\nTransfer-Encoding: chunked\r\n\r\n", (), b"", 304),
+    "304 with chunked": Passed(
+        b"HTTP/1.1 304 Not Modified\r\nTransfer-Encoding: chunked\r\n\r\n", (), b"", 304
+    ),
     # Interim responses.
     "100": Passed(b"HTTP/1.1 100 Continue\r\n\r\n" + OK + END, interim=(100,)),
     "103 twice": Passed(
-        b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </b>\r\n\r\n" + OK + END,
+        b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </b>\r\n\r\n"
+        + OK
+        + END,
         interim=(103, 103),
     ),
     "1xx are not for HTTP/1.0": Passed(
@@ -201,15 +210,21 @@ UNUSABLE: dict[str, Unusable] = {
     "too many fields": Unusable(
         OK + b"".join(b"X%d: 1\r\n" % i for i in range(101)) + END, "http_response_header_section_size"
     ),
-    "too large a head": Unusable(OK + b"X: " + b"a" * 66000 + b"\r\n" + END, "http_response_header_section_size"),
+    "too large a head": Unusable(
+        OK + b"X: " + b"a" * 66000 + b"\r\n" + END, "http_response_header_section_size"
+    ),
     "a head without end": Unusable(OK + b"X: " + b"a" * 400_000, "http_response_header_section_size"),
     "nothing": Unusable(b"", "connection_terminated"),
     "part of a head": Unusable(OK + b"Content-Length: 2\r\n", "http_response_incomplete"),
-    "only an interim response": Unusable(b"HTTP/1.1 103 Early Hints\r\n\r\n", "http_response_incomplete", GET_1_0),
+    "only an interim response": Unusable(
+        b"HTTP/1.1 103 Early Hints\r\n\r\n", "http_response_incomplete", GET_1_0
+    ),
     "101 that nobody asked for": Unusable(
         b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n", "http_upgrade_failed"
     ),
-    "101 without an Upgrade field": Unusable(b"HTTP/1.1 101 Switching Protocols\r\n\r\n", "http_upgrade_failed"),
+    "101 without an Upgrade field": Unusable(
+        b"HTTP/1.1 101 Switching Protocols\r\n\r\n", "http_upgrade_failed"
+    ),
 }
 
 

@@ -23,7 +23,9 @@ LIMIT_S = 30.0
 class Worker:
     """One worker. Its first update is sent by `serve`."""
 
-    def __init__(self, process: subprocess.Popen[bytes], channel: socket.socket, listener: socket.socket) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], channel: socket.socket, listener: socket.socket
+    ) -> None:
         self.process = process
         self.listener = listener
         self.port: int = listener.getsockname()[1]
@@ -153,9 +155,7 @@ def traffic(
     policy: Service | None = None,
 ) -> Traffic:
     """A catalog. The positional ones, ports or backends, are the service `default`, with ids b1, b2 and so on."""
-    all_services = {
-        name: ServiceTraffic(backends=dict(members)) for name, members in (services or {}).items()
-    }
+    all_services = {name: ServiceTraffic(backends=dict(members)) for name, members in (services or {}).items()}
     if backends:
         members = {
             f"b{number}": Backend(host="127.0.0.1", port=each) if isinstance(each, int) else each

@@ -17,6 +17,7 @@ successor that took over the key in a rolling restart is never touched.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from enum import StrEnum
@@ -25,10 +26,9 @@ import msgspec
 
 from weldr.etcd.client import EtcdClient
 from weldr.etcd.errors import EtcdError
-from weldr.etcd.follow import Follower, Snapshot
+from weldr.etcd.follow import Change, Follower, Snapshot
 from weldr.etcd.lease import LeaseKeeper
 from weldr.etcd.operations import Compare, Delete, Put
-from weldr.model.events import Revision
 from weldr.model.keys import KeySpace, Kind
 from weldr.model.values import Instance
 
@@ -136,17 +136,24 @@ class Registrar:
 
     async def _wait_until_idle(self, revision: int) -> None:
         busy: dict[bytes, bool] = {}
-        async for change in Follower(self._client, self._keys.of_kind(Kind.INSTANCE)):
-            if isinstance(change, Snapshot):
-                busy = {pair.key: self._is_busy(pair.value, revision) for pair in change.key_values}
-            elif isinstance(change, Revision):
-                for event in change.events:
-                    if event.deleted:
-                        busy.pop(event.key_value.key, None)
-                    else:
-                        busy[event.key_value.key] = self._is_busy(event.key_value.value, revision)
-            if not any(busy.values()):
-                return
+        follower = Follower(self._client, self._keys.of_kind(Kind.INSTANCE))
+        async with contextlib.aclosing(follower.batches()) as batches:
+            async for changes in batches:
+                for change in changes:
+                    self._note_instances(busy, change, revision)
+                if not any(busy.values()):
+                    return
+
+    def _note_instances(self, busy: dict[bytes, bool], change: Change, revision: int) -> None:
+        if isinstance(change, Snapshot):
+            busy.clear()
+            busy.update({pair.key: self._is_busy(pair.value, revision) for pair in change.key_values})
+            return
+        for event in change.events:
+            if event.deleted:
+                busy.pop(event.key_value.key, None)
+            else:
+                busy[event.key_value.key] = self._is_busy(event.key_value.value, revision)
 
     def _is_busy(self, value: bytes, revision: int) -> bool:
         try:

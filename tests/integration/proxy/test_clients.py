@@ -45,7 +45,9 @@ async def test_pipelined_requests_before_the_shutdown_are_all_answered(worker: W
             assert await client.is_closed()
 
 
-async def test_a_request_that_ends_too_early_is_a_400_and_never_complete_for_the_backend(worker: Worker) -> None:
+async def test_a_request_that_ends_too_early_is_a_400_and_never_complete_for_the_backend(
+    worker: Worker,
+) -> None:
     ends: asyncio.Queue[str] = asyncio.Queue()
 
     async def script(connection: BackendConnection) -> None:
@@ -190,7 +192,9 @@ async def test_an_expectation_may_be_refused_without_the_body(worker: Worker) ->
     async with scripted_backend(script) as backend:
         await worker.serve(traffic(backend.port))
         async with await RawClient.connect(worker.port) as client:
-            await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n")
+            await client.send(
+                b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n"
+            )
             answer = await client.receive()
             # Nobody can tell whether the body still comes.
             assert (answer.status, answer.get("connection")) == (417, "close")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,23 +15,24 @@ from tests.support.http import IncompleteResponseError, RawClient, get
 from tests.support.worker import Worker, running_worker, traffic
 
 
-async def end_by_frame(worker: Worker) -> None:
+def by_frame(worker: Worker) -> None:
     worker.drain()
 
 
-async def end_by_signal(worker: Worker) -> None:
+def by_signal(worker: Worker) -> None:
     worker.process.send_signal(signal.SIGTERM)
 
 
-async def end_of_channel(worker: Worker) -> None:
+def by_the_managers_death(worker: Worker) -> None:
     worker.writer.close()
 
 
-ENDS = pytest.mark.parametrize("end", [end_by_frame, end_by_signal, end_of_channel])
+End = Callable[[Worker], None]
+ENDS = pytest.mark.parametrize("end", [by_frame, by_signal, by_the_managers_death])
 
 
 @ENDS
-async def test_a_request_in_flight_is_finished(worker: Worker, end: object) -> None:
+async def test_a_request_in_flight_is_finished(worker: Worker, end: End) -> None:
     gate = asyncio.Event()
 
     async def script(connection: BackendConnection) -> None:
@@ -42,7 +45,7 @@ async def test_a_request_in_flight_is_finished(worker: Worker, end: object) -> N
         async with await RawClient.connect(worker.port) as client:
             await client.send(get())
             await worker.wait_for(lambda: worker.beats and worker.beats[-1].in_flight == 1)
-            await end(worker)  # type: ignore[operator]
+            end(worker)
             await asyncio.sleep(0.2)
             gate.set()
             answer = await client.receive()
@@ -52,12 +55,15 @@ async def test_a_request_in_flight_is_finished(worker: Worker, end: object) -> N
 
 
 @ENDS
-async def test_idle_connections_do_not_hold_it_up(worker: Worker, end: object) -> None:
+async def test_idle_connections_do_not_hold_it_up(worker: Worker, end: End) -> None:
     async with answering_backend() as backend:
         await worker.serve(traffic(backend.port))
-        async with await RawClient.connect(worker.port) as client, await RawClient.connect(worker.port) as silent:
+        async with (
+            await RawClient.connect(worker.port) as client,
+            await RawClient.connect(worker.port) as silent,
+        ):
             await client.exchange(get())
-            await end(worker)  # type: ignore[operator]
+            end(worker)
             assert await client.is_closed()
             assert await silent.is_closed()
             assert await worker.wait(10) == 0
@@ -139,24 +145,21 @@ async def test_no_request_is_lost_when_workers_are_replaced_under_load(tmp_path:
                     if answer.get("connection") == "close":
                         break
 
-    async with answering_backend() as backend, running_worker(tmp_path / "first") as first:
-        await first.serve(traffic(backend.port))
-        ports.append(first.port)
-        loads = [asyncio.create_task(load()) for _ in range(20)]
-        old = first
+    async with contextlib.AsyncExitStack() as stack:
+        backend = await stack.enter_async_context(answering_backend())
+        loads: list[asyncio.Task[None]] = []
+        old: Worker | None = None
         for number in range(4):
-            async with running_worker(tmp_path / str(number)) as new:
-                await new.serve(traffic(backend.port))
-                ports.append(new.port)
-                await asyncio.sleep(0.2)
+            new = await stack.enter_async_context(running_worker(tmp_path / f"log{number}"))
+            await new.serve(traffic(backend.port))
+            ports.append(new.port)
+            if old is None:
+                loads = [asyncio.create_task(load()) for _ in range(20)]
+            else:
                 old.drain()
                 assert await old.wait(10) == 0
-                old = new
-                if number == 3:
-                    stop.set()
-                    await asyncio.gather(*loads)
-                    break
-                last = await _handed_over(new, backend.port, ports, tmp_path, number)
-                assert await new.wait(10) == 0
-                old = last
+            await asyncio.sleep(0.2)
+            old = new
+        stop.set()
+        await asyncio.gather(*loads)
     assert served > 100

@@ -100,7 +100,10 @@ async def test_no_backend_at_all_is_a_503_with_the_reason(worker: Worker) -> Non
     await worker.serve(
         traffic(
             services={"drained": {"b": Backend(host="127.0.0.1", port=1, drain=True)}},
-            routes={"r1": Route(service="absent", host="absent"), "r2": Route(service="drained", host="drained")},
+            routes={
+                "r1": Route(service="absent", host="absent"),
+                "r2": Route(service="drained", host="drained"),
+            },
         )
     )
     reasons = {

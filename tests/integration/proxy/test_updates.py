@@ -176,7 +176,9 @@ async def test_one_change_among_ten_thousand_backends_is_in_force_soon(worker: W
             f"s{number}": {f"b{each}": Backend(host="127.0.0.1", port=1 + each) for each in range(10)}
             for number in range(1000)
         }
-        routes = {f"r{number}": Route(service=f"s{number}", host=f"h{number}.example") for number in range(1000)}
+        routes = {
+            f"r{number}": Route(service=f"s{number}", host=f"h{number}.example") for number in range(1000)
+        }
         await worker.serve(traffic(services=services, routes=routes))
         services["s5"] = {"b": Backend(host="127.0.0.1", port=backend.port)}
         loop = asyncio.get_running_loop()

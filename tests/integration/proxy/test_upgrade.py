@@ -175,7 +175,12 @@ async def test_a_tunnel_outlives_updates_that_leave_its_backend_and_the_backends
         await worker.serve(traffic(backend.port))
         async with await RawClient.connect(worker.port) as client:
             await client.exchange(UPGRADE)
-            for catalog in (traffic(backend.port, other.port), traffic(backend.port), traffic(), traffic(other.port)):
+            for catalog in (
+                traffic(backend.port, other.port),
+                traffic(backend.port),
+                traffic(),
+                traffic(other.port),
+            ):
                 await worker.serve(catalog)
                 await client.send(b"ping")
                 assert await client.reader.readexactly(4) == b"ping"
