@@ -30,18 +30,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     with EtcdServer() as etcd, NamedServer("b1") as server:
-        asyncio.run(_fill(etcd, options))
-        size = f"{options.backends} backends in {options.services} services"
-        print(f"etcd {newest().label}, {size}, {options.workers} workers")
-        started = time.monotonic()
-        with Instance("--log-level", "info", etcd=etcd.endpoint, workers=options.workers) as weldr:
-            weldr.wait_running()
-            running = time.monotonic()
-            weldr.wait_ready()
-            ready = time.monotonic()
-            print(f"start to ready                {ready - started:6.2f} s")
-            print(f"of it, reading and compiling  {ready - running:6.2f} s")
-            asyncio.run(_one_more(etcd, server, weldr, options))
+        asyncio.run(_measure(etcd, server, options))
+
+
+async def _measure(etcd: EtcdServer, server: NamedServer, options: argparse.Namespace) -> None:
+    await _fill(etcd, options)
+    size = f"{options.backends} backends in {options.services} services"
+    print(f"etcd {newest().label}, {size}, {options.workers} workers")
+    started = time.monotonic()
+    with Instance("--log-level", "info", etcd=etcd.endpoint, workers=options.workers) as weldr:
+        weldr.wait_running()
+        running = time.monotonic()
+        weldr.wait_ready()
+        ready = time.monotonic()
+        print(f"start to ready                {ready - started:6.2f} s")
+        print(f"of it, reading and compiling  {ready - running:6.2f} s")
+        await _one_more(etcd, server, weldr, options)
 
 
 async def _fill(etcd: EtcdServer, options: argparse.Namespace) -> None:

@@ -281,7 +281,8 @@ async def test_pipelined_requests_are_answered_in_order(
             get("/1")
             + b"POST /2 HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n\r\n\r\n"
             + get("/3")
-            + b"POST /4 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n\r\n\r\n\r\n0\r\nT: 1\r\n\r\n"
+            + b"POST /4 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+            + b"4\r\n\r\n\r\n\r\n0\r\nT: 1\r\n\r\n"
             + b"HEAD /5 HTTP/1.1\r\nHost: a\r\n\r\n"
             + get("/6"),
             bytewise=bytewise,

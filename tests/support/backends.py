@@ -39,6 +39,8 @@ class BackendConnection:
         self.writer = writer
         self.number = number
         """Of this backend's connections, from 1."""
+        self.ended = asyncio.Event()
+        """Set when its script is over."""
 
     async def head(self) -> Received | None:
         """The next request's head; `None` at the end of the connection."""
@@ -130,6 +132,7 @@ async def scripted_backend(
         backend.connections.append(connection)
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             await script(connection)
+        connection.ended.set()
         with contextlib.suppress(ConnectionError):
             writer.close()
 

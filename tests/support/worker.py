@@ -120,7 +120,7 @@ async def running_worker(log_path: Path, *, host: str = "127.0.0.1") -> AsyncIte
     listener.bind((host, 0))
     listener.listen(4096)
     with log_path.open("wb") as log:
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # noqa: ASYNC220
             [
                 *(sys.executable, "-P", "-m", "weldr.proxy", "--name", "0", "--log-level", "debug"),
                 *("--channel-fd", str(theirs.fileno()), "--listen-fd", str(listener.fileno())),
@@ -154,7 +154,7 @@ def traffic(
     settings: Settings | None = None,
     policy: Service | None = None,
 ) -> Traffic:
-    """A catalog. The positional ones, ports or backends, are the service `default`, with ids b1, b2 and so on."""
+    """A catalog. The positional ones, ports or backends, are the service `default`, with ids b1, b2 …"""
     all_services = {name: ServiceTraffic(backends=dict(members)) for name, members in (services or {}).items()}
     if backends:
         members = {

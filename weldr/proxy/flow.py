@@ -9,25 +9,23 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from enum import IntFlag
-from typing import cast
+from typing import Final, cast
 
 HIGH_WATER_BYTES = 64 * 1024
 _JOIN_LIMIT_BYTES = 32 * 1024
 _LINGER_ZERO = struct.pack("ii", 1, 0)
 
 
-class Hold(IntFlag):
-    """Reasons not to read a connection."""
+class Hold:
+    """Reasons not to read a connection, as bits: plain numbers, since flags of `enum` cost more than the rest."""
 
-    NONE = 0
-    PEER_FULL = 1
+    PEER_FULL: Final = 1
     """The other side of the exchange does not take what it is sent."""
-    NO_PEER = 2
+    NO_PEER: Final = 2
     """There is no connection yet to pass it on to."""
-    TURN = 4
+    TURN: Final = 4
     """What comes is for a later request."""
-    ALL = 7
+    ALL: Final = 7
 
 
 class ReadGate:
@@ -37,15 +35,15 @@ class ReadGate:
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
-        self.held = Hold.NONE
+        self.held = 0
 
-    def hold(self, reason: Hold) -> None:
+    def hold(self, reason: int) -> None:
         """Stop reading until `reason` is released."""
         if not self.held:
             self._transport.pause_reading()
         self.held |= reason
 
-    def release(self, reason: Hold) -> None:
+    def release(self, reason: int) -> None:
         """Read on, if there is no other reason not to."""
         if self.held & reason:
             self.held &= ~reason

@@ -163,6 +163,10 @@ class ResponseReader:
         if not head.has_body(self._method):
             self.complete = True
 
+    def on_chunk_header(self) -> None:
+        if self.complete:
+            self.excess = True
+
     def on_body(self, body: bytes) -> None:
         if self.complete:
             self.excess = True

@@ -53,6 +53,7 @@ async def test_a_request_that_ends_too_early_is_a_400_and_never_complete_for_the
     async def script(connection: BackendConnection) -> None:
         received = await connection.head()
         assert received is not None
+        ends.put_nowait("begun")
         try:
             await connection.body(received)
             ends.put_nowait("complete")
@@ -64,6 +65,7 @@ async def test_a_request_that_ends_too_early_is_a_400_and_never_complete_for_the
         for framing, part in (("Content-Length: 10", b"abc"), ("Transfer-Encoding: chunked", b"3\r\nabc\r\n")):
             async with await RawClient.connect(worker.port) as client:
                 await client.send(f"POST / HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n".encode() + part)
+                assert await asyncio.wait_for(ends.get(), 10) == "begun"
                 client.writer.write_eof()
                 assert (await client.receive()).status == 400
                 assert await client.is_closed()

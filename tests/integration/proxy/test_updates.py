@@ -7,7 +7,6 @@ from collections import Counter
 
 from tests.support.backends import (
     BackendConnection,
-    ScriptedBackend,
     answering_backend,
     response,
     scripted_backend,
@@ -22,13 +21,12 @@ async def body_of(worker: Worker, path: str = "/", host: str = "test") -> bytes:
 
 
 async def test_nothing_is_accepted_before_the_first_update(worker: Worker) -> None:
-    async with answering_backend() as backend:
-        async with await RawClient.connect(worker.port) as client:
-            await client.send(get())
-            await worker.wait_for(lambda: len(worker.beats) >= 2)
-            assert worker.beats[-1].connections == 0
-            await worker.serve(traffic(backend.port))
-            assert (await client.receive()).body == b"ok"
+    async with answering_backend() as backend, await RawClient.connect(worker.port) as client:
+        await client.send(get())
+        await worker.wait_for(lambda: len(worker.beats) >= 2)
+        assert worker.beats[-1].connections == 0
+        await worker.serve(traffic(backend.port))
+        assert (await client.receive()).body == b"ok"
 
 
 async def test_a_backend_that_joins_is_used_and_one_that_leaves_is_not(worker: Worker) -> None:
@@ -108,18 +106,13 @@ async def test_a_request_in_flight_to_a_backend_that_leaves_is_finished_and_repo
 async def test_the_kept_connections_of_a_backend_that_leaves_are_closed_and_others_are_not(
     worker: Worker,
 ) -> None:
-    async def until_closed(backend: ScriptedBackend) -> None:
-        async with asyncio.timeout(10):
-            while not backend.connections[0].reader.at_eof():
-                await asyncio.sleep(0.01)
-
     async with answering_backend() as leaving, answering_backend() as staying:
         await worker.serve(traffic(leaving.port, staying.port))
         await asyncio.gather(*(request(worker.port, get()) for _ in range(2)))
         assert (len(leaving.connections), len(staying.connections)) == (1, 1)
         members = {"b2": Backend(host="127.0.0.1", port=staying.port, weight=7, meta={"a": "b"})}
         await worker.serve(traffic(services={"default": members, "more": members}))
-        await until_closed(leaving)
+        await asyncio.wait_for(leaving.connections[0].ended.wait(), 10)
         await request(worker.port, get())
         assert len(staying.connections) == 1
 

@@ -1,0 +1,144 @@
+"""The table follows the catalog; the pools of what did not change stay the same."""
+
+from __future__ import annotations
+
+import time
+
+from weldr.model.traffic import ServiceTraffic, Traffic, difference
+from weldr.model.values import Backend, Route, Service, Settings, Timeouts, UpstreamTimeouts
+from weldr.proxy.fleet import Fleet
+from weldr.proxy.pool import BackendPool
+
+
+def backend(port: int = 1, **fields: object) -> Backend:
+    return Backend(host="127.0.0.1", port=port, **fields)  # type: ignore[arg-type]
+
+
+def catalog(services: dict[str, dict[str, Backend]], **rest: object) -> Traffic:
+    return Traffic(
+        services={name: ServiceTraffic(backends=members) for name, members in services.items()},
+        **rest,  # type: ignore[arg-type]
+    )
+
+
+class Steps:
+    """A fleet that is brought from catalog to catalog as a worker's is."""
+
+    def __init__(self) -> None:
+        self.idle = 0
+        self.fleet = Fleet(self._idle)
+        self._now = Traffic()
+
+    def _idle(self) -> None:
+        self.idle += 1
+
+    def apply(self, traffic: Traffic) -> None:
+        self.fleet.apply(difference(self._now, traffic))
+        self._now = traffic
+
+    def pick(self, service: str = "s") -> BackendPool | None:
+        return self.fleet.table.services[service].balancer.pick(())
+
+
+def test_a_pool_stays_for_as_long_as_its_backend_has_the_same_address() -> None:
+    steps = Steps()
+    steps.apply(catalog({"s": {"a": backend()}}))
+    pool = steps.pick()
+    steps.apply(catalog({"s": {"a": backend(weight=5, zone="z", meta={"k": "v"})}, "t": {"a": backend()}}))
+    assert steps.pick() is pool
+    assert steps.pick("t") is not pool
+    steps.apply(catalog({"s": {"a": backend(2)}}))
+    assert steps.pick() is not pool
+
+
+def test_a_backend_that_comes_back_while_in_flight_has_its_pool_again() -> None:
+    steps = Steps()
+    steps.apply(catalog({"s": {"a": backend()}}))
+    pool = steps.pick()
+    assert pool is not None
+    pool.enter()
+    steps.apply(catalog({}))
+    assert pool.stopped
+    assert steps.fleet.leaving() == [("s", "a", 1)]
+    steps.apply(catalog({"s": {"a": backend()}}))
+    assert steps.pick() is pool
+    assert not pool.stopped
+    assert steps.fleet.leaving() == []
+    pool.leave()
+    assert steps.idle == 0
+
+
+def test_idleness_is_told_for_backends_without_new_requests_only() -> None:
+    steps = Steps()
+    steps.apply(catalog({"s": {"a": backend()}}))
+    pool = steps.pick()
+    assert pool is not None
+    pool.enter()
+    pool.leave()
+    assert steps.idle == 0
+    pool.enter()
+    pool.enter()
+    steps.apply(catalog({"s": {"a": backend(drain=True)}}))
+    assert steps.pick() is None
+    assert steps.fleet.leaving() == [("s", "a", 2)]
+    pool.leave()
+    assert steps.idle == 0
+    pool.leave()
+    assert steps.idle == 1
+    assert steps.fleet.leaving() == []
+
+
+def test_a_backend_that_moved_reports_what_its_old_address_still_does() -> None:
+    steps = Steps()
+    steps.apply(catalog({"s": {"a": backend(1)}}))
+    old = steps.pick()
+    assert old is not None
+    old.enter()
+    steps.apply(catalog({"s": {"a": backend(2)}}))
+    new = steps.pick()
+    assert new is not None
+    new.enter()
+    assert steps.fleet.leaving() == [("s", "a", 1)]
+    old.leave()
+    assert steps.fleet.leaving() == []
+    assert steps.idle == 1
+
+
+def test_timeouts_are_the_services_or_else_the_settings() -> None:
+    steps = Steps()
+    policy = Service(timeouts=UpstreamTimeouts(connect_s=1.5))
+    traffic = Traffic(services={"s": ServiceTraffic(policy=policy, backends={"a": backend()})})
+    steps.apply(traffic)
+    assert steps.fleet.table.services["s"].connect_s == 1.5
+    assert steps.fleet.table.services["s"].read_s == 60.0
+    settings = Settings(timeouts=Timeouts(connect_s=9.0, read_s=7.0))
+    steps.apply(Traffic(services=traffic.services, settings=settings))
+    assert steps.fleet.table.services["s"].connect_s == 1.5
+    assert steps.fleet.table.services["s"].read_s == 7.0
+    assert steps.fleet.table.timeouts.read_s == 7.0
+
+
+def test_requests_without_a_route_go_to_the_service_default() -> None:
+    steps = Steps()
+    steps.apply(catalog({}, routes={"r": Route(service="s", path="/x")}))
+    assert steps.fleet.table.service_name(b"h", b"/x/y") == "s"
+    assert steps.fleet.table.service_name(b"h", b"/") == "default"
+
+
+def test_one_change_among_ten_thousand_backends_is_cheap() -> None:
+    steps = Steps()
+    services = {
+        f"s{number}": {f"b{each}": backend(1 + each, weight=1 + each % 2) for each in range(10)}
+        for number in range(1000)
+    }
+    steps.apply(catalog(services))
+    took_s = []
+    for port in range(20, 30):
+        services["s5"] = services["s5"] | {"b5": backend(port)}
+        now = catalog(services)
+        delta = difference(steps._now, now)
+        before_s = time.process_time()
+        steps.fleet.apply(delta)
+        took_s.append(time.process_time() - before_s)
+        steps._now = now
+    assert min(took_s) < 0.005

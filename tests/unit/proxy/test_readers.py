@@ -1,0 +1,200 @@
+"""The readers see the same in any cut of the bytes, and stop exactly where a message ends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from weldr.proxy.request_head import RequestRefusedError
+from weldr.proxy.request_reader import RequestReader
+from weldr.proxy.response_head import ResponseInvalidError
+from weldr.proxy.response_reader import ResponseReader
+
+
+@dataclass
+class Seen:
+    """Requests as they came out: the forwarded head and the body."""
+
+    requests: list[tuple[bytes, bytes]] = field(default_factory=list)
+    refused: int = 0
+
+
+def read_requests(pieces: list[bytes]) -> Seen:
+    """What a connection would do with these reads."""
+    reader = RequestReader(b"localhost")
+    seen = Seen()
+    body = b""
+    for piece in pieces:
+        position = 0
+        while position < len(piece):
+            try:
+                position = reader.feed(piece, position)
+            except RequestRefusedError as refusal:
+                seen.refused = refusal.status
+                return seen
+            body += b"".join(reader.take_body())
+            if reader.complete:
+                assert reader.head is not None
+                seen.requests.append((reader.head.forwarded(b"X: y"), body))
+                reader.reset()
+                body = b""
+    return seen
+
+
+def cut(data: bytes, places: list[int]) -> list[bytes]:
+    bounds = [0, *sorted(place % (len(data) + 1) for place in places), len(data)]
+    return [data[start:end] for start, end in pairwise(bounds) if end > start]
+
+
+chunk_data = st.binary(max_size=30) | st.sampled_from([b"\r\n", b"\r\n\r\n", b"0\r\n\r\n", b"\n\r\n\r"])
+
+
+@st.composite
+def one_request(draw: st.DrawFn) -> bytes:
+    method = draw(st.sampled_from([b"GET", b"POST", b"HEAD", b"PUT"]))
+    fields = draw(
+        st.lists(
+            st.sampled_from([b"X: 1", b"Y:", b"Connection: keep-alive", b"Upgrade: h2c", b"Z: \t b"]),
+            max_size=4,
+        )
+    )
+    if draw(st.booleans()):
+        fields += [b"Connection: upgrade", b"Upgrade: websocket"]
+    body = b""
+    framing = draw(st.integers(0, 2))
+    if framing == 1:
+        body = draw(chunk_data)
+        fields.append(b"Content-Length: %d" % len(body))
+    elif framing == 2:
+        chunks = [chunk for chunk in draw(st.lists(chunk_data, max_size=4)) if chunk]
+        body = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\n"
+        body += draw(st.sampled_from([b"", b"T: 1\r\n", b"T: 1\r\nU:\r\n"])) + b"\r\n"
+        fields.append(b"Transfer-Encoding: chunked")
+    return b"\r\n".join([method + b" / HTTP/1.1", b"Host: h", *fields, b"", b""]) + body
+
+
+@given(st.lists(one_request(), min_size=1, max_size=4), st.lists(st.integers(0, 2000), max_size=12))
+def test_requests_are_the_same_in_any_cut(requests: list[bytes], places: list[int]) -> None:
+    data = b"".join(requests)
+    whole = read_requests([data])
+    assert len(whole.requests) == len(requests)
+    assert read_requests(cut(data, places)) == whole
+    assert read_requests([data[i : i + 1] for i in range(len(data))]) == whole
+    alone = [read_requests([request]).requests[0] for request in requests]
+    assert whole.requests == alone
+
+
+@given(st.lists(one_request(), min_size=1, max_size=2), st.integers(0, 500), st.binary(min_size=1, max_size=2))
+def test_damaged_requests_are_the_same_in_any_cut(requests: list[bytes], place: int, damage: bytes) -> None:
+    data = bytearray(b"".join(requests))
+    place %= len(data)
+    data[place : place + len(damage)] = damage
+    whole = read_requests([bytes(data)])
+    assert read_requests([bytes(data[i : i + 1]) for i in range(len(data))]) == whole
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_read_or_refused(data: bytes) -> None:
+    read_requests([data])
+    read_requests([b"GET / HTTP/1.1\r\n" + data])
+    read_requests([b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n" + data])
+
+
+def test_a_pipelined_request_is_left_unread() -> None:
+    reader = RequestReader(b"localhost")
+    first = b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    data = first + b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
+    assert reader.feed(data, 0) == len(first)
+    assert reader.complete
+
+
+def read_response(pieces: list[bytes], method: bytes = b"GET") -> tuple[object, ...]:
+    reader = ResponseReader()
+    reader.reset(method)
+    body = b""
+    interim: list[int] = []
+    try:
+        for piece in pieces:
+            reader.feed(piece)
+            body += b"".join(reader.take_body())
+            interim += [head.status for head in reader.take_interim()]
+        reader.end()
+    except ResponseInvalidError as error:
+        return "invalid", error.error
+    assert reader.head is not None
+    return reader.head.final(None, None, b""), body, interim, reader.reusable
+
+
+@st.composite
+def one_response(draw: st.DrawFn) -> bytes:
+    interim = draw(
+        st.sampled_from([b"", b"HTTP/1.1 103 Early\r\nLink: a\r\n\r\n", b"HTTP/1.1 100 C\r\n\r\n" * 2])
+    )
+    status = draw(st.sampled_from([b"200 OK", b"204 No", b"304 Not", b"404", b"500 \xe9"]))
+    version = draw(st.sampled_from([b"1.1", b"1.0"]))
+    fields = draw(
+        st.lists(st.sampled_from([b"X: 1", b"Y:", b"Connection: close", b"Connection: keep-alive"]), max_size=3)
+    )
+    framing = draw(st.integers(0, 2))
+    body = draw(chunk_data)
+    if framing == 1:
+        fields.append(b"Content-Length: %d" % len(body))
+    elif framing == 2:
+        fields.append(b"Transfer-Encoding: chunked")
+        body = (b"%x;e=f\r\n%b\r\n" % (len(body), body) if body else b"") + b"0\r\nT: 1\r\n\r\n"
+    return interim + b"\r\n".join([b"HTTP/%b %b" % (version, status), *fields, b"", b""]) + body
+
+
+@given(one_response(), st.lists(st.integers(0, 1000), max_size=8), st.sampled_from([b"GET", b"HEAD"]))
+def test_a_response_is_the_same_in_any_cut(data: bytes, places: list[int], method: bytes) -> None:
+    whole = read_response([data], method)
+    assert read_response(cut(data, places), method) == whole
+    assert read_response([data[i : i + 1] for i in range(len(data))], method) == whole
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_response_or_invalid(data: bytes) -> None:
+    read_response([data])
+    read_response([b"HTTP/1.1 200 OK\r\n" + data])
+
+
+@pytest.mark.parametrize(
+    ("data", "method", "reusable"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na", b"GET", True),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nab", b"GET", False),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r\na", b"GET", False),
+        (b"HTTP/1.0 200 OK\r\nContent-Length: 1\r\n\r\na", b"GET", False),
+        (b"HTTP/1.0 200 OK\r\nContent-Length: 1\r\nConnection: keep-alive\r\n\r\na", b"GET", True),
+        (b"HTTP/1.1 200 OK\r\n\r\na", b"GET", False),
+        (b"HTTP/1.1 200 OK\r\n\r\n", b"HEAD", True),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n", b"HEAD", True),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na", b"HEAD", False),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", b"HEAD", False),
+        (b"HTTP/1.1 304 Not\r\nContent-Length: 9\r\n\r\n", b"GET", True),
+        (b"HTTP/1.1 204 No\r\n\r\nx", b"GET", False),
+    ],
+)
+def test_a_connection_is_reusable_only_after_exactly_one_complete_response(
+    data: bytes, method: bytes, reusable: bool
+) -> None:
+    reader = ResponseReader()
+    reader.reset(method)
+    reader.feed(data)
+    assert reader.reusable is reusable
+
+
+def test_a_reader_goes_on_with_the_next_response_after_a_head_request() -> None:
+    reader = ResponseReader()
+    for _ in range(3):
+        reader.reset(b"HEAD")
+        reader.feed(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n")
+        assert reader.reusable
+        reader.reset(b"GET")
+        reader.feed(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        assert reader.reusable
+        assert reader.take_body() == [b"ok"]
