@@ -7,14 +7,13 @@ import asyncio
 import json
 import time
 
+from benchmarks.probe import milliseconds, probes_of_each_worker
 from tests.support.etcd import EtcdServer, newest
+from tests.support.instance import Instance
+from tests.support.servers import NamedServer
 from weldr.etcd.client import EtcdClient
 from weldr.etcd.config import EtcdConfig
 from weldr.etcd.operations import Put
-
-from benchmarks.probe import milliseconds, probes_of_each_worker
-from tests.support.instance import Instance
-from tests.support.servers import NamedServer
 
 NAME = "catalog"
 _KEYS_IN_TRANSACTION = 100

@@ -38,11 +38,10 @@ def run(options: argparse.Namespace) -> None:
         wait_until(lambda: "two" in load.names_since(returned), "the new backend is used")
         answers = load.stop()
         used = min(answer.ended_s for answer in answers if answer.body == "two")
-        print(
-            f"etcd {newest().label}, stopped for {options.seconds:.0f} s under {options.connections} connections"
-        )
+        etcd_said = f"etcd {newest().label}, stopped for {options.seconds:.0f} s"
+        print(f"{etcd_said} under a load of {options.connections} connections")
         served = one.requests + two.requests
         print(f"requests {len(answers)}, served by the backends {served}, failed {len(load.failures())}")
         print(
-            f"a backend added {added - returned:.2f} s after its return was used {used - added:.2f} s after that"
+            f"a backend, added {added - returned:.2f} s after its return, was used {used - added:.2f} s later"
         )

@@ -6,13 +6,12 @@ import argparse
 import asyncio
 import time
 
-from tests.support.etcd import EtcdServer, newest
-from weldr.etcd.client import EtcdClient
-from weldr.etcd.config import EtcdConfig
-
 from benchmarks.probe import Probe, milliseconds, probes_of_each_worker
+from tests.support.etcd import EtcdServer, newest
 from tests.support.instance import Instance
 from tests.support.servers import NamedServer
+from weldr.etcd.client import EtcdClient
+from weldr.etcd.config import EtcdConfig
 
 NAME = "registration"
 _LIMIT_S = 20.0
