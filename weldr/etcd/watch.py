@@ -1,10 +1,14 @@
 """One watch on one stream, for as long as it lives.
 
 A stream that is silent may be quiet or dead: the member frozen, the host gone without a word, or etcd stuck. So
-a quiet stream is asked for its progress every 1.5 s, and one that stays silent for 4 s is given up. That is
+a quiet stream is asked for its progress every 1.5 s, and one that stays silent for 3.5 s is given up. That is
 counted in turns of waiting and not by a clock: if this process was stopped for a minute, one turn has passed
 and what arrived meanwhile is read before the next. The answers to those questions are signs of life and nothing
 else: servers before 3.5.8 and 3.4.25 send them ahead of events that belong before them.
+
+Servers from 3.5.8 on do not answer while the watch begins in their future, as one behind a fresh snapshot does
+until something is written. Then the same member is asked, beside the stream, for its revision: if that is still
+before the watch's beginning, there is nothing that the watch could have delivered.
 
 A watch can be alive and deliver nothing. Who writes below the watched prefix says at which revision
 (`expected`); if it does not arrive within 3 s, the stream is given up, too.
@@ -14,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any
 
 from weldr.etcd.answers import event_of
@@ -28,12 +32,12 @@ from weldr.etcd.errors import (
 )
 from weldr.etcd.protocol import rpc
 from weldr.etcd.revisions import RevisionAssembler
-from weldr.etcd.session import Session, Stream
+from weldr.etcd.session import Session
 from weldr.model.events import Revision
 
 _TURN_S = 0.5
 _TURNS_TO_ASK = 3
-_TURNS_TO_DEATH = 8
+_TURNS_TO_DEATH = 7
 _TURNS_TO_EXPECT = 6
 
 
@@ -45,20 +49,22 @@ async def watch(
     expected: Callable[[], int] = lambda: 0,
     on_contact: Callable[[], None] = lambda: None,
 ) -> AsyncGenerator[list[Revision], None]:
-    """The changes below `prefix` from `start_revision` on, as they arrive: whole revisions, none twice.
+    """The changes below `prefix` from a revision on, as they arrive: whole revisions, none twice.
 
     `on_contact` is called for everything that arrives, and first when etcd has taken the watch.
 
     Raises `EtcdCompactedError`, `EtcdUnavailableError` and `EtcdAuthError`; it never ends otherwise.
     """
-    stream = session.stream(session.watch.Watch)
-    reader = _LivelyReader(stream, str(session.endpoint))
+    create = rpc.WatchCreateRequest(
+        key=prefix or b"\0", range_end=prefix_end(prefix), start_revision=start_revision, fragment=True
+    )
+    endpoint = str(session.endpoint)
+    assembler = RevisionAssembler(start_revision - 1)
+    reader = _LivelyReader(session, create, on_contact)
     try:
-        await stream.write(_create_request(prefix, start_revision))
-        assembler = RevisionAssembler(start_revision - 1)
         while True:
-            message = await reader.read(lambda: assembler.revision < expected())
-            _raise_if_canceled(message, str(session.endpoint))
+            message = await reader.read(late=lambda: assembler.revision < expected())
+            _raise_if_canceled(message, endpoint)
             on_contact()
             events = (event_of(event) for event in message.events)
             revisions = assembler.feed(events, more_fragments=message.fragment)
@@ -66,19 +72,6 @@ async def watch(
                 yield revisions
     finally:
         reader.close()
-        stream.close()
-
-
-def _create_request(prefix: bytes, start_revision: int) -> Any:
-    create = rpc.WatchCreateRequest(
-        key=prefix or b"\0",
-        range_end=prefix_end(prefix),
-        # One too early; what comes of it is left out. From 3.5.8 on a watch that begins in the future, as it does
-        # behind a fresh snapshot, gets no progress answers, and could not be told from a dead one.
-        start_revision=max(1, start_revision - 1),
-        fragment=True,
-    )
-    return rpc.WatchRequest(create_request=create)
 
 
 def _raise_if_canceled(message: Any, endpoint: str) -> None:
@@ -95,11 +88,15 @@ def _raise_if_canceled(message: Any, endpoint: str) -> None:
 
 
 class _LivelyReader:
-    """Reads a stream's messages and finds out when nothing will come any more."""
+    """Reads the messages of a watch and finds out when nothing will come any more."""
 
-    def __init__(self, stream: Stream, endpoint: str) -> None:
-        self._stream = stream
-        self._endpoint = endpoint
+    def __init__(self, session: Session, create: Any, on_contact: Callable[[], None]) -> None:
+        self._session = session
+        self._create = create
+        self._on_contact = on_contact
+        self._stream = session.stream(session.watch.Watch)
+        self._messages = 0
+        self._silent_turns = 0
         self._late_turns = 0
         self._asking: asyncio.Task[None] | None = None
 
@@ -108,42 +105,59 @@ class _LivelyReader:
 
         Raises `EtcdUnavailableError`.
         """
+        if self._messages == 0:
+            await self._stream.write(rpc.WatchRequest(create_request=self._create))
         # One read outlives many turns: to cancel it would end the stream.
         reading = asyncio.ensure_future(self._stream.read())
+        self._silent_turns = 0
         try:
-            silent_turns = 0
             while not (await asyncio.wait({reading}, timeout=_TURN_S))[0]:
-                silent_turns += 1
-                self._check(silent_turns, late())
-                if silent_turns % _TURNS_TO_ASK == 0:
-                    self._ask()
+                self._take_turn(late())
             message = reading.result()
         finally:
             reading.cancel()
         if message is None:
-            raise EtcdUnavailableError("the watch ended", endpoint=self._endpoint)
+            raise EtcdUnavailableError("the watch ended", endpoint=str(self._session.endpoint))
+        self._messages += 1
         if message.events:
             self._late_turns = 0
         return message
 
-    def _check(self, silent_turns: int, late: bool) -> None:
+    def _take_turn(self, late: bool) -> None:
+        self._silent_turns += 1
         self._late_turns = self._late_turns + 1 if late else 0
-        if silent_turns >= _TURNS_TO_DEATH:
-            raise EtcdTimeoutError("the watch is silent: frozen or cut off", endpoint=self._endpoint)
+        endpoint = str(self._session.endpoint)
+        if self._silent_turns >= _TURNS_TO_DEATH:
+            raise EtcdTimeoutError("the watch is silent: frozen or cut off", endpoint=endpoint)
         if self._late_turns >= _TURNS_TO_EXPECT:
-            raise EtcdTimeoutError("the watch does not deliver what was written", endpoint=self._endpoint)
+            raise EtcdTimeoutError("the watch does not deliver what was written", endpoint=endpoint)
+        if self._silent_turns % _TURNS_TO_ASK == 0:
+            # Only its creation was answered so far: maybe it begins in the future.
+            self._ask(self._ask_for_revision() if self._messages == 1 else self._ask_for_progress())
 
-    def _ask(self) -> None:
+    def _ask(self, question: Coroutine[Any, Any, None]) -> None:
         # Not awaited: flow control may hold it back, and the silence has to be counted on.
-        if self._asking is None or self._asking.done():
-            self._asking = asyncio.create_task(self._write_question())
+        if self._asking is not None:
+            self._asking.cancel()
+        self._asking = asyncio.create_task(question)
 
-    async def _write_question(self) -> None:
+    async def _ask_for_progress(self) -> None:
         # If it cannot be written, reading tells why.
         with contextlib.suppress(EtcdError):
             await self._stream.write(rpc.WatchRequest(progress_request=rpc.WatchProgressRequest()))
 
+    async def _ask_for_revision(self) -> None:
+        await self._ask_for_progress()
+        create = self._create
+        request = rpc.RangeRequest(key=create.key, range_end=create.range_end, limit=1, keys_only=True)
+        with contextlib.suppress(EtcdError):
+            answer = await self._session.call(self._session.kv.Range, request, _TURN_S * _TURNS_TO_ASK)
+            if answer.header.revision < create.start_revision:
+                self._silent_turns = 0
+                self._on_contact()
+
     def close(self) -> None:
-        """To be called when the stream is closed."""
+        """End the stream."""
         if self._asking is not None:
             self._asking.cancel()
+        self._stream.close()

@@ -22,6 +22,7 @@ from weldr.proxy.own_responses import own_response
 from weldr.proxy.request_head import RequestRefusedError
 from weldr.proxy.request_reader import RequestReader
 from weldr.proxy.tunnel import TunnelEnd
+from weldr.proxy.write_watch import WriteWatch
 
 _LINGER_S = 2.0
 _LAST_CALL_S = 1.0
@@ -49,12 +50,11 @@ class ClientConnection(asyncio.Protocol):
         "_position",
         "_reader",
         "_transport",
-        "_unsent_bytes",
         "congested",
         "deadline_s",
         "forwarded_for",
         "gate",
-        "write_deadline_s",
+        "writes",
     )
 
     def __init__(self, context: Context) -> None:
@@ -65,11 +65,9 @@ class ClientConnection(asyncio.Protocol):
         self._position = 0
         self._advancing = False
         self._ended = False
-        self._unsent_bytes = 0
         self.congested = False
         """Whether the client falls behind in reading."""
         self.deadline_s = NEVER
-        self.write_deadline_s = NEVER
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport = as_transport(transport)
@@ -77,6 +75,7 @@ class ClientConnection(asyncio.Protocol):
         self._transport = transport
         transport.set_write_buffer_limits(high=HIGH_WATER_BYTES)
         self.gate = ReadGate(transport)
+        self.writes = WriteWatch(transport)
         self.forwarded_for = _forwarded_for(transport.get_extra_info("peername"))
         """The field lines that tell a backend who this is."""
         self._reader = RequestReader(_authority(transport.get_extra_info("sockname")))
@@ -259,8 +258,10 @@ class ClientConnection(asyncio.Protocol):
 
     def _await_flush(self) -> None:
         self.deadline_s = NEVER
-        self._unsent_bytes = self._transport.get_write_buffer_size()
-        self.write_deadline_s = self._context.now_s() + self._context.fleet.table.timeouts.read_s
+        self.writes.begin(self._write_deadline_s())
+
+    def _write_deadline_s(self) -> float:
+        return self._context.now_s() + self._context.fleet.table.timeouts.read_s
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._context.deadlines.remove(self)
@@ -286,15 +287,14 @@ class ClientConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self.congested = True
-        self._unsent_bytes = self._transport.get_write_buffer_size()
-        self.write_deadline_s = self._context.now_s() + self._context.fleet.table.timeouts.read_s
+        self.writes.begin(self._write_deadline_s())
         if self._exchange is not None:
             self._exchange.client_congested(True)
 
     def resume_writing(self) -> None:
         self.congested = False
         if self._phase is not Phase.CLOSING:
-            self.write_deadline_s = NEVER
+            self.writes.end()
         if self._exchange is not None:
             self._exchange.client_congested(False)
         elif self._position < len(self._input):
@@ -321,11 +321,7 @@ class ClientConnection(asyncio.Protocol):
             self._close()
 
     def expire_write(self, now_s: float) -> None:
-        unsent_bytes = self._transport.get_write_buffer_size()
-        if 0 < unsent_bytes < self._unsent_bytes:
-            self._unsent_bytes = unsent_bytes
-            self.write_deadline_s = now_s + self._context.fleet.table.timeouts.read_s
-        else:
+        if not self.writes.has_progressed(self._write_deadline_s()):
             reset(self._transport)
 
 

@@ -15,19 +15,26 @@ SWEEP_INTERVAL_S = 0.5
 NEVER = inf
 
 
+class HasDeadline(Protocol):
+    """For the peer to read what it is sent: a `WriteWatch`."""
+
+    deadline_s: float
+
+
 class Watched(Protocol):
     """Something that must not wait for ever."""
 
     deadline_s: float
     """For what the peer is to send, or to ask for."""
-    write_deadline_s: float
-    """For the peer to read what it is sent."""
+
+    @property
+    def writes(self) -> HasDeadline: ...
 
     def expire(self, now_s: float) -> None:
         """`deadline_s` has passed."""
 
     def expire_write(self, now_s: float) -> None:
-        """`write_deadline_s` has passed."""
+        """`writes.deadline_s` has passed."""
 
 
 class Deadlines:
@@ -46,9 +53,9 @@ class Deadlines:
     def sweep(self) -> None:
         """Tell all whose deadline has passed."""
         now_s = self._loop.time()
-        late = [each for each in self._watched if each.deadline_s <= now_s or each.write_deadline_s <= now_s]
+        late = [each for each in self._watched if each.deadline_s <= now_s or each.writes.deadline_s <= now_s]
         for each in late:
-            if each.write_deadline_s <= now_s:
+            if each.writes.deadline_s <= now_s:
                 each.expire_write(now_s)
             elif each.deadline_s <= now_s:
                 each.expire(now_s)

@@ -312,12 +312,9 @@ class Exchange:
             self._answer(502, "connection_terminated", "the backend closed the connection without a response")
 
     def _may_repeat(self, upstream: UpstreamConnection) -> bool:
+        # At most once: what is sent again goes out on a connection that was not used before.
         return (
-            upstream.used
-            and not upstream.reader.started
-            and not self._repeated
-            and self._head.idempotent
-            and not self._head.has_body
+            upstream.used and not upstream.reader.started and self._head.idempotent and not self._head.has_body
         )
 
     def upstream_timed_out(self, *, writing: bool) -> None:

@@ -23,18 +23,9 @@ HOP_BY_HOP = frozenset(
 )
 """Never forwarded as they came: RFC 9110, section 7.6.1, and what RFC 2616 counted among them."""
 
-PROTECTED = frozenset(
-    (
-        b"host",
-        b"content-length",
-        b"via",
-        b"date",
-        b"x-forwarded-for",
-        b"x-forwarded-proto",
-        b"x-forwarded-host",
-    )
-)
-"""What `Connection` cannot have removed: routing, framing and the word of weldr rest on them."""
+PROTECTED = frozenset((b"via", b"date"))
+"""What `Connection` cannot have removed. Host, framing and the X-Forwarded fields are out of its reach anyway,
+since they are not kept as fields but written anew."""
 
 VIA_11 = b"Via: 1.1 weldr"
 VIA_10 = b"Via: 1.0 weldr"

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from functools import lru_cache
 
-from weldr.proxy.fields import MAX_FIELDS, PROTECTED, VIA_10, VIA_11, connection_options, without
+from weldr.proxy.fields import PROTECTED, VIA_10, VIA_11, connection_options, without
 
 MAX_REQUEST_LINE_BYTES = 8 * 1024
 
@@ -153,8 +153,6 @@ class RequestHead:
 
         Raises `RequestRefusedError`.
         """
-        if len(fields) > MAX_FIELDS:
-            raise RequestRefusedError(431, f"the request has more than {MAX_FIELDS} fields")
         lines = self._lines
         for name, value in fields:
             special = _SPECIAL.get(name.lower())

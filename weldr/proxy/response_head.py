@@ -191,7 +191,9 @@ def _remembered_status_line(status: int, reason: bytes) -> bytes:
 
 
 def _status_line(status: int, reason: bytes) -> bytes:
-    return _remembered_status_line(status, reason if len(reason) <= _MAX_REASON_BYTES else b"")
+    if len(reason) > _MAX_REASON_BYTES:
+        reason = standard_reason(status)
+    return _remembered_status_line(status, reason)
 
 
 def standard_reason(status: int) -> bytes:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from weldr.proxy.context import Context
 from weldr.proxy.deadlines import NEVER
 from weldr.proxy.flow import Hold, ReadGate, reset
+from weldr.proxy.write_watch import WriteWatch
 
 
 class TunnelEnd(asyncio.Protocol):
@@ -24,12 +25,11 @@ class TunnelEnd(asyncio.Protocol):
         "_on_end",
         "_other",
         "_transport",
-        "_unsent_bytes",
         "_write_limit_s",
         "congested",
         "deadline_s",
         "ended",
-        "write_deadline_s",
+        "writes",
     )
 
     _other: TunnelEnd
@@ -44,13 +44,12 @@ class TunnelEnd(asyncio.Protocol):
         self._gate = gate
         self._write_limit_s = write_limit_s
         self._lost = False
-        self._unsent_bytes = 0
         self.ended = False
         """Whether the peer has closed its direction."""
         self.congested = False
         """Whether the peer falls behind in reading."""
         self.deadline_s = NEVER
-        self.write_deadline_s = NEVER
+        self.writes = WriteWatch(transport)
 
     def _begin(self, other: TunnelEnd, on_end: Callable[[], None]) -> None:
         self._other = other
@@ -79,8 +78,7 @@ class TunnelEnd(asyncio.Protocol):
             self._await_progress()
 
     def _await_progress(self) -> None:
-        self._unsent_bytes = self._transport.get_write_buffer_size()
-        self.write_deadline_s = self._context.now_s() + self._write_limit_s
+        self.writes.begin(self._context.now_s() + self._write_limit_s)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost = True
@@ -100,18 +98,14 @@ class TunnelEnd(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self.congested = False
-        self.write_deadline_s = NEVER
+        self.writes.end()
         self._other._gate.release(Hold.PEER_FULL)
 
     def expire(self, now_s: float) -> None:
         """Never comes: a tunnel may be silent for as long as it likes."""
 
     def expire_write(self, now_s: float) -> None:
-        unsent_bytes = self._transport.get_write_buffer_size()
-        if unsent_bytes < self._unsent_bytes:
-            self._unsent_bytes = unsent_bytes
-            self.write_deadline_s = now_s + self._write_limit_s
-        else:
+        if not self.writes.has_progressed(now_s + self._write_limit_s):
             self.abort()
 
     def drain(self) -> None:

@@ -15,6 +15,7 @@ from weldr.proxy.pool import BackendPool
 from weldr.proxy.response_head import ResponseInvalidError
 from weldr.proxy.response_reader import ResponseReader
 from weldr.proxy.tunnel import TunnelEnd
+from weldr.proxy.write_watch import WriteWatch
 
 
 class UpstreamUser(Protocol):
@@ -42,7 +43,6 @@ class UpstreamConnection(asyncio.Protocol):
     __slots__ = (
         "_context",
         "_pool",
-        "_unsent_bytes",
         "congested",
         "deadline_s",
         "gate",
@@ -50,8 +50,8 @@ class UpstreamConnection(asyncio.Protocol):
         "transport",
         "used",
         "user",
-        "write_deadline_s",
         "write_limit_s",
+        "writes",
     )
 
     def __init__(self, context: Context, pool: BackendPool) -> None:
@@ -61,18 +61,17 @@ class UpstreamConnection(asyncio.Protocol):
         """Whether it has carried a request before the present one."""
         self.congested = False
         self.deadline_s = NEVER
-        self.write_deadline_s = NEVER
         self.write_limit_s = 0.0
         """How long the backend may not read what it is sent."""
         self._context = context
         self._pool = pool
-        self._unsent_bytes = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport = as_transport(transport)
         transport.set_write_buffer_limits(high=HIGH_WATER_BYTES)
         self.transport = transport
         self.gate = ReadGate(transport)
+        self.writes = WriteWatch(transport)
         self._context.deadlines.add(self)
 
     @property
@@ -168,14 +167,13 @@ class UpstreamConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self.congested = True
-        self._unsent_bytes = self.transport.get_write_buffer_size()
-        self.write_deadline_s = self._context.now_s() + self.write_limit_s
+        self.writes.begin(self._context.now_s() + self.write_limit_s)
         if self.user is not None:
             self.user.upstream_congested(True)
 
     def resume_writing(self) -> None:
         self.congested = False
-        self.write_deadline_s = NEVER
+        self.writes.end()
         if self.user is not None:
             self.user.upstream_congested(False)
 
@@ -193,11 +191,9 @@ class UpstreamConnection(asyncio.Protocol):
             user.upstream_timed_out(writing=False)
 
     def expire_write(self, now_s: float) -> None:
-        unsent_bytes = self.transport.get_write_buffer_size()
-        if unsent_bytes < self._unsent_bytes:
-            self._unsent_bytes = unsent_bytes
-            self.write_deadline_s = now_s + self.write_limit_s
-        elif self.user is not None:
+        if self.writes.has_progressed(now_s + self.write_limit_s):
+            return
+        if self.user is not None:
             self.user.upstream_timed_out(writing=True)
         else:
             self.transport.abort()

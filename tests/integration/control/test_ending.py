@@ -47,6 +47,32 @@ def test_a_stop_lets_requests_in_flight_finish(
         assert "Traceback" not in "\n".join(weldr.lines)
 
 
+def test_an_instance_is_in_etcd_until_its_last_request_has_ended(
+    etcd_server: EtcdServer, etcd_prefix: str
+) -> None:
+    with named_servers("one") as (one,), Instance(etcd=etcd_server.endpoint, prefix=etcd_prefix) as weldr:
+        etcd_server.etcdctl("put", f"{etcd_prefix}backends/default/b1", one.address)
+        weldr.wait_ready()
+
+        def described() -> str:
+            return etcd_server.etcdctl("get", "--print-value-only", "--prefix", f"{etcd_prefix}instances/")
+
+        wait_until(described, "the instance is in etcd")
+        one.hold()
+        client = threading.Thread(target=lambda: weldr.get(limit_s=30))
+        client.start()
+        wait_until(lambda: one.waiting == 1, "the request is in flight")
+        weldr.signal(signal.SIGTERM)
+        weldr.wait_logged("stopping: finishing what is in flight")
+        etcd_server.etcdctl("put", f"{etcd_prefix}overrides/default/b1", '{"drain": true}')
+        # Whoever waits for the backend to be idle is told of this request, too.
+        wait_until(lambda: '"default/b1":1' in described(), "the instance tells of the request")
+        one.release()
+        client.join(20)
+        assert weldr.wait() == 0
+        assert not described().strip()
+
+
 def test_the_grace_is_the_most_that_a_request_may_take_to_finish(
     etcd_server: EtcdServer, etcd_prefix: str
 ) -> None:

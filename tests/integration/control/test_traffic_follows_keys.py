@@ -137,3 +137,24 @@ def test_an_instance_says_in_etcd_what_it_has_applied(etcd_server: EtcdServer, e
         assert weldr.wait() == 0
         gone = etcd_server.etcdctl("get", "--print-value-only", f"{etcd_prefix}instances/first")
         assert not gone.strip(), "the key goes with the instance"
+
+
+def test_an_instances_key_that_somebody_deleted_comes_back(etcd_server: EtcdServer, etcd_prefix: str) -> None:
+    key = f"{etcd_prefix}instances/first"
+    with Instance("--instance", "first", etcd=etcd_server.endpoint, prefix=etcd_prefix) as weldr:
+        weldr.wait_ready()
+        for _ in range(2):
+            wait_until(lambda: etcd_server.etcdctl("get", key).strip(), "the instance is in etcd")
+            etcd_server.etcdctl("del", key)
+        wait_until(lambda: etcd_server.etcdctl("get", key).strip(), "the instance is back in etcd")
+
+
+def test_two_instances_of_one_name_are_told_apart_by_an_error(
+    etcd_server: EtcdServer, etcd_prefix: str
+) -> None:
+    arguments = ("--instance", "same")
+    with Instance(*arguments, etcd=etcd_server.endpoint, prefix=etcd_prefix) as first:
+        first.wait_ready()
+        with Instance(*arguments, etcd=etcd_server.endpoint, prefix=etcd_prefix) as second:
+            second.wait_ready()
+            first.wait_logged("another instance uses this instance's name")
