@@ -15,8 +15,6 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Coroutine
-from typing import Any
 
 from tenacity import AsyncRetrying, retry_if_exception_type
 
@@ -33,7 +31,6 @@ _LONGEST_LOGIN_PAUSE_S = 60.0
 _LOGIN_JITTER_S = 0.25
 # What a member that stops in good order still answers on its old connections.
 _GOODBYE_S = 0.5
-_CLOSE_S = 2.0
 _SETTLE_S = 0.05
 
 _SOUND_VERSION = (3, 5, 23)
@@ -50,7 +47,8 @@ class Connection:
         self._config = config
         self._session: Session | None = None
         self._connecting: asyncio.Task[Session] | None = None
-        self._background: set[asyncio.Task[None]] = set()
+        self._closing: set[asyncio.Task[None]] = set()
+        self._goodbye: asyncio.Task[None] | None = None
         self._closed = False
         # Many clients start with the same list; they should not all sit on its first member.
         self._next_endpoint = random.randrange(len(config.endpoints))
@@ -121,9 +119,8 @@ class Connection:
             self._connecting.cancel()
             await asyncio.gather(self._connecting, return_exceptions=True)
         self._drop_session()
-        if self._background:
-            await asyncio.wait(self._background, timeout=_CLOSE_S)
-        # What gRPC still owes to a loop that is closed shows up as errors in the other loops of the application.
+        await asyncio.gather(*self._closing, return_exceptions=True)
+        # What gRPC still owes to a loop that is closed shows up as errors in other loops of the application.
         await asyncio.sleep(_SETTLE_S)
 
     def _give_up(self, session: Session, reason: str, grace_s: float = 0.0) -> None:
@@ -134,19 +131,16 @@ class Connection:
     def _drop_session(self, grace_s: float = 0.0) -> None:
         if self._session is None:
             return
-        self._in_background(self._session.close(grace_s), "etcd-close")
+        if self._goodbye is not None and self._goodbye is not asyncio.current_task():
+            self._goodbye.cancel()
+        task = asyncio.create_task(self._session.close(grace_s), name="etcd-close")
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
         self._session = None
 
     async def _move_when_left(self, session: Session) -> None:
-        # Ends also when the channel is closed here, so it need not be cancelled.
         await session.left_by_member()
-        if session is self._session:
-            self._give_up(session, "the member closes the connection", _GOODBYE_S)
-
-    def _in_background(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        task = asyncio.create_task(work, name=name)
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
+        self._give_up(session, "the member closes the connection", _GOODBYE_S)
 
     def _connect_soon(self) -> asyncio.Task[Session]:
         if self._connecting is None or self._connecting.done():
@@ -184,7 +178,7 @@ class Connection:
             raise unusable from None
         self._refusal.clear()
         self._session = session
-        self._in_background(self._move_when_left(session), "etcd-goodbye")
+        self._goodbye = asyncio.create_task(self._move_when_left(session), name="etcd-goodbye")
         logger.debug("etcd session opened", extra={"endpoint": str(endpoint), "version": session.version})
         self._warn_of_version(session)
         return session

@@ -16,6 +16,7 @@ from weldr.etcd.protocol import rpc, stubs
 
 OPEN_TIMEOUT_S = 2.0
 _LOGIN_TIMEOUT_S = 5.0
+_GOODBYE_TURN_S = 0.2
 _MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 
 _OPTIONS = (
@@ -164,8 +165,10 @@ class Session:
         A member that stops in good order keeps open streams for seconds, and silent. But it tells at once that
         it takes no new ones, and then the channel is no longer ready.
         """
-        while (state := self._channel.get_state()) is grpc.ChannelConnectivity.READY:
-            await self._channel.wait_for_state_change(state)
+        # Asked for again and again: gRPC's own waiting for a change can neither be cancelled nor does it end
+        # with the channel, and gives errors in other event loops when its own was closed meanwhile.
+        while self._channel.get_state() is grpc.ChannelConnectivity.READY:  # noqa: ASYNC110
+            await asyncio.sleep(_GOODBYE_TURN_S)
 
     async def close(self, grace_s: float = 0.0) -> None:
         """Close the channel; what is in flight on it after `grace_s` fails."""

@@ -23,13 +23,17 @@ class Acceptor:
         self._context = context
         self._listeners = listeners
         self._servers: list[asyncio.Server] = []
-        self._started = False
+        # A drain that comes while it starts must not leave one socket accepting.
+        self._one_at_a_time = asyncio.Lock()
 
     async def start(self) -> None:
         """Accept from now on."""
-        for listener in self._listeners:
-            server = await self._context.loop.create_server(self._connection, sock=listener, backlog=_BACKLOG)
-            self._servers.append(server)
+        async with self._one_at_a_time:
+            for listener in self._listeners:
+                server = await self._context.loop.create_server(
+                    self._connection, sock=listener, backlog=_BACKLOG
+                )
+                self._servers.append(server)
 
     def _connection(self) -> ClientConnection:
         return ClientConnection(self._context)
@@ -40,11 +44,12 @@ class Acceptor:
         A closed listening socket would drop the connections that are queued on it.
         """
         accepted: list[socket.socket] = []
-        for listener in self._listeners:
+        async with self._one_at_a_time:
             if self._servers:
-                accepted += _accept_all(listener)
-        for server in self._servers:
-            server.close()
+                for listener in self._listeners:
+                    accepted += _accept_all(listener)
+            for server in self._servers:
+                server.close()
         for connection in accepted:
             with contextlib.suppress(OSError):
                 await self._context.loop.connect_accepted_socket(self._connection, connection)

@@ -41,6 +41,7 @@ class Worker:
 
     async def run(self) -> int:
         """Serve until drained; return the exit status."""
+        self._loop.set_exception_handler(self._unhandled)
         self._loop.add_signal_handler(signal.SIGTERM, self._drain, _GRACE_S)
         await self._loop.create_unix_connection(lambda: self._channel, sock=self._channel_socket)
         self._beat()
@@ -70,6 +71,12 @@ class Worker:
         elif not self._context.draining:
             logger.warning("the manager is gone: finishing what is in flight")
         self._drain(_GRACE_S)
+
+    def _unhandled(self, _: asyncio.AbstractEventLoop, details: dict[str, object]) -> None:
+        """What the event loop caught: it has closed the connection that this belongs to, if any."""
+        error = details.get("exception")
+        where = str(details.get("message", "event loop"))
+        self._context.fault(where, error if isinstance(error, BaseException) else RuntimeError(where))
 
     def _beat(self) -> None:
         counters = self._context.counters

@@ -62,7 +62,7 @@ class Recording:
 
     async def __aenter__(self) -> Recording:
         self._task = asyncio.create_task(self._record())
-        await until(lambda: self.snapshots, "the first snapshot")
+        await until(lambda: self.snapshots and self.follower.connected, "it follows")
         return self
 
     async def __aexit__(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import socket
 
 import pytest
 
@@ -177,26 +178,51 @@ async def test_a_client_that_pipelines_and_never_reads_is_not_served_without_end
         assert served < 200_000
 
 
+async def test_a_client_that_pipelines_and_never_reads_is_not_refused_without_end_either(
+    worker: Worker,
+) -> None:
+    await worker.serve(traffic(settings=Settings(timeouts=Timeouts(read_s=30.0))))
+    growth = Growth(worker)
+    async with await RawClient.connect(worker.port) as client:
+        client.writer.transport.pause_reading()
+        flood = asyncio.create_task(client.send(get() * 1_000_000))
+        await worker.wait_for(lambda: worker.beats)
+        answered = -1
+        while answered != worker.beats[-1].requests:
+            answered, beats = worker.beats[-1].requests, len(worker.beats)
+            await worker.wait_for(lambda beats=beats: len(worker.beats) >= beats + 2)
+        flood.cancel()
+        await asyncio.gather(flood, return_exceptions=True)
+    growth.check()
+    assert answered < 1_000_000
+
+
 async def test_a_slow_but_steady_client_is_not_cut_off(worker: Worker) -> None:
-    size = 12 * MB
+    """It takes several times `read_s` to make room for as much as the proxy wants to see."""
+    size = 16 * MB
 
     async def script(connection: BackendConnection) -> None:
         while await connection.request():
             await connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
-            for _ in range(12):
+            for _ in range(16):
                 await connection.send(BLOCK)
 
     async with scripted_backend(script) as backend:
         await worker.serve(traffic(backend.port, settings=Settings(timeouts=Timeouts(read_s=1.0))))
-        async with await RawClient.connect(worker.port) as client:
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
+        sock.connect(("127.0.0.1", worker.port))
+        reader, writer = await asyncio.open_connection(sock=sock, limit=32 * 1024)
+        async with RawClient(reader, writer) as client:
             await client.send(get())
             await client.reader.readuntil(b"\r\n\r\n")
             got = 0
             while got < size:
-                block = await client.reader.read(256 * 1024)
-                assert block
+                block = await client.reader.read(32 * 1024)
+                assert block, f"cut off after {got} bytes"
                 got += len(block)
-                await asyncio.sleep(0.08)
+                if got < MB:
+                    await asyncio.sleep(0.2)
 
 
 async def test_a_backend_that_never_reads_the_request_is_a_504(worker: Worker) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 
 import pytest
@@ -89,6 +90,28 @@ async def test_a_backend_that_does_not_accept_is_a_504(worker: Worker) -> None:
         assert error(await request(worker.port, get())) == (504, "weldr; error=connection_timeout")
         for filler in fillers:
             filler.close()
+
+
+async def test_a_backend_that_leaves_while_it_is_connected_to_gets_no_request(worker: Worker) -> None:
+    # A full queue holds the connection up until there is room and the client's SYN comes again, after a second.
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as slow, contextlib.ExitStack() as stack:
+        fillers = [stack.enter_context(socket.socket()) for _ in range(2)]
+        for filler in fillers:
+            filler.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                filler.connect(slow.getsockname())
+        settings = Settings(timeouts=Timeouts(connect_s=20.0))
+        await worker.serve(traffic(slow.getsockname()[1], settings=settings))
+        async with answering_backend() as backend:
+            waiting = asyncio.create_task(request(worker.port, get()))
+            await worker.wait_for(lambda: worker.beats and worker.beats[-1].in_flight == 1)
+            await worker.serve(traffic(backend.port))
+            slow.settimeout(10)
+            for _ in range(3):
+                accepted, _ = await asyncio.to_thread(slow.accept)
+                accepted.close()
+            assert (await waiting).status == 200
+    assert len(backend.received) == 1
 
 
 async def test_a_backend_without_an_address_is_a_502(worker: Worker) -> None:
@@ -184,6 +207,28 @@ async def test_a_request_lost_on_a_kept_connection_is_sent_again_only_if_that_is
                 assert len(backend.received) == 1
 
 
+async def test_a_request_is_sent_again_once_and_on_a_new_connection(worker: Worker) -> None:
+    together = asyncio.Barrier(3)
+
+    async def script(connection: BackendConnection) -> None:
+        if connection.number <= 3:
+            await connection.request()
+            await together.wait()
+            await connection.send(response())
+        received = await connection.head()
+        assert received is not None
+        backend.received.append(received)
+        if connection.number > 3:
+            await connection.send(response())
+
+    async with scripted_backend(script) as backend:
+        await worker.serve(traffic(backend.port))
+        await asyncio.gather(*(request(worker.port, get("/first")) for _ in range(3)))
+        assert (await request(worker.port, get())).status == 200
+    assert len(backend.received) == 2
+    assert len(backend.connections) == 4
+
+
 async def test_a_request_lost_on_a_new_connection_is_not_sent_again(worker: Worker) -> None:
     async def script(connection: BackendConnection) -> None:
         backend.received.append(await connection.request())  # type: ignore[arg-type]
@@ -194,13 +239,19 @@ async def test_a_request_lost_on_a_new_connection_is_not_sent_again(worker: Work
     assert len(backend.received) == 1
 
 
-async def test_a_request_is_not_sent_again_once_a_byte_of_the_response_has_come(worker: Worker) -> None:
+@pytest.mark.parametrize("how", ["close", "reset"])
+async def test_a_request_is_not_sent_again_once_a_byte_of_the_response_has_come(
+    worker: Worker, how: str
+) -> None:
     async def script(connection: BackendConnection) -> None:
         await connection.request()
         await connection.send(response())
         while received := await connection.request():
             backend.received.append(received)
             await connection.send(b"HTTP/1.1 2")
+            if how == "reset":
+                await asyncio.sleep(0.2)
+                connection.reset()
             return
 
     async with scripted_backend(script) as backend:
@@ -286,3 +337,28 @@ async def test_connections_are_kept_and_used_again(worker: Worker) -> None:
         for _ in range(20):
             assert (await request(worker.port, get())).status == 200
         assert len(backend.connections) == 1
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        response() + b"EXTRA",
+        response() + response(b"evil"),
+        response(b"ok", "Connection: close"),
+        b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok",
+    ],
+    ids=["more than asked for", "two responses", "Connection: close", "HTTP/1.0"],
+)
+async def test_a_connection_that_is_not_fit_for_another_request_is_not_used_again(
+    worker: Worker, sent: bytes
+) -> None:
+    async def script(connection: BackendConnection) -> None:
+        while await connection.request():
+            await connection.send(sent)
+
+    async with scripted_backend(script) as backend:
+        await worker.serve(traffic(backend.port))
+        async with await RawClient.connect(worker.port) as client:
+            for number in range(1, 4):
+                assert (await client.exchange(POST)).body == b"ok"
+                assert len(backend.connections) == number

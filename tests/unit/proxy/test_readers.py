@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from weldr.proxy.request_head import RequestRefusedError
 from weldr.proxy.request_reader import RequestReader
-from weldr.proxy.response_head import ResponseInvalidError
+from weldr.proxy.response_head import ResponseHead, ResponseInvalidError
 from weldr.proxy.response_reader import ResponseReader
 
 
@@ -167,6 +167,7 @@ def test_any_bytes_are_a_response_or_invalid(data: bytes) -> None:
     [
         (b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na", b"GET", True),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nab", b"GET", False),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n" * 2, b"GET", False),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r\na", b"GET", False),
         (b"HTTP/1.0 200 OK\r\nContent-Length: 1\r\n\r\na", b"GET", False),
         (b"HTTP/1.0 200 OK\r\nContent-Length: 1\r\nConnection: keep-alive\r\n\r\na", b"GET", True),
@@ -198,3 +199,10 @@ def test_a_reader_goes_on_with_the_next_response_after_a_head_request() -> None:
         reader.feed(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
         assert reader.reusable
         assert reader.take_body() == [b"ok"]
+
+
+@pytest.mark.parametrize("reason", [b"O\x00K", b"\xe9", b"a\x1bb", b"x" * 100])
+def test_an_unusual_reason_phrase_is_replaced_by_the_standard_one(reason: bytes) -> None:
+    head = ResponseHead(200, reason, "1.1")
+    assert head.final(None, None, b"Date: x").startswith(b"HTTP/1.1 200 OK\r\n")
+    assert ResponseHead(200, b"Fine", "1.1").final(None, None, b"").startswith(b"HTTP/1.1 200 Fine\r\n")

@@ -1,0 +1,166 @@
+"""User and password: tokens that expire, change or are forgotten; refusals that are not repeated."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import urllib.request
+from collections.abc import Iterator
+
+import pytest
+
+from tests.integration.etcd.recording import Recording, connect
+from tests.support.etcd import EtcdBinary, EtcdServer
+from weldr.etcd.client import EtcdClient
+from weldr.etcd.errors import EtcdAuthError
+
+ROOT = ("--user=root", "--password=rootpw")
+
+
+@pytest.fixture
+def guarded(each_binary: EtcdBinary) -> Iterator[EtcdServer]:
+    """User `weldr` with password `secret` may use all below `/weldr/`."""
+    with EtcdServer(each_binary, "--auth-token-ttl=2") as server:
+        for command in (
+            "user add root:rootpw",
+            "user grant-role root root",
+            "role add weldr",
+            "role grant-permission --prefix weldr readwrite /weldr/",
+            "user add weldr:secret",
+            "user grant-role weldr weldr",
+            "auth enable",
+        ):
+            server.etcdctl(*command.split())
+        yield server
+
+
+def as_weldr(server: EtcdServer, password: str = "secret") -> EtcdClient:
+    return connect(server.endpoint, user="weldr", password=password)
+
+
+def logins(server: EtcdServer) -> int:
+    """How often anybody asked to log in, by the server's own count."""
+    with urllib.request.urlopen(f"{server.endpoint}/metrics", timeout=5) as answer:
+        lines = answer.read().decode().splitlines()
+    return sum(
+        int(float(line.rpartition(" ")[2]))
+        for line in lines
+        if line.startswith("grpc_server_handled_total") and 'grpc_method="Authenticate"' in line
+    )
+
+
+async def test_a_user_reads_writes_watches_and_leases_what_is_permitted(guarded: EtcdServer) -> None:
+    async with as_weldr(guarded) as client, Recording(client, b"/weldr/") as recording:
+        lease = await client.grant_lease(20)
+        await client.put(b"/weldr/a", b"1", lease=lease.id)
+        await recording.holds(b"/weldr/a", b"1")
+        await client.renew_lease(lease.id)
+        await client.revoke_lease(lease.id)
+        await recording.holds(b"/weldr/a", None)
+
+
+async def test_a_token_that_expired_or_was_forgotten_is_replaced(guarded: EtcdServer) -> None:
+    async with as_weldr(guarded) as client, Recording(client, b"/weldr/") as recording:
+        session = await client.connection.session(5)
+        token = session.token
+        await client.put(b"/weldr/a", b"1")
+        await asyncio.sleep(5)  # the token lives for 2 s; etcd looks every second
+        await client.put(b"/weldr/a", b"2")
+        assert session.token != token, "it was the expired token that was replaced"
+        await recording.holds(b"/weldr/a", b"2")
+        await asyncio.to_thread(guarded.restart)  # forgets all tokens
+        await client.put(b"/weldr/a", b"3", timeout_s=15)
+        await recording.holds(b"/weldr/a", b"3")
+        assert [value for _, value in recording.events] == [b"1", b"2", b"3"]
+        assert len(recording.snapshots) == 1
+
+
+async def test_a_change_of_roles_asks_for_one_new_login(
+    guarded: EtcdServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "weldr.etcd")
+    async with as_weldr(guarded) as client:
+        await client.put(b"/weldr/a", b"1")
+        await asyncio.to_thread(guarded.etcdctl, *ROOT, "role", "add", "other")
+        before = logins(guarded)
+        # Many at once: one login serves them all.
+        await asyncio.gather(*(client.put(b"/weldr/%d" % number, b"2") for number in range(50)))
+        assert logins(guarded) - before <= 2
+        assert [record.message for record in caplog.records].count("logged in to etcd again") <= 1
+        await client.put(b"/weldr/a", b"3")
+
+
+async def test_a_wrong_password_is_told_once_and_does_not_hammer_etcd(
+    guarded: EtcdServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with as_weldr(guarded, "wrong") as client:
+        before = logins(guarded)
+        end_s = time.monotonic() + 2
+        while time.monotonic() < end_s:
+            with pytest.raises(EtcdAuthError, match="invalid user ID or password"):
+                await client.get(b"/weldr/a")
+        assert logins(guarded) - before <= 2
+    lines = [
+        record for record in caplog.records if record.name.startswith("weldr") and "login" in record.message
+    ]
+    assert len(lines) == 1
+    assert not any("wrong" in str(vars(record)) for record in caplog.records), "the password is in no line"
+
+
+async def test_a_corrected_password_is_used_after_a_while(guarded: EtcdServer) -> None:
+    async with as_weldr(guarded, "corrected") as client:
+        with pytest.raises(EtcdAuthError):
+            await client.get(b"/weldr/a")
+        await asyncio.to_thread(
+            guarded.etcdctl, *ROOT, "user", "passwd", "weldr", stdin="corrected\ncorrected\n"
+        )
+        end_s = time.monotonic() + 20
+        while True:
+            try:
+                await client.put(b"/weldr/a", b"1")
+                break
+            except EtcdAuthError:
+                assert time.monotonic() < end_s
+                await asyncio.sleep(0.1)
+
+
+async def test_what_is_not_permitted_is_refused_without_trying_again(guarded: EtcdServer) -> None:
+    async with as_weldr(guarded) as client:
+        await client.get(b"/weldr/a")
+        before = logins(guarded)
+        for _ in range(20):
+            with pytest.raises(EtcdAuthError, match="permission denied"):
+                await client.put(b"/elsewhere", b"1")
+        assert logins(guarded) == before
+        assert client.connection.endpoint == guarded.endpoint
+
+
+async def test_a_forbidden_prefix_is_told_once_and_followed_once_permitted(
+    guarded: EtcdServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "weldr.etcd.follow")
+    async with as_weldr(guarded) as client:
+        starting = asyncio.create_task(_record_one(client, b"/elsewhere/"))
+        await asyncio.sleep(4)
+        assert not starting.done()
+        grant = ("role", "grant-permission", "--prefix", "weldr", "readwrite", "/elsewhere/")
+        await asyncio.to_thread(guarded.etcdctl, *ROOT, *grant)
+        await asyncio.wait_for(starting, 20)
+    lines = [record.message for record in caplog.records if record.name == "weldr.etcd.follow"]
+    assert lines == ["etcd cannot be followed", "following etcd works again"]
+
+
+async def test_authentication_that_is_enabled_later_is_met_with_a_login(each_binary: EtcdBinary) -> None:
+    with EtcdServer(each_binary) as server:
+        for command in ("user add root:rootpw", "user grant-role root root"):
+            server.etcdctl(*command.split())
+        async with connect(server.endpoint, user="root", password="rootpw") as client:
+            await client.put(b"a", b"1")
+            await asyncio.to_thread(server.etcdctl, "auth", "enable")
+            await client.put(b"a", b"2")
+
+
+async def _record_one(client: EtcdClient, prefix: bytes) -> None:
+    async with Recording(client, prefix):
+        pass
