@@ -113,6 +113,9 @@ def _stubs(messages: dict[str, ModuleType]) -> ModuleType:
         sys.modules[module.__name__] = module
     import etcd3.etcdrpc
 
+    for name, module in messages.items():
+        # As the import of a submodule does.
+        setattr(etcd3.etcdrpc, f"{name}_pb2", module)
     return etcd3.etcdrpc  # type: ignore[no-any-return]
 
 
