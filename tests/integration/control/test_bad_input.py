@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.etcd import EtcdServer
+from tests.support.etcd import EtcdServer, ServerTls
 from tests.support.instance import Instance, WeldrProcess, wait_until
 from tests.support.servers import named_servers
+from tests.support.tls import Authority
 
 _PR_CAPBSET_DROP = 24
 _CAP_NET_BIND_SERVICE = 10
@@ -137,6 +138,27 @@ def test_a_wrong_password_is_said_once_and_waited_out(own_etcd: EtcdServer) -> N
         weldr.wait_logged("ready: every worker serves the catalog")
         assert len(weldr.logged("etcd refuses the login")) == 1
         assert "wrong" not in "\n".join(weldr.lines)
+        assert "Traceback" not in "\n".join(weldr.lines)
+
+
+def test_a_wrong_ca_is_said_once_and_waited_out(tmp_path: Path) -> None:
+    right, wrong = Authority(tmp_path, "right"), Authority(tmp_path, "wrong")
+    pair = right.issue("server")
+    trusted = tmp_path / "trusted.pem"
+    trusted.write_bytes(wrong.ca.read_bytes())
+    with (
+        EtcdServer(tls=ServerTls(pair.certificate, pair.key, right.ca)) as server,
+        Instance("--cacert", str(trusted), etcd=server.endpoint) as weldr,
+    ):
+        weldr.wait_running()
+        record = weldr.wait_logged("etcd is unreachable")
+        assert "certificate" in record["reason"].lower()
+        assert server.endpoint in record["reason"]
+        assert weldr.admin_get("/readyz")[0] == 503
+        assert weldr.admin_get("/healthz")[0] == 200
+        trusted.write_bytes(right.ca.read_bytes())
+        weldr.wait_logged("ready: every worker serves the catalog")
+        assert len(weldr.logged("etcd is unreachable")) == 1
         assert "Traceback" not in "\n".join(weldr.lines)
 
 
