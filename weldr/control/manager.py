@@ -137,17 +137,21 @@ class Manager:
         keeper = asyncio.create_task(_kept_running("catalog", self._keeper.run))
         presence = asyncio.create_task(_kept_running("presence", self._presence.run))
         pool = asyncio.create_task(self._pool.run())
+        stop = asyncio.create_task(self._stop.wait())
         try:
-            await self._stop.wait()
+            await asyncio.wait({stop, pool}, return_when=asyncio.FIRST_COMPLETED)
+            if not stop.done():
+                # Without workers there is nothing to serve: whoever supervises this process starts it anew.
+                await pool
             logger.info("stopping: finishing what is in flight", extra={"grace_s": self._config.grace_s})
             # From here on the workers hold the last copies, and close them when they are empty.
             self._listeners.close()
             await self._pool.drain(self._config.grace_s)
         finally:
             self._pool.kill()
-            for task in (pool, presence, keeper):
+            for task in (stop, pool, presence, keeper):
                 task.cancel()
-            await asyncio.gather(pool, presence, keeper, return_exceptions=True)
+            await asyncio.gather(stop, pool, presence, keeper, return_exceptions=True)
 
     def _new_catalog(self, catalog: Catalog) -> None:
         self._catalog = catalog

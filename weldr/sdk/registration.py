@@ -12,11 +12,10 @@ import asyncio
 import atexit
 import logging
 import os
-import signal
 import socket
 import threading
 from collections.abc import Callable, Mapping
-from types import FrameType, TracebackType
+from types import TracebackType
 
 from weldr.etcd.client import EtcdClient
 from weldr.etcd.config import EtcdConfig
@@ -25,6 +24,7 @@ from weldr.model.keys import DEFAULT_PREFIX, KeySpace, Kind
 from weldr.sdk.background import background_loop
 from weldr.sdk.own_address import address_of
 from weldr.sdk.registrar import BackendValue, Registrar, RegistrationState
+from weldr.sdk.sigterm import has_left, leave_on_sigterm
 
 logger = logging.getLogger(__name__)
 
@@ -69,11 +69,10 @@ class Registration:
         """Set while there is nothing to wait for: registered, or left."""
         self._leave_asked = asyncio.Event()
         self._left = threading.Event()
-        self._signal_again: int | None = None
         self._loop = background_loop()
+        leave_on_sigterm(self, self._ask_to_leave)
         asyncio.run_coroutine_threadsafe(self._run(), self._loop)
         atexit.register(self.leave)
-        self._take_sigterm()
 
     def wait_registered(self, timeout_s: float | None = None) -> bool:
         """Wait until the key is in etcd; whether it is."""
@@ -118,8 +117,7 @@ class Registration:
         finally:
             self._left.set()
             self._settled.set()
-            if self._signal_again is not None:
-                os.kill(self._pid, self._signal_again)
+            has_left(self)
 
     async def _keep_registered(self) -> None:
         async with EtcdClient(self._config) as client:
@@ -141,21 +139,6 @@ class Registration:
                 self._callback(state, reason)
             except Exception:
                 logger.exception("the registration's on_change failed")
-
-    def _take_sigterm(self) -> None:
-        """Leave on SIGTERM, then die of it as before; only where nobody else handles it."""
-        main = threading.current_thread() is threading.main_thread()
-        if main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-            signal.signal(signal.SIGTERM, self._on_sigterm)
-
-    def _on_sigterm(self, number: int, frame: FrameType | None) -> None:
-        # The program goes on meanwhile, to answer what is in flight. The thread sends the signal once more.
-        if self._left.is_set() or os.getpid() != self._pid:
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-        else:
-            self._signal_again = number
-            self._ask_to_leave()
 
 
 def register(

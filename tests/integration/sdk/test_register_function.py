@@ -127,6 +127,16 @@ def test_sigterm_deregisters_and_then_ends_the_program_as_before(
     assert value_of(etcd_server, f"{etcd_prefix}backends/shop/b1") == ""
 
 
+def test_sigterm_deregisters_every_registration_of_the_program(
+    etcd_server: EtcdServer, etcd_prefix: str
+) -> None:
+    other = "weldr.register('shop', '127.0.0.1:9002', id='b2', etcd=sys.argv[1], prefix=sys.argv[2])"
+    program = run_program(etcd_server, etcd_prefix, f"assert {other}.wait_registered(20)", "time.sleep(60)")
+    program.send_signal(signal.SIGTERM)
+    assert program.wait(20) == -signal.SIGTERM
+    assert etcd_server.etcdctl("get", "--prefix", f"{etcd_prefix}backends/") == ""
+
+
 def test_the_programs_own_sigterm_handler_is_left_alone(etcd_server: EtcdServer, etcd_prefix: str) -> None:
     before = "import signal; signal.signal(signal.SIGTERM, lambda *_: sys.exit(5))"
     program = run_program(etcd_server, etcd_prefix, before, "time.sleep(60)")
