@@ -12,7 +12,7 @@ from tests.support.worker import Worker
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-OWN = {"via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"}
+OWN = {"via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-proto", "x-request-id"}
 BOTH_WAYS = pytest.mark.parametrize("bytewise", [False, True], ids=["whole", "bytewise"])
 
 
@@ -71,6 +71,8 @@ FORWARDED: dict[str, Forwarded] = {
     "Max-Forwards of GET does not": Forwarded(
         head("Max-Forwards: 3"), "GET / HTTP/1.1", ("Host: a", "Max-Forwards: 3")
     ),
+    "a method that nobody knows": Forwarded(head(line="M-SEARCH!x / HTTP/1.1"), "M-SEARCH!x / HTTP/1.1"),
+    "a method in lower case is another method": Forwarded(head(line="get / HTTP/1.1"), "get / HTTP/1.1"),
     "a method of WebDAV": Forwarded(head(line="PROPFIND / HTTP/1.1"), "PROPFIND / HTTP/1.1"),
     # Host.
     "a Host with a port": Forwarded(head(host="A.Example:80"), "GET / HTTP/1.1", ("Host: A.Example:80",)),
@@ -119,7 +121,12 @@ FORWARDED: dict[str, Forwarded] = {
     "Keep-Alive": Forwarded(head("Keep-Alive: timeout=5"), "GET / HTTP/1.1"),
     "Proxy-Connection": Forwarded(head("Proxy-Connection: keep-alive"), "GET / HTTP/1.1"),
     "Proxy-Authorization": Forwarded(head("Proxy-Authorization: Basic eDp5"), "GET / HTTP/1.1"),
-    "TE": Forwarded(head("TE: trailers", "Connection: TE"), "GET / HTTP/1.1"),
+    "TE other than trailers": Forwarded(head("TE: gzip;q=0.5", "Connection: TE"), "GET / HTTP/1.1"),
+    "TE: trailers is weldr's own wish then": Forwarded(
+        head("TE: gzip, trailers", "Connection: TE"),
+        "GET / HTTP/1.1",
+        ("Host: a", "Connection: TE", "TE: trailers"),
+    ),
     "Upgrade without Connection": Forwarded(head("Upgrade: websocket"), "GET / HTTP/1.1"),
     "Upgrade to h2c": Forwarded(
         head("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAA"), "GET / HTTP/1.1"
@@ -175,6 +182,12 @@ FORWARDED: dict[str, Forwarded] = {
         b"\r\n\r\nx",
     ),
     "Content-Length 0": Forwarded(head("Content-Length: 0", line=POST), POST, ("Host: a", "Content-Length: 0")),
+    "the same Content-Length twice is one": Forwarded(
+        head("Content-Length: 3", "content-length: 3", line=POST) + b"abc",
+        POST,
+        ("Host: a", "Content-Length: 3"),
+        b"abc",
+    ),
     "Content-Length with leading zeros": Forwarded(
         head("Content-Length: 003", line=POST) + b"abc", POST, ("Host: a", "Content-Length: 3"), b"abc"
     ),
@@ -241,10 +254,14 @@ async def test_a_request_is_forwarded(
     assert sorted(fields) == sorted(expected.fields)
     assert received.body == expected.body
     host = next(field for field in expected.fields if field.startswith("Host: ")).removeprefix("Host: ")
-    assert own(received) == [
+    *rest, (name, request_id) = own(received)
+    assert name == "x-request-id"
+    assert request_id
+    assert rest == [
         ("via", "1.0 weldr" if b"HTTP/1.0\r\n" in expected.data else "1.1 weldr"),
         ("x-forwarded-for", "127.0.0.1"),
         ("x-forwarded-host", host),
+        ("x-forwarded-port", str(worker.port)),
         ("x-forwarded-proto", "http"),
     ]
 

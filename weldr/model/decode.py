@@ -6,6 +6,7 @@ No input raises past `decode`: whoever can write a key must not be able to stop 
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import re
 from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
@@ -127,7 +128,13 @@ def _service(text: str) -> Service:
 
 
 def _settings(text: str) -> Settings:
-    return _json(text, Settings)
+    value = _json(text, Settings)
+    for index, network in enumerate(value.trusted_proxies):
+        try:
+            ipaddress.ip_network(network)
+        except ValueError as error:
+            raise _RejectError(f"$.trusted_proxies[{index}]", str(error)) from None
+    return value
 
 
 DECODED: dict[Kind, Callable[[str], Value]] = {

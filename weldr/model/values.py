@@ -6,12 +6,14 @@ Their field names are the names in the JSON values, units last.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
 Weight = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
+Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
+CountOrNone = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
 
 
 class Backend(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,12 +65,22 @@ class UpstreamTimeouts(
     connect_s: Seconds | None = None
     response_s: Seconds | None = None
     read_s: Seconds | None = None
+    tunnel_idle_s: Seconds | None = None
+
+
+class UpstreamLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What a service's backends are spared, in each worker. What is `None` is taken from the settings."""
+
+    backend_connections: Count | None = None
+    backend_idle_connections: CountOrNone | None = None
+    pending_requests: CountOrNone | None = None
 
 
 class Service(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """The policy of a service."""
 
     timeouts: UpstreamTimeouts = UpstreamTimeouts()
+    limits: UpstreamLimits = UpstreamLimits()
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -98,12 +110,36 @@ class Timeouts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """For the next request on a kept connection."""
     upstream_idle_s: Seconds = 55.0
     """A kept connection to a backend unused for this long is closed: sooner than most servers do."""
+    tunnel_idle_s: Seconds = 3600.0
+    """A tunnel in which neither side says anything for this long is closed."""
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """How much the data plane takes. Connections and requests are counted in each worker by itself."""
+
+    request_line_bytes: Annotated[int, msgspec.Meta(ge=64, le=1024 * 1024)] = 8 * 1024
+    head_bytes: Annotated[int, msgspec.Meta(ge=1024, le=1024 * 1024)] = 64 * 1024
+    """Of a request or response head, and of a trailer section."""
+    head_fields: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 100
+    client_connections: Count = 20_000
+    """No more are accepted; the others wait in the system's queue."""
+    backend_connections: Count = 1024
+    """To one backend. Requests beyond it go to another backend, or wait."""
+    backend_idle_connections: CountOrNone = 256
+    """Kept to one backend for the next request."""
+    pending_requests: CountOrNone = 1024
+    """Of one service, that wait because all its backends have as many connections as they may."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Defaults for all instances."""
 
     timeouts: Timeouts = Timeouts()
+    limits: Limits = Limits()
+    trusted_proxies: Annotated[list[str], msgspec.Meta(max_length=1000)] = []
+    """Networks whose word on where a request came from is taken, as in `10.0.0.0/8`."""
+    forwarded_fields: Literal["x-forwarded", "forwarded", "both"] = "x-forwarded"
+    """How backends are told: by `X-Forwarded-For` and its kin, by `Forwarded` (RFC 7239), or by both."""
 
 
 class Instance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):

@@ -18,6 +18,7 @@ from weldr.proxy.context import Context
 from weldr.proxy.deadlines import NEVER
 from weldr.proxy.exchange import Exchange
 from weldr.proxy.flow import HIGH_WATER_BYTES, Hold, ReadGate, as_transport, reset, write_parts
+from weldr.proxy.forwarding import Forwarding
 from weldr.proxy.own_responses import own_response
 from weldr.proxy.request_head import RequestRefusedError
 from weldr.proxy.request_reader import RequestReader
@@ -45,14 +46,16 @@ class ClientConnection(asyncio.Protocol):
         "_context",
         "_ended",
         "_exchange",
+        "_forwarding",
         "_input",
+        "_local",
+        "_peer",
         "_phase",
         "_position",
         "_reader",
         "_transport",
         "congested",
         "deadline_s",
-        "forwarded_for",
         "gate",
         "writes",
     )
@@ -76,10 +79,12 @@ class ClientConnection(asyncio.Protocol):
         transport.set_write_buffer_limits(high=HIGH_WATER_BYTES)
         self.gate = ReadGate(transport)
         self.writes = WriteWatch(transport)
-        self.forwarded_for = _forwarded_for(transport.get_extra_info("peername"))
-        """The field lines that tell a backend who this is."""
-        self._reader = RequestReader(_authority(transport.get_extra_info("sockname")))
-        wait_s = _LAST_CALL_S if context.draining else context.fleet.table.timeouts.client_head_s
+        table = context.fleet.table
+        self._peer = _host_of(transport.get_extra_info("peername"))
+        self._local = transport.get_extra_info("sockname")
+        self._forwarding: Forwarding | None = None
+        self._reader = RequestReader(_authority(self._local), table.limits)
+        wait_s = _LAST_CALL_S if context.draining else table.timeouts.client_head_s
         self.deadline_s = context.now_s() + wait_s
         context.counters.connections += 1
         context.deadlines.add(self)
@@ -89,6 +94,15 @@ class ClientConnection(asyncio.Protocol):
     def may_persist(self) -> bool:
         """Whether, for all that weldr knows, another request can follow on this connection."""
         return self._position < len(self._input) or not (self._ended or self._context.draining)
+
+    def forwarding(self) -> Forwarding:
+        """What backends are told of who this is, by the policy of today."""
+        policy = self._context.fleet.table.forwarding
+        forwarding = self._forwarding
+        if forwarding is None or forwarding.policy is not policy:
+            port = self._local[1] if self._local else 0
+            forwarding = self._forwarding = Forwarding(policy, self._peer, port)
+        return forwarding
 
     # Reading.
 
@@ -120,16 +134,18 @@ class ClientConnection(asyncio.Protocol):
         self._advancing = True
         try:
             while self._position < len(self._input) and self._phase is Phase.OPEN:
-                if self._exchange is None and self.congested:
-                    self.gate.hold(Hold.TURN)
-                    return
-                if self._exchange is not None and self._reader.complete:
+                if self._exchange is None:
+                    if self.congested:
+                        self.gate.hold(Hold.TURN)
+                        return
+                elif self._reader.complete:
                     self.gate.hold(Hold.TURN)
                     return
                 self._read_once()
             self._input = b""
             self._position = 0
-            self.gate.release(Hold.TURN)
+            if self.gate.held:
+                self.gate.release(Hold.TURN)
         except RequestRefusedError as refusal:
             self._refuse(refusal)
         except Exception as error:
@@ -139,22 +155,22 @@ class ClientConnection(asyncio.Protocol):
             self._advancing = False
 
     def _read_once(self) -> None:
-        reader = self._reader
+        reader, context = self._reader, self._context
         was_started = reader.started
         self._position = reader.feed(self._input, self._position)
-        context = self._context
-        timeouts = context.fleet.table.timeouts
-        if reader.head is None:
+        head = reader.head
+        if head is None:
             if not was_started:
-                self.deadline_s = context.now_s() + timeouts.client_head_s
+                self.deadline_s = context.now_s() + context.fleet.table.timeouts.client_head_s
             return
-        self.deadline_s = NEVER if reader.complete else context.now_s() + timeouts.read_s
+        complete = reader.complete
+        self.deadline_s = NEVER if complete else context.now_s() + context.fleet.table.timeouts.read_s
         exchange = self._exchange
         if exchange is None:
-            exchange = self._exchange = Exchange(context, self, reader.head)
-            exchange.start(reader.take_body(), complete=reader.complete)
+            exchange = self._exchange = Exchange(context, self, head)
+            exchange.start(reader.take_body(), complete=complete)
         else:
-            exchange.request_received(reader.take_body(), complete=reader.complete)
+            exchange.request_received(reader.take_body(), complete=complete)
 
     def _refuse(self, refusal: RequestRefusedError) -> None:
         exchange = self._exchange
@@ -166,7 +182,7 @@ class ClientConnection(asyncio.Protocol):
             refusal.reason,
             error="http_request_error" if refusal.status >= 400 else None,
             field_line=refusal.field_line,
-            connection=b"Connection: close",
+            connection=b"\r\nConnection: close",
             head_only=self._reader.method_is_head,
         )
         self._linger()
@@ -184,7 +200,7 @@ class ClientConnection(asyncio.Protocol):
         reason: str,
         *,
         error: str | None,
-        connection: bytes | None,
+        connection: bytes,
         field_line: bytes | None = None,
         head_only: bool = False,
     ) -> None:
@@ -205,17 +221,21 @@ class ClientConnection(asyncio.Protocol):
     def exchange_ended(self, *, persistent: bool) -> None:
         """The exchange is over, and its response written."""
         self._exchange = None
-        self.gate.release(Hold.PEER_FULL | Hold.NO_PEER)
+        if self.gate.held:
+            self.gate.release(Hold.PEER_FULL | Hold.NO_PEER)
+        reader, context = self._reader, self._context
+        waiting = self._position < len(self._input)
         if not persistent:
-            if self._reader.complete and self._position >= len(self._input):
+            if reader.complete and not waiting:
                 self._close()
             else:
                 self._linger()
             return
-        self._reader.reset()
-        wait_s = _LAST_CALL_S if self._context.draining else self._context.fleet.table.timeouts.client_idle_s
-        self.deadline_s = self._context.now_s() + wait_s
-        if self._position < len(self._input):
+        table = context.fleet.table
+        reader.reset()
+        reader.limits = table.limits
+        self.deadline_s = context.now_s() + (_LAST_CALL_S if context.draining else table.timeouts.client_idle_s)
+        if waiting:
             self._advance()
         elif self._ended:
             self._close()
@@ -325,9 +345,8 @@ class ClientConnection(asyncio.Protocol):
             reset(self._transport)
 
 
-def _forwarded_for(peer: tuple[str, int] | None) -> bytes:
-    host = "unknown" if peer is None else _plain_address(peer[0])
-    return b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: http" % host.encode("ascii")
+def _host_of(peer: tuple[str, int] | None) -> str | None:
+    return None if peer is None else _plain_address(peer[0])
 
 
 def _authority(local: tuple[str, int] | None) -> bytes:

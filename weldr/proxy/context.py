@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 from collections.abc import Callable, Coroutine
 from email.utils import formatdate
 from typing import Any
@@ -45,6 +46,9 @@ class Context:
         """No connection is kept for another request."""
         self.date = _date_line()
         """The `Date` field line of now."""
+        # Unique, not secret: a part for this worker and a part for each request.
+        self._request_id_start = b"\r\nX-Request-Id: " + secrets.token_hex(8).encode("ascii")
+        self._requests_named = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._log_limit = RateLimit()
 
@@ -52,6 +56,11 @@ class Context:
         """What is done for all connections at once, every `SWEEP_INTERVAL_S`."""
         self.date = _date_line()
         self.deadlines.sweep()
+
+    def request_id_line(self) -> bytes:
+        """An `X-Request-Id` field line, different each time."""
+        self._requests_named += 1
+        return b"%b%08x" % (self._request_id_start, self._requests_named)
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
         """Run `work` as a task that is held and whose failure is seen."""
@@ -78,4 +87,4 @@ class Context:
 
 
 def _date_line() -> bytes:
-    return b"Date: " + formatdate(usegmt=True).encode("ascii")
+    return b"\r\nDate: " + formatdate(usegmt=True).encode("ascii")

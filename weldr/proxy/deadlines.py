@@ -21,6 +21,15 @@ class HasDeadline(Protocol):
     deadline_s: float
 
 
+class _NoDeadline:
+    """For something that writes nothing itself."""
+
+    deadline_s = NEVER
+
+
+NO_DEADLINE = _NoDeadline()
+
+
 class Watched(Protocol):
     """Something that must not wait for ever."""
 

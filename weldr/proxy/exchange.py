@@ -5,8 +5,10 @@ the table of backends.
 
 | state      | meaning                               | leaves it                                               |
 |------------|---------------------------------------|---------------------------------------------------------|
+| pending    | every backend has as many connections | one is free -> connecting; too long -> ended (503)      |
+|            | as it may                             |                                                         |
 | connecting | a connection to a backend is made     | made -> waiting; refused -> connecting (next backend)   |
-|            |                                       | or ended (5xx)                                          |
+|            |                                       | or pending, or ended (5xx)                              |
 | waiting    | the request is sent; no head yet      | head -> responding; 101 -> tunnelling; lost ->          |
 |            |                                       | connecting (again, see below) or ended (5xx)            |
 | responding | the client has the response's head    | complete -> ended; anything else -> ended by a reset    |
@@ -24,13 +26,16 @@ complete is passed on too, but then neither connection carries another exchange.
 
 from __future__ import annotations
 
+import random
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from weldr.proxy.chunked import chunk_parts
 from weldr.proxy.connect import ConnectError, connect
 from weldr.proxy.context import Context
+from weldr.proxy.deadlines import NO_DEADLINE
 from weldr.proxy.fleet import DEFAULT_SERVICE, ServiceTable
-from weldr.proxy.flow import Hold, chunk_parts
+from weldr.proxy.flow import Hold
 from weldr.proxy.pool import BackendPool
 from weldr.proxy.request_head import RequestHead, RequestRefusedError
 from weldr.proxy.response_head import ResponseHead, ResponseInvalidError
@@ -46,6 +51,7 @@ _MAX_BACKENDS_TRIED = 4
 class State(Enum):
     """See the module's table."""
 
+    PENDING = "pending"
     CONNECTING = "connecting"
     WAITING = "waiting"
     RESPONDING = "responding"
@@ -70,8 +76,13 @@ class Exchange:
         "_service_name",
         "_tried",
         "_upstream",
+        "deadline_s",
         "state",
     )
+
+    writes = NO_DEADLINE
+    deadline_s: float
+    """While it is pending; so long it is among those that the sweep looks after."""
 
     def __init__(self, context: Context, client: ClientConnection, head: RequestHead) -> None:
         self.state = State.CONNECTING
@@ -84,12 +95,13 @@ class Exchange:
         self._service: ServiceTable | None = None
         self._pool: BackendPool | None = None
         self._upstream: UpstreamConnection | None = None
-        self._tried: list[BackendPool] = []
+        self._tried: tuple[BackendPool, ...] = ()
         self._repeated = False
         self._persistent = False
         self._chunk_response = False
-        context.counters.requests += 1
-        context.counters.in_flight += 1
+        counters = context.counters
+        counters.requests += 1
+        counters.in_flight += 1
 
     # From the client.
 
@@ -110,7 +122,7 @@ class Exchange:
         if parts:
             self._upstream.write(parts)
         if complete and self.state is State.WAITING:
-            self._await_response()
+            self._await_response(self._upstream)
 
     def request_broken(self, refusal: RequestRefusedError) -> None:
         """The rest of the body cannot be had."""
@@ -141,6 +153,11 @@ class Exchange:
             self._answer_unserved(service, failure)
             return
         self._service = service
+        if pool.full:
+            pool = _not_full(service, self._tried)
+            if pool is None:
+                self._wait(service)
+                return
         self._pool = pool
         pool.enter()
         upstream = None if self._repeated else pool.take()
@@ -149,6 +166,39 @@ class Exchange:
             self._context.spawn(self._connect(pool, service.connect_s), "connect")
         else:
             self._send(upstream, service)
+
+    def _wait(self, service: ServiceTable) -> None:
+        """Until a backend can take one more request, but no longer than a connection may take."""
+        if len(service.pending.waiting) >= service.max_pending:
+            self._answer_full()
+            return
+        self.state = State.PENDING
+        service.pending.waiting[self] = None
+        self.deadline_s = self._context.now_s() + service.connect_s
+        self._context.deadlines.add(self)
+
+    def wait_over(self) -> None:
+        """A backend may be able to take it now."""
+        self._stop_waiting()
+        self._seek(None)
+
+    def _stop_waiting(self) -> None:
+        assert self._service is not None
+        self.state = State.CONNECTING
+        self._service.pending.waiting.pop(self, None)
+        self._context.deadlines.remove(self)
+
+    def expire(self, now_s: float) -> None:
+        """Called by the sweep: it has waited for too long."""
+        self._stop_waiting()
+        self._answer_full()
+
+    def expire_write(self, now_s: float) -> None:
+        """Never comes: it is not what writes."""
+
+    def _answer_full(self) -> None:
+        reason = f"every backend of the service {self._service_name} has as many requests as it may"
+        self._answer(503, "connection_limit_reached", reason)
 
     async def _connect(self, pool: BackendPool, timeout_s: float) -> None:
         try:
@@ -164,8 +214,7 @@ class Exchange:
                 reason=failure.reason,
             )
             if self.state is State.CONNECTING:
-                self._tried.append(pool)
-                self._leave_pool()
+                self._give_up(pool)
                 self._seek(failure)
             return
         service = self._service
@@ -177,34 +226,40 @@ class Exchange:
             self._leave_pool()
             self._seek(None)
         elif not upstream.usable:
-            self._tried.append(pool)
-            self._leave_pool()
+            self._give_up(pool)
             self._seek(ConnectError(502, "connection_terminated", "the backend closed the connection at once"))
         else:
             self._send(upstream, service)
 
+    def _give_up(self, pool: BackendPool) -> None:
+        self._tried += (pool,)
+        self._leave_pool()
+
     def _send(self, upstream: UpstreamConnection, service: ServiceTable) -> None:
         self.state = State.WAITING
         self._upstream = upstream
-        head = self._head
-        upstream.begin(self, head.method, service.read_s)
-        parts = [head.forwarded(self._client.forwarded_for)]
+        context, client, head = self._context, self._client, self._head
+        upstream.begin(self, head.method, service.read_s, context.fleet.table.limits)
+        lines = head.forwarded(client.forwarding(), context.request_id_line)
+        outgoing = self._outgoing
         if head.chunked:
-            parts += chunk_parts(self._outgoing, last=self._request_complete)
+            upstream.write([lines, *chunk_parts(outgoing, last=self._request_complete)])
+        elif outgoing:
+            upstream.write([lines, *outgoing])
         else:
-            parts += self._outgoing
-        self._outgoing = []
-        upstream.write(parts)
-        self._client.gate.release(Hold.NO_PEER)
-        if self._client.congested:
+            upstream.transport.write(lines)
+        if outgoing:
+            self._outgoing = []
+        if client.gate.held:
+            client.gate.release(Hold.NO_PEER)
+        if client.congested:
             upstream.gate.hold(Hold.PEER_FULL)
         if self._request_complete:
-            self._await_response()
+            self._await_response(upstream)
 
-    def _await_response(self) -> None:
-        assert self._upstream is not None
+    def _await_response(self, upstream: UpstreamConnection) -> None:
         assert self._service is not None
-        self._upstream.deadline_s = self._context.now_s() + self._service.response_s
+        upstream.deadline_s = self._context.now_s() + self._service.response_s
 
     # From the backend.
 
@@ -215,7 +270,7 @@ class Exchange:
         assert service is not None
         reader = upstream.reader
         parts: list[bytes] = []
-        if reader.interim:
+        if reader.interim is not None:
             self._pass_on_interim(reader.take_interim(), parts)
         head = reader.head
         if head is None:
@@ -230,7 +285,8 @@ class Exchange:
             parts.append(self._response_head(head))
         body = reader.take_body()
         if self._chunk_response:
-            parts += chunk_parts(body, last=reader.complete)
+            trailer = reader.trailer if self._head.wants_trailer else b""
+            parts += chunk_parts(body, last=reader.complete, trailer=trailer)
         else:
             parts += body
         if parts:
@@ -249,31 +305,33 @@ class Exchange:
         """The bytes of the final head, after deciding how the body ends and whether the connection goes on."""
         request = self._head
         persistent = request.persistent and self._request_complete and self._client.may_persist
-        framing = None
+        framing = b""
+        trailer = False
         if head.content_length is not None and head.status != 204:
-            framing = b"Content-Length: %d" % head.content_length
+            framing = b"\r\nContent-Length: %d" % head.content_length
         elif head.has_body(request.method):
             if request.version_11:
-                framing = b"Transfer-Encoding: chunked"
+                framing = b"\r\nTransfer-Encoding: chunked"
                 self._chunk_response = True
+                trailer = request.wants_trailer
             else:
                 persistent = False
         self._persistent = persistent
+        context = self._context
         if head.status >= 500:
-            self._context.counters.responses_5xx += 1
-        return head.final(framing, self._connection_line(persistent), self._context.date)
+            context.counters.responses_5xx += 1
+        return head.final(framing, self._connection_line(persistent), context.date, trailer=trailer)
 
-    def _connection_line(self, persistent: bool) -> bytes | None:
+    def _connection_line(self, persistent: bool) -> bytes:
         if not persistent:
-            return b"Connection: close"
-        return None if self._head.version_11 else b"Connection: keep-alive"
+            return b"\r\nConnection: close"
+        return b"" if self._head.version_11 else b"\r\nConnection: keep-alive"
 
     def _complete(self, upstream: UpstreamConnection) -> None:
         client = self._client
         if self._request_complete:
-            kept_s = self._context.fleet.table.timeouts.upstream_idle_s
             self._upstream = None
-            upstream.release(self._context.now_s() + kept_s)
+            upstream.release(self._context.fleet.table.timeouts.upstream_idle_s)
         self._end()
         client.exchange_ended(persistent=self._persistent)
 
@@ -357,16 +415,20 @@ class Exchange:
         client.exchange_ended(persistent=persistent)
 
     def _end(self) -> None:
+        if self.state is State.PENDING:
+            self._stop_waiting()
         self.state = State.ENDED
         self._context.counters.in_flight -= 1
-        upstream, self._upstream = self._upstream, None
+        upstream = self._upstream
         if upstream is not None:
+            self._upstream = None
             upstream.abort()
         self._leave_pool()
 
     def _leave_pool(self) -> None:
-        pool, self._pool = self._pool, None
+        pool = self._pool
         if pool is not None:
+            self._pool = None
             pool.leave()
 
     # A tunnel.
@@ -384,6 +446,18 @@ class Exchange:
         client.write(parts)
         backend_end, from_backend = upstream.become_tunnel(service.read_s)
         client_end, from_client = client.become_tunnel(service.read_s)
-        join(client_end, backend_end, self._end)
+        join(client_end, backend_end, service.tunnel_idle_s, self._end)
         client_end.data_received(from_client)
         backend_end.data_received(from_backend)
+
+
+def _not_full(service: ServiceTable, tried: tuple[BackendPool, ...]) -> BackendPool | None:
+    """Any backend that can take one more request."""
+    members = service.members
+    # From a random one on, since the first would otherwise get all that is left over.
+    start = random.randrange(len(members))
+    for index in range(-start, len(members) - start):
+        pool = members[index]
+        if not pool.full and pool not in tried:
+            return pool
+    return None

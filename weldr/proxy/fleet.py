@@ -9,16 +9,21 @@ forgotten when its last one has ended.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from weldr.model.traffic import ServiceTraffic, Traffic, TrafficDelta, apply
-from weldr.model.values import Backend, Timeouts
+from weldr.model.values import Backend, Limits, Settings, Timeouts
 from weldr.proxy.balance import Balancer, balancer
+from weldr.proxy.forwarding import ForwardingPolicy
+from weldr.proxy.pending import Pending
 from weldr.proxy.pool import BackendPool, PoolKey
 from weldr.proxy.routes import RouteTable
 
 DEFAULT_SERVICE = "default"
+
+Number = TypeVar("Number", int, float)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +32,16 @@ class ServiceTable:
 
     name: str
     balancer: Balancer[BackendPool]
+    members: Sequence[BackendPool]
+    """Those in rotation."""
     has_backends: bool
     """Whether there are any, in rotation or not."""
+    pending: Pending
+    max_pending: int
     connect_s: float
     response_s: float
     read_s: float
+    tunnel_idle_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +51,8 @@ class Table:
     routes: RouteTable = field(default_factory=RouteTable)
     services: Mapping[str, ServiceTable] = field(default_factory=dict)
     timeouts: Timeouts = field(default_factory=Timeouts)
+    limits: Limits = field(default_factory=Limits)
+    forwarding: ForwardingPolicy = field(default_factory=lambda: ForwardingPolicy(Settings()))
 
     def service_name(self, route_host: bytes, target: bytes) -> str:
         """The service that takes a request; there need not be one of this name."""
@@ -57,11 +69,14 @@ class Fleet:
         self._on_idle = on_idle
         self._pools: dict[PoolKey, BackendPool] = {}
         self._leaving: dict[PoolKey, BackendPool] = {}
+        self._pending: dict[str, Pending] = {}
 
     def apply(self, delta: TrafficDelta) -> None:
         """Bring the difference into force, at one instant."""
         before, after = self._traffic, apply(self._traffic, delta)
-        if delta.settings is not None and before.settings != after.settings:
+        settings = after.settings
+        new_settings = delta.settings is not None and before.settings != settings
+        if new_settings:
             touched = set(after.services) | set(delta.services_removed)
         else:
             touched = {*delta.services, *delta.services_removed}
@@ -72,9 +87,22 @@ class Fleet:
             if service is None:
                 services.pop(name, None)
             else:
-                services[name] = self._service_table(name, service, after.settings.timeouts)
+                services[name] = self._service_table(name, service, settings)
         self._traffic = after
-        self.table = Table(self._routes(before, after, delta), services, after.settings.timeouts)
+        forwarding = ForwardingPolicy(settings) if new_settings else self.table.forwarding
+        routes = self._routes(before, after, delta)
+        self.table = Table(routes, services, settings.timeouts, settings.limits, forwarding)
+        for name in touched:
+            self._wake(name)
+
+    def _wake(self, service: str) -> None:
+        """Requests that wait for this service try again, by the table that is in force now."""
+        pending = self._pending.get(service)
+        if pending is None:
+            return
+        pending.wake_all()
+        if not pending.waiting and service not in self.table.services:
+            del self._pending[service]
 
     def _routes(self, before: Traffic, after: Traffic, delta: TrafficDelta) -> RouteTable:
         names = {*delta.routes, *delta.routes_removed}
@@ -113,20 +141,29 @@ class Fleet:
         if pool.in_flight:
             self._leaving[key] = pool
 
-    def _service_table(self, name: str, service: ServiceTraffic, timeouts: Timeouts) -> ServiceTable:
-        policy = service.policy.timeouts
-        members = [
-            (self._pools[_key(name, backend_id, backend)], backend.weight)
-            for backend_id, backend in service.backends.items()
-            if not backend.draining
-        ]
+    def _service_table(self, name: str, service: ServiceTraffic, settings: Settings) -> ServiceTable:
+        timeouts, limits = settings.timeouts, settings.limits
+        own_timeouts, own_limits = service.policy.timeouts, service.policy.limits
+        pending = self._pending.setdefault(name, Pending())
+        members = []
+        for backend_id, backend in service.backends.items():
+            pool = self._pools[_key(name, backend_id, backend)]
+            pool.pending = pending
+            pool.max_connections = _first(own_limits.backend_connections, limits.backend_connections)
+            pool.max_kept = _first(own_limits.backend_idle_connections, limits.backend_idle_connections)
+            if not backend.draining:
+                members.append((pool, backend.weight))
         return ServiceTable(
             name=name,
             balancer=balancer(members),
+            members=[pool for pool, _ in members],
             has_backends=bool(service.backends),
-            connect_s=timeouts.connect_s if policy.connect_s is None else policy.connect_s,
-            response_s=timeouts.response_s if policy.response_s is None else policy.response_s,
-            read_s=timeouts.read_s if policy.read_s is None else policy.read_s,
+            pending=pending,
+            max_pending=_first(own_limits.pending_requests, limits.pending_requests),
+            connect_s=_first(own_timeouts.connect_s, timeouts.connect_s),
+            response_s=_first(own_timeouts.response_s, timeouts.response_s),
+            read_s=_first(own_timeouts.read_s, timeouts.read_s),
+            tunnel_idle_s=_first(own_timeouts.tunnel_idle_s, timeouts.tunnel_idle_s),
         )
 
     def _pool_idle(self, pool: BackendPool) -> None:
@@ -141,6 +178,10 @@ class Fleet:
                 if pool.stopped and pool.in_flight:
                     counts[pool.key[:2]] += pool.in_flight
         return [(service, backend_id, count) for (service, backend_id), count in counts.items()]
+
+
+def _first(own: Number | None, default: Number) -> Number:
+    return default if own is None else own
 
 
 def _key(service: str, backend_id: str, backend: Backend) -> PoolKey:

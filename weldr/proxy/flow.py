@@ -66,15 +66,6 @@ def write_parts(transport: asyncio.Transport, parts: list[bytes]) -> None:
         transport.writelines(parts)
 
 
-def chunk_parts(body: list[bytes], *, last: bool) -> list[bytes]:
-    """The parts of a body in the chunked coding (RFC 9112, section 7.1), with its end if it is the `last`."""
-    size = sum(map(len, body))
-    parts = [b"%x\r\n" % size, *body, b"\r\n"] if size else []
-    if last:
-        parts.append(b"0\r\n\r\n")
-    return parts
-
-
 def reset(transport: asyncio.Transport) -> None:
     """Close with a RST and nothing more: what was sent so far cannot be taken for all there was."""
     if transport.is_closing():

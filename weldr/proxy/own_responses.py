@@ -10,27 +10,30 @@ def own_response(
     reason: str,
     *,
     date: bytes,
+    connection: bytes,
     error: str | None = None,
     field_line: bytes | None = None,
-    connection: bytes | None = None,
     head_only: bool = False,
 ) -> bytes:
-    """A whole response. `error` is a type from the registry of RFC 9209; `connection` a field line."""
+    """A whole response.
+
+    `error` is a type from the registry of RFC 9209. `date` and `connection` are field lines with a CRLF before
+    each, or empty.
+    """
     body = _one_line(reason)
-    lines = [
+    parts = [
         b"HTTP/1.1 %d %b" % (status, standard_reason(status)),
-        b"Content-Type: text/plain; charset=utf-8",
-        b"Content-Length: %d" % len(body),
+        b"\r\nContent-Type: text/plain; charset=utf-8",
+        b"\r\nContent-Length: %d" % len(body),
         date,
+        connection,
     ]
     if error is not None:
-        lines.append(b"Proxy-Status: weldr; error=" + error.encode("ascii"))
+        parts.append(b"\r\nProxy-Status: weldr; error=" + error.encode("ascii"))
     if field_line is not None:
-        lines.append(field_line)
-    if connection is not None:
-        lines.append(connection)
-    lines.append(b"\r\n")
-    return b"\r\n".join(lines) + (b"" if head_only else body)
+        parts.append(b"\r\n" + field_line)
+    parts.append(b"\r\n\r\n")
+    return b"".join(parts) + (b"" if head_only else body)
 
 
 def _one_line(reason: str) -> bytes:

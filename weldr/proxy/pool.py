@@ -9,23 +9,27 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from weldr.proxy.pending import Pending
+
 if TYPE_CHECKING:
     from weldr.proxy.upstream_connection import UpstreamConnection
 
 PoolKey = tuple[str, str, str, int]
 """Service, the backend's id, host and port."""
 
-_MAX_KEPT = 256
-
 
 class BackendPool:
     """See the module."""
 
-    __slots__ = ("_kept", "_on_idle", "in_flight", "key", "stopped")
+    __slots__ = ("_kept", "_on_idle", "in_flight", "key", "max_connections", "max_kept", "pending", "stopped")
 
     def __init__(self, key: PoolKey, on_idle: Callable[[BackendPool], None]) -> None:
         """`on_idle` is called when it is stopped and its last request has ended."""
         self.key = key
+        self.max_connections = 0
+        self.max_kept = 0
+        self.pending = Pending()
+        """The requests of its service that wait for one of its backends."""
         self.in_flight = 0
         """Requests that were given to this backend and have not ended, tunnels included."""
         self.stopped = False
@@ -50,6 +54,11 @@ class BackendPool:
         for connection in kept:
             connection.close()
 
+    @property
+    def full(self) -> bool:
+        """Whether it has as many requests, and so connections in use, as it may."""
+        return self.in_flight >= self.max_connections
+
     def enter(self) -> None:
         """A request is given to this backend."""
         self.in_flight += 1
@@ -57,8 +66,11 @@ class BackendPool:
     def leave(self) -> None:
         """That request has ended, or goes elsewhere."""
         self.in_flight -= 1
-        if self.stopped and self.in_flight == 0:
-            self._on_idle(self)
+        if self.stopped:
+            if self.in_flight == 0:
+                self._on_idle(self)
+        elif self.pending.waiting:
+            self.pending.wake_one()
 
     def take(self) -> UpstreamConnection | None:
         """A kept connection."""
@@ -71,7 +83,7 @@ class BackendPool:
 
     def keep(self, connection: UpstreamConnection, until_s: float) -> None:
         """Take back a connection that is fit for another request, to be used before `until_s`."""
-        if self.stopped or len(self._kept) >= _MAX_KEPT or not connection.usable:
+        if self.stopped or len(self._kept) >= self.max_kept or not connection.usable:
             connection.close()
             return
         connection.deadline_s = until_s

@@ -1,18 +1,22 @@
 """Bytes of a backend's connection in, one response at a time out. No I/O.
 
-The parser does not know which request it reads the response to, so what depends on the request (HEAD) is
-decided here. A response is `complete` only if its framing says so; whatever comes after that makes the
-connection unfit for another request.
+A response is `complete` only if its framing says so; whatever comes after that makes the connection unfit for
+another request.
 """
 
 from __future__ import annotations
 
-import httptools
+from weldr.model.values import Limits
+from weldr.proxy.chunked import ChunkedDecoder, ChunkedError
+from weldr.proxy.response_head import (
+    ResponseHead,
+    ResponseInvalidError,
+    check_incomplete,
+    passable_trailer,
+    read_head,
+)
 
-from weldr.proxy.fields import MAX_FIELDS, MAX_HEAD_BYTES
-from weldr.proxy.response_head import ResponseHead, ResponseInvalidError
-
-_MAX_UNPRODUCTIVE_BYTES = 64 * 1024
+_EMPTY_LINE = b"\r\n\r\n"
 
 
 class ResponseReader:
@@ -20,68 +24,63 @@ class ResponseReader:
 
     __slots__ = (
         "_body",
-        "_fields",
+        "_chunked",
+        "_left",
+        "_limits",
         "_method",
-        "_parser",
-        "_productive",
-        "_reason",
-        "_unproductive_bytes",
+        "_partial",
+        "_to_end",
         "complete",
         "excess",
         "head",
         "interim",
         "started",
+        "trailer",
         "tunnel_data",
     )
 
     def __init__(self) -> None:
-        self._parser = httptools.HttpResponseParser(self)
-        self._method = b""
-        self.reset(b"")
+        self._partial = bytearray()
+        self.reset(b"", Limits())
 
-    def reset(self, method: bytes) -> None:
+    def reset(self, method: bytes, limits: Limits) -> None:
         """Make ready for the response to a request with this method."""
-        if self._method == b"HEAD":
-            # The parser may still wait for the body that the response to a HEAD does not have.
-            self._parser = httptools.HttpResponseParser(self)
         self._method = method
+        self._limits = limits
         self.head: ResponseHead | None = None
         """The final one, as soon as it is complete and found good; a 101 is final too."""
-        self.interim: list[ResponseHead] = []
-        """The 1xx heads that have come and were not taken yet."""
+        self.interim: list[ResponseHead] | None = None
+        """The 1xx heads that have come and were not taken yet, if any."""
         self.started = False
         """Whether any byte has come."""
         self.complete = False
         self.excess = False
         """Whether more came than the response: nobody asked for it."""
+        self.trailer = b""
+        """Of the trailer section what may be passed on, canonical."""
         self.tunnel_data = b""
         """What came after a 101."""
-        self._fields: list[tuple[bytes, bytes]] = []
+        self._left = 0
+        self._to_end = False
+        self._chunked: ChunkedDecoder | None = None
         self._body: list[bytes] = []
-        self._reason = b""
-        self._productive = False
-        self._unproductive_bytes = 0
 
     @property
     def reusable(self) -> bool:
         """Whether the connection can carry another request after this response."""
         head = self.head
-        return (
-            self.complete
-            and not self.excess
-            and head is not None
-            and head.persistent
-            and (head.chunked or head.content_length is not None or not head.has_body(self._method))
-        )
+        return self.complete and not self.excess and not self._to_end and head is not None and head.persistent
 
     def take_interim(self) -> list[ResponseHead]:
         """The 1xx heads that have come since the last call."""
-        interim, self.interim = self.interim, []
+        interim, self.interim = self.interim or [], None
         return interim
 
     def take_body(self) -> list[bytes]:
         """What has come of the body since the last call."""
-        body, self._body = self._body, []
+        body = self._body
+        if body:
+            self._body = []
         return body
 
     def feed(self, data: bytes) -> None:
@@ -90,90 +89,94 @@ class ResponseReader:
         Raises `ResponseInvalidError`, after which the connection cannot be read any further.
         """
         self.started = True
-        self._productive = False
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            self.tunnel_data = data[upgrade.args[0] :]
-        except httptools.HttpParserCallbackError as error:
-            raise error.__context__ or error from None
-        except httptools.HttpParserError as error:
-            if not self.complete:
-                raise ResponseInvalidError(
-                    "http_protocol_error", f"the response is malformed: {error}"
-                ) from None
+        position = 0
+        while self.head is None:
+            position = self._feed_head(data, position)
+            if position == len(data):
+                return
+        if self.head.status == 101:
+            self.tunnel_data += data[position:]
+            return
+        if not self.complete:
+            position = self._feed_body(data, position)
+        if position < len(data):
             self.excess = True
-        if not self._productive:
-            self._limit(len(data))
 
-    def _limit(self, size: int) -> None:
-        """The parser has no limits of its own on heads, trailers and chunk extensions."""
-        self._unproductive_bytes += size
-        if self._unproductive_bytes > _MAX_UNPRODUCTIVE_BYTES or len(self._fields) > MAX_FIELDS:
-            if self.head is None:
-                raise ResponseInvalidError(
-                    "http_response_header_section_size",
-                    f"the head of the response has more than {MAX_HEAD_BYTES} bytes or {MAX_FIELDS} fields",
-                )
-            raise ResponseInvalidError(
-                "http_response_trailer_section_size", "the trailer or a chunk extension is too large"
-            )
+    def _feed_head(self, data: bytes, position: int) -> int:
+        partial = self._partial
+        if partial:
+            return self._feed_partial(data, position)
+        found = read_head(data, position, self._limits)
+        if found is None:
+            partial += data[position:]
+            return len(data)
+        self._begin(found[0])
+        return found[1]
+
+    def _feed_partial(self, data: bytes, position: int) -> int:
+        """Go on with a head that comes in pieces."""
+        partial, limits = self._partial, self._limits
+        before = len(partial)
+        partial += data[position : position + limits.head_bytes + len(_EMPTY_LINE)]
+        if partial.find(_EMPTY_LINE, max(0, before - 3)) < 0:
+            check_incomplete(partial, 0, limits, max(0, before - 1))
+            return len(data)
+        found = read_head(partial, 0, limits)
+        assert found is not None
+        head, end = found
+        partial.clear()
+        self._begin(head)
+        return position + end - before
+
+    def _begin(self, head: ResponseHead) -> None:
+        if head.status < 200 and head.status != 101:
+            if self.interim is None:
+                self.interim = []
+            self.interim.append(head)
+            return
+        self.head = head
+        if not head.has_body(self._method):
+            self.complete = head.status != 101
+        elif head.chunked:
+            self._chunked = ChunkedDecoder(self._limits.head_bytes)
+        elif head.content_length is None:
+            self._to_end = True
+        else:
+            self._left = head.content_length
+            self.complete = self._left == 0
+
+    def _feed_body(self, data: bytes, position: int) -> int:
+        if self._chunked is not None:
+            return self._feed_chunked(self._chunked, data, position)
+        size = len(data) - position
+        if not self._to_end:
+            if size > self._left:
+                size = self._left
+            self._left -= size
+            self.complete = self._left == 0
+        if size:
+            self._body.append(data if size == len(data) else data[position : position + size])
+        return position + size
+
+    def _feed_chunked(self, decoder: ChunkedDecoder, data: bytes, position: int) -> int:
+        try:
+            position = decoder.feed(data, position, self._body)
+        except ChunkedError as error:
+            raise ResponseInvalidError("http_protocol_error", f"in the body of the response, {error}") from None
+        if decoder.complete:
+            self.trailer = passable_trailer(decoder.trailer) if decoder.trailer else b""
+            self.complete = True
+        return position
 
     def end(self) -> None:
         """The backend has closed its side. That completes a body without any other end.
 
         Raises `ResponseInvalidError` if the response is not complete.
         """
-        head = self.head
         if self.complete:
             return
-        if head is None or head.chunked or head.content_length is not None:
+        if not self._to_end:
             raise ResponseInvalidError(
                 "http_response_incomplete", "the backend closed before the response was complete"
             )
         self.complete = True
-
-    # Called by the parser.
-
-    def on_message_begin(self) -> None:
-        if self.complete:
-            self.excess = True
-        self._fields = []
-        self._reason = b""
-
-    def on_status(self, reason: bytes) -> None:
-        self._reason += reason
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if self.head is None:
-            self._fields.append((name, value))
-
-    def on_headers_complete(self) -> None:
-        if self.complete:
-            return
-        parser = self._parser
-        head = ResponseHead(parser.get_status_code(), self._reason, parser.get_http_version())
-        head.read(self._fields)
-        self._productive = True
-        self._unproductive_bytes = 0
-        if head.status < 200 and head.status != 101:
-            self.interim.append(head)
-            return
-        self.head = head
-        if not head.has_body(self._method):
-            self.complete = True
-
-    def on_chunk_header(self) -> None:
-        if self.complete:
-            self.excess = True
-
-    def on_body(self, body: bytes) -> None:
-        if self.complete:
-            self.excess = True
-            return
-        self._productive = True
-        self._body.append(body)
-
-    def on_message_complete(self) -> None:
-        if self.head is not None:
-            self.complete = True

@@ -21,6 +21,7 @@ class TunnelEnd(asyncio.Protocol):
     __slots__ = (
         "_context",
         "_gate",
+        "_idle_s",
         "_lost",
         "_on_end",
         "_other",
@@ -33,6 +34,7 @@ class TunnelEnd(asyncio.Protocol):
     )
 
     _other: TunnelEnd
+    _idle_s: float
     _on_end: Callable[[], None]
 
     def __init__(
@@ -51,15 +53,19 @@ class TunnelEnd(asyncio.Protocol):
         self.deadline_s = NEVER
         self.writes = WriteWatch(transport)
 
-    def _begin(self, other: TunnelEnd, on_end: Callable[[], None]) -> None:
+    def _begin(self, other: TunnelEnd, idle_s: float, on_end: Callable[[], None]) -> None:
         self._other = other
+        self._idle_s = idle_s
+        self.deadline_s = self._context.now_s() + idle_s
         self._on_end = on_end
         self._context.deadlines.add(self)
         self._transport.set_protocol(self)
 
     def data_received(self, data: bytes) -> None:
-        if data and not self._other._transport.is_closing():
-            self._other._transport.write(data)
+        other = self._other
+        self.deadline_s = other.deadline_s = self._context.now_s() + self._idle_s
+        if data and not other._transport.is_closing():
+            other._transport.write(data)
 
     def eof_received(self) -> bool:
         self.ended = True
@@ -102,7 +108,8 @@ class TunnelEnd(asyncio.Protocol):
         self._other._gate.release(Hold.PEER_FULL)
 
     def expire(self, now_s: float) -> None:
-        """Never comes: a tunnel may be silent for as long as it likes."""
+        """Neither side has said anything for too long."""
+        self.abort()
 
     def expire_write(self, now_s: float) -> None:
         if not self.writes.has_progressed(now_s + self._write_limit_s):
@@ -117,10 +124,13 @@ class TunnelEnd(asyncio.Protocol):
         reset(self._other._transport)
 
 
-def join(client_end: TunnelEnd, backend_end: TunnelEnd, on_end: Callable[[], None]) -> None:
-    """Let the two pass on to each other from now on. `on_end` is called when both are gone."""
-    client_end._begin(backend_end, on_end)
-    backend_end._begin(client_end, on_end)
+def join(client_end: TunnelEnd, backend_end: TunnelEnd, idle_s: float, on_end: Callable[[], None]) -> None:
+    """Let the two pass on to each other from now on, until neither has said anything for `idle_s`.
+
+    `on_end` is called when both are gone.
+    """
+    client_end._begin(backend_end, idle_s, on_end)
+    backend_end._begin(client_end, idle_s, on_end)
     for end in (client_end, backend_end):
         if end.congested:
             end.pause_writing()

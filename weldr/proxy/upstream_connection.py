@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
+from weldr.model.values import Limits
 from weldr.proxy.context import Context
 from weldr.proxy.deadlines import NEVER
 from weldr.proxy.flow import HIGH_WATER_BYTES, Hold, ReadGate, as_transport, write_parts
@@ -16,6 +17,9 @@ from weldr.proxy.response_head import ResponseInvalidError
 from weldr.proxy.response_reader import ResponseReader
 from weldr.proxy.tunnel import TunnelEnd
 from weldr.proxy.write_watch import WriteWatch
+
+_KEPT_MARGIN_S = 1.0
+"""How long before the backend would close it a connection is retired: more than a sweep is late."""
 
 
 class UpstreamUser(Protocol):
@@ -79,22 +83,30 @@ class UpstreamConnection(asyncio.Protocol):
         """Whether a request can be sent."""
         return not self.transport.is_closing()
 
-    def begin(self, user: UpstreamUser, method: bytes, write_limit_s: float) -> None:
+    def begin(self, user: UpstreamUser, method: bytes, write_limit_s: float, limits: Limits) -> None:
         """Serve `user` from now on."""
         self.user = user
         self.write_limit_s = write_limit_s
-        self.reader.reset(method)
+        self.reader.reset(method, limits)
 
-    def release(self, until_s: float) -> None:
-        """The exchange is complete: to the pool with the connection, if it is fit for another one."""
-        fit = self.reader.reusable and not self.congested
+    def release(self, idle_s: float) -> None:
+        """The exchange is complete: to the pool with the connection, if it is fit for another one.
+
+        It is kept for `idle_s`, or shorter if the backend has said that it closes it earlier.
+        """
+        reader = self.reader
         self.user = None
         self.used = True
-        self.deadline_s = NEVER
-        self.gate.release(Hold.PEER_FULL)
-        if fit:
-            self._pool.keep(self, until_s)
+        if self.gate.held:
+            self.gate.release(Hold.PEER_FULL)
+        assert reader.head is not None
+        kept_s = reader.head.kept_s
+        if kept_s is not None:
+            idle_s = min(idle_s, kept_s - _KEPT_MARGIN_S)
+        if reader.reusable and not self.congested and idle_s > 0:
+            self._pool.keep(self, self._context.now_s() + idle_s)
         else:
+            self.deadline_s = NEVER
             self.close()
 
     def write(self, parts: list[bytes]) -> None:

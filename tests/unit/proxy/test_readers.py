@@ -9,10 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from weldr.model.values import Limits, Settings
+from weldr.proxy.forwarding import Forwarding, ForwardingPolicy
 from weldr.proxy.request_head import RequestRefusedError
 from weldr.proxy.request_reader import RequestReader
 from weldr.proxy.response_head import ResponseHead, ResponseInvalidError
 from weldr.proxy.response_reader import ResponseReader
+
+ORIGIN = Forwarding(ForwardingPolicy(Settings()), "192.0.2.1", 80)
 
 
 @dataclass
@@ -25,7 +29,7 @@ class Seen:
 
 def read_requests(pieces: list[bytes]) -> Seen:
     """What a connection would do with these reads."""
-    reader = RequestReader(b"localhost")
+    reader = RequestReader(b"localhost", Limits())
     seen = Seen()
     body = b""
     for piece in pieces:
@@ -39,7 +43,7 @@ def read_requests(pieces: list[bytes]) -> Seen:
             body += b"".join(reader.take_body())
             if reader.complete:
                 assert reader.head is not None
-                seen.requests.append((reader.head.forwarded(b"X: y"), body))
+                seen.requests.append((reader.head.forwarded(ORIGIN, lambda: b""), body))
                 reader.reset()
                 body = b""
     return seen
@@ -105,7 +109,7 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
 
 
 def test_a_pipelined_request_is_left_unread() -> None:
-    reader = RequestReader(b"localhost")
+    reader = RequestReader(b"localhost", Limits())
     first = b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
     data = first + b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
     assert reader.feed(data, 0) == len(first)
@@ -114,7 +118,7 @@ def test_a_pipelined_request_is_left_unread() -> None:
 
 def read_response(pieces: list[bytes], method: bytes = b"GET") -> tuple[object, ...]:
     reader = ResponseReader()
-    reader.reset(method)
+    reader.reset(method, Limits())
     body = b""
     interim: list[int] = []
     try:
@@ -126,7 +130,7 @@ def read_response(pieces: list[bytes], method: bytes = b"GET") -> tuple[object, 
     except ResponseInvalidError as error:
         return "invalid", error.error
     assert reader.head is not None
-    return reader.head.final(None, None, b""), body, interim, reader.reusable
+    return reader.head.final(b"", b"", b""), body, interim, reader.reusable
 
 
 @st.composite
@@ -184,7 +188,7 @@ def test_a_connection_is_reusable_only_after_exactly_one_complete_response(
     data: bytes, method: bytes, reusable: bool
 ) -> None:
     reader = ResponseReader()
-    reader.reset(method)
+    reader.reset(method, Limits())
     reader.feed(data)
     assert reader.reusable is reusable
 
@@ -192,10 +196,10 @@ def test_a_connection_is_reusable_only_after_exactly_one_complete_response(
 def test_a_reader_goes_on_with_the_next_response_after_a_head_request() -> None:
     reader = ResponseReader()
     for _ in range(3):
-        reader.reset(b"HEAD")
+        reader.reset(b"HEAD", Limits())
         reader.feed(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n")
         assert reader.reusable
-        reader.reset(b"GET")
+        reader.reset(b"GET", Limits())
         reader.feed(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
         assert reader.reusable
         assert reader.take_body() == [b"ok"]
@@ -203,6 +207,7 @@ def test_a_reader_goes_on_with_the_next_response_after_a_head_request() -> None:
 
 @pytest.mark.parametrize("reason", [b"O\x00K", b"\xe9", b"a\x1bb", b"x" * 100])
 def test_an_unusual_reason_phrase_is_replaced_by_the_standard_one(reason: bytes) -> None:
-    head = ResponseHead(200, reason, "1.1")
-    assert head.final(None, None, b"Date: x").startswith(b"HTTP/1.1 200 OK\r\n")
-    assert ResponseHead(200, b"Fine", "1.1").final(None, None, b"").startswith(b"HTTP/1.1 200 Fine\r\n")
+    head = ResponseHead(200, reason, version_11=True, section=b"")
+    assert head.final(b"", b"", b"").startswith(b"HTTP/1.1 200 OK\r\n")
+    head = ResponseHead(200, b"Fine", version_11=True, section=b"")
+    assert head.final(b"", b"", b"").startswith(b"HTTP/1.1 200 Fine\r\n")

@@ -1,0 +1,139 @@
+"""The chunked coding (RFC 9112, section 7.1), decoded and written. No I/O."""
+
+from __future__ import annotations
+
+import re
+
+from weldr.proxy.fields import MalformedFieldError, canonical, has_stray_control
+
+_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})(?:[ \t]*+;[\t \x21-\x7e\x80-\xff]*+)?\r\n")
+"""With extensions, which are dropped (section 7.1.1)."""
+
+_MAX_SIZE_LINE_BYTES = 4096
+_MAX_SIZE = 1 << 62
+
+
+class ChunkedError(Exception):
+    """The body is no chunked one."""
+
+
+class ChunkedDecoder:
+    """Reads one body."""
+
+    __slots__ = ("_body", "_left", "_max_trailer_bytes", "_partial", "_state", "complete", "trailer")
+
+    def __init__(self, max_trailer_bytes: int) -> None:
+        self._body: list[bytes] = []
+        self._max_trailer_bytes = max_trailer_bytes
+        self._partial = bytearray()
+        self._left = 0
+        # Plain functions: a bound method would make a cycle, which only the collector can free.
+        self._state = ChunkedDecoder._size
+        self.complete = False
+        self.trailer = b""
+        """The trailer section, in canonical form."""
+
+    def feed(self, data: bytes, position: int, body: list[bytes]) -> int:
+        """Read on, at most to the end of the body, and append its content to `body`; return the position after.
+
+        Raises `ChunkedError`.
+        """
+        self._body = body
+        end = len(data)
+        while position < end and not self.complete:
+            position = self._state(self, data, position)
+        return position
+
+    def _size(self, data: bytes, position: int) -> int:
+        found = None if self._partial else _SIZE.match(data, position)
+        if found is not None:
+            after = found.end()
+        else:
+            line, after = self._line(data, position)
+            if line is None:
+                return after
+            found = _SIZE.fullmatch(line)
+            if found is None:
+                raise ChunkedError("the size of a chunk is malformed")
+        self._left = int(found[1], 16)
+        if self._left > _MAX_SIZE:
+            raise ChunkedError("the size of a chunk is too large")
+        self._state = ChunkedDecoder._data if self._left else ChunkedDecoder._trailer
+        return after
+
+    def _line(self, data: bytes, position: int) -> tuple[bytes | None, int]:
+        """A whole line with its CRLF, once it is there, and the position after it."""
+        partial = self._partial
+        before = len(partial)
+        partial += data[position : position + _MAX_SIZE_LINE_BYTES + 1]
+        found = partial.find(b"\r\n", max(0, before - 1))
+        if found < 0:
+            if len(partial) > _MAX_SIZE_LINE_BYTES:
+                raise ChunkedError("a chunk extension is too large")
+            _refuse_stray_control(partial, before)
+            return None, len(data)
+        line = bytes(partial[: found + 2])
+        partial.clear()
+        return line, position + len(line) - before
+
+    def _data(self, data: bytes, position: int) -> int:
+        end = position + self._left
+        if position == 0 and end >= len(data):
+            self._body.append(data)
+        else:
+            self._body.append(data[position:end])
+        if end > len(data):
+            self._left = end - len(data)
+            return len(data)
+        self._left = 2
+        self._state = ChunkedDecoder._data_end
+        return end
+
+    def _data_end(self, data: bytes, position: int) -> int:
+        expected = b"\r\n" if self._left == 2 else b"\n"
+        piece = data[position : position + self._left]
+        if not expected.startswith(piece):
+            raise ChunkedError("a chunk is longer than its size")
+        self._left -= len(piece)
+        if self._left == 0:
+            self._state = ChunkedDecoder._size
+        return position + len(piece)
+
+    def _trailer(self, data: bytes, position: int) -> int:
+        partial = self._partial
+        before = len(partial)
+        if before == 0 and data.startswith(b"\r\n", position):
+            self.complete = True
+            return position + 2
+        partial += data[position : position + self._max_trailer_bytes + 1]
+        if partial.startswith(b"\r\n"):
+            end = 2
+        else:
+            found = partial.find(b"\r\n\r\n", max(0, before - 3))
+            end = found + 4
+            if found < 0 or found > self._max_trailer_bytes:
+                if len(partial) > self._max_trailer_bytes:
+                    raise ChunkedError("the trailer section is too large")
+                _refuse_stray_control(partial, before)
+                return len(data)
+            try:
+                self.trailer = canonical(b"\r\n" + bytes(partial[:found]))
+            except MalformedFieldError as error:
+                raise ChunkedError(f"in the trailer section, {error}") from None
+        self.complete = True
+        return position + end - before
+
+
+def _refuse_stray_control(partial: bytearray, before: int) -> None:
+    """Of an unfinished line or section, of which the first `before` bytes were looked at earlier."""
+    if has_stray_control(partial, max(0, before - 1)):
+        raise ChunkedError("there is a stray control character")
+
+
+def chunk_parts(body: list[bytes], *, last: bool, trailer: bytes = b"") -> list[bytes]:
+    """The parts of a body in the chunked coding, with its end and the canonical trailer if it is the `last`."""
+    size = sum(map(len, body))
+    parts = [b"%x\r\n" % size, *body, b"\r\n"] if size else []
+    if last:
+        parts.append(b"0" + trailer + b"\r\n\r\n")
+    return parts

@@ -1,0 +1,114 @@
+"""What backends are told of where a request came from: `X-Forwarded-*`, `Forwarded` (RFC 7239), or both. Pure.
+
+Only the word of a trusted proxy is passed on, with the next hop appended. Anybody else's is overwritten, so
+that a backend can rely on what it reads. Fields of the kind that is not written are removed, from whomever they
+come.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import ClassVar
+
+from weldr.model.values import Settings
+
+_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class ForwardedFields:
+    """What a request said of its origin."""
+
+    __slots__ = ("_values",)
+
+    NAMES: ClassVar = (
+        b"forwarded",
+        b"x-forwarded-for",
+        b"x-forwarded-host",
+        b"x-forwarded-port",
+        b"x-forwarded-proto",
+    )
+
+    def __init__(self) -> None:
+        self._values: dict[bytes, bytes] = {}
+
+    def add(self, name: bytes, value: bytes) -> None:
+        """One field; `name` is one of `NAMES`."""
+        earlier = self._values.get(name)
+        self._values[name] = value if earlier is None else earlier + b", " + value
+
+    def get(self, name: bytes) -> bytes | None:
+        """The value, of several fields joined; `None` if there was none, or an empty one."""
+        return self._values.get(name) or None
+
+
+class ForwardingPolicy:
+    """Whom to trust and what to write, compiled from the settings."""
+
+    __slots__ = ("_networks", "forwarded", "x_forwarded")
+
+    def __init__(self, settings: Settings) -> None:
+        self._networks: list[_Network] = [ipaddress.ip_network(text) for text in settings.trusted_proxies]
+        self.x_forwarded = settings.forwarded_fields != "forwarded"
+        self.forwarded = settings.forwarded_fields != "x-forwarded"
+
+    def trusts(self, address: str) -> bool:
+        """Whether this address is a trusted proxy's."""
+        if not self._networks:
+            return False
+        try:
+            parsed = ipaddress.ip_address(address)
+        except ValueError:
+            return False
+        return any(parsed in network for network in self._networks)
+
+
+class Forwarding:
+    """The fields for the requests of one client connection."""
+
+    __slots__ = ("_element", "_fixed", "_peer", "_port", "_trusted", "policy")
+
+    def __init__(self, policy: ForwardingPolicy, peer: str | None, port: int) -> None:
+        """`peer` is the client's address, `port` the one that it connected to."""
+        self.policy = policy
+        self._trusted = peer is not None and policy.trusts(peer)
+        self._peer = b"unknown" if peer is None else peer.encode("ascii")
+        self._port = b"%d" % port
+        self._element = b"for=" + (b'"[%b]"' % self._peer if b":" in self._peer else self._peer)
+        self._fixed = _lines(
+            (b"X-Forwarded-For", self._peer), (b"X-Forwarded-Proto", b"http"), (b"X-Forwarded-Port", self._port)
+        )
+
+    def lines(self, host: bytes, came: ForwardedFields | None) -> bytes:
+        """The lines for a request to `host` that `came` with such fields of its own."""
+        if came is not None and self._trusted:
+            return self._appended(host, came)
+        lines = b""
+        if self.policy.x_forwarded:
+            lines = b"\r\nX-Forwarded-Host: " + host + self._fixed
+        if self.policy.forwarded:
+            lines += b"\r\nForwarded: " + self._own_element(host)
+        return lines
+
+    def _own_element(self, host: bytes) -> bytes:
+        # Always quoted: a host may hold a colon, never a quote (RFC 7239, section 5.3).
+        return self._element + b';host="' + host + b'";proto=http'
+
+    def _appended(self, host: bytes, came: ForwardedFields) -> bytes:
+        lines = b""
+        if self.policy.x_forwarded:
+            before = came.get(b"x-forwarded-for")
+            lines = _lines(
+                (b"X-Forwarded-Host", came.get(b"x-forwarded-host") or host),
+                (b"X-Forwarded-For", self._peer if before is None else before + b", " + self._peer),
+                (b"X-Forwarded-Proto", came.get(b"x-forwarded-proto") or b"http"),
+                (b"X-Forwarded-Port", came.get(b"x-forwarded-port") or self._port),
+            )
+        if self.policy.forwarded:
+            before = came.get(b"forwarded")
+            own = self._own_element(host)
+            lines += b"\r\nForwarded: " + (own if before is None else before + b", " + own)
+        return lines
+
+
+def _lines(*fields: tuple[bytes, bytes]) -> bytes:
+    return b"".join([b"\r\n" + name + b": " + value for name, value in fields])
