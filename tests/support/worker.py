@@ -124,7 +124,7 @@ async def running_worker(log_path: Path, *, host: str = "127.0.0.1") -> AsyncIte
             [
                 *(sys.executable, "-P", "-m", "weldr.proxy", "--name", "0", "--log-level", "debug"),
                 *("--channel-fd", str(theirs.fileno()), "--listen-fd", str(listener.fileno())),
-                *("--log-format", "json"),
+                *("--log-format", "json", "--grace", "10"),
             ],
             stdin=subprocess.DEVNULL,
             stderr=log,

@@ -68,7 +68,7 @@ class Manager:
         self._end_at_once: Callable[[], None] = lambda: None
 
     async def run(self) -> None:
-        """Run until SIGTERM or SIGINT, then finish what is in flight.
+        """Run until SIGTERM, SIGINT or SIGHUP, then finish what is in flight.
 
         Raises `ListenError` and `EmbeddedEtcdError`.
         """
@@ -112,6 +112,7 @@ class Manager:
     def _compose(self, client: EtcdClient) -> None:
         config = self._config
         arguments = ["--log-format", config.log_format, "--log-level", config.log_level]
+        arguments += ["--grace", str(config.grace_s)]
         self._follower = Follower(client, config.keys.prefix_bytes)
         self._pool = WorkerPool(config.workers, self._listeners, arguments, self._workers_changed)
         self._end_at_once = self._pool.kill
@@ -144,8 +145,6 @@ class Manager:
                 # Without workers there is nothing to serve: whoever supervises this process starts it anew.
                 await pool
             logger.info("stopping: finishing what is in flight", extra={"grace_s": self._config.grace_s})
-            # From here on the workers hold the last copies, and close them when they are empty.
-            self._listeners.close()
             await self._pool.drain(self._config.grace_s)
         finally:
             self._pool.kill()
@@ -172,6 +171,8 @@ class Manager:
             return "no catalog could be read from etcd yet"
         if not self._loaded_everywhere:
             return "not every worker has the catalog yet"
+        if not self._pool.any_serving:
+            return "no worker is serving"
         return None
 
     def _describe(self) -> Instance:
@@ -190,7 +191,7 @@ class Manager:
 
     def _handle_signals(self) -> None:
         loop = asyncio.get_running_loop()
-        for signal_number in (signal.SIGTERM, signal.SIGINT):
+        for signal_number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(signal_number, self._stop_or_kill)
 
     def _stop_or_kill(self) -> None:

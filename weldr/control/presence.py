@@ -13,7 +13,7 @@ from collections.abc import Callable
 import msgspec
 
 from weldr.etcd.client import EtcdClient
-from weldr.etcd.errors import EtcdError
+from weldr.etcd.errors import EtcdError, EtcdUnavailableError
 from weldr.etcd.lease import LeaseKeeper
 from weldr.model.events import Event
 from weldr.model.values import Instance
@@ -42,6 +42,7 @@ class Presence:
         self._on_written = on_written
         self._changed = asyncio.Event()
         self._written: bytes | None = None
+        self._failure: str | None = None
         self._writing = asyncio.Lock()
         self._lease = LeaseKeeper(
             client, LEASE_TTL_S, on_granted=self._granted, on_lost=self._lost, name="instance"
@@ -75,12 +76,19 @@ class Presence:
                     continue  # `_granted` writes it
                 try:
                     await self._write(lease_id)
-                except EtcdError:
-                    # Said by the client, once; the value is written when etcd is back.
+                except EtcdError as error:
+                    # That etcd is away is said by the client; the value is written when it is back.
+                    self._tell_failure(error)
                     self._changed.set()
                     await asyncio.sleep(_RETRY_PAUSE_S)
                 # A burst of revisions is reported by its last one.
                 await asyncio.sleep(_LEAST_PAUSE_S)
+
+    def _tell_failure(self, error: EtcdError) -> None:
+        reason = str(error)
+        if not isinstance(error, EtcdUnavailableError) and reason != self._failure:
+            self._failure = reason
+            logger.error("etcd refuses the instance's key", extra={"reason": reason})
 
     async def _granted(self, lease_id: int) -> None:
         self._written = None
@@ -98,4 +106,5 @@ class Presence:
                 return
             header = await self._client.put(self._key, value, lease=lease_id)
             self._written = value
+            self._failure = None
             self._on_written(header.revision)

@@ -6,7 +6,8 @@ States of a slot:
 |----------|------------------------------------------|-----------------------------------------------|
 | starting | runs, but has not applied a catalog      | `Applied` -> serving; exit -> waiting         |
 | serving  | accepts, and serves what it was sent     | exit, no beat -> waiting; drain -> draining   |
-| waiting  | no process; the next starts after a time | back-off over -> starting; drain -> ended     |
+| waiting  | no process; the next starts after a time | back-off over -> starting; drain -> draining, |
+|          |                                          | with a last process for what is queued        |
 | draining | finishes what is in flight               | exit -> ended                                 |
 | ended    | no process, and no next one              |                                               |
 
@@ -28,7 +29,6 @@ from weldr.model.catalog import Catalog
 from weldr.model.frames import (
     Applied,
     Beat,
-    Downward,
     Drain,
     FrameError,
     FrameReader,
@@ -94,9 +94,9 @@ class _Channel(asyncio.Protocol):
         self.writable = False
         self._transport = None
 
-    def send(self, frame: Downward) -> None:
+    def send(self, frame: bytes) -> None:
         if self._transport is not None:
-            self._transport.write(encode_frame(frame))
+            self._transport.write(frame)
 
     def close(self) -> None:
         if self._transport is not None:
@@ -134,27 +134,51 @@ class WorkerSlot:
         self._last_sign_s = 0.0
         self._drain: Drain | None = None
         self._drained = asyncio.Event()
+        self._given_up = False
 
     async def run(self) -> None:
         """Start the worker, and another one whenever it dies, until it has been drained."""
         backoff_s = _BACKOFF_FIRST_S
         loop = asyncio.get_running_loop()
-        while self._drain is None:
-            started_s = loop.time()
-            try:
-                process = await self._start()
-            except OSError as error:
-                logger.error("a worker cannot be started", extra={"worker": self.name, "reason": str(error)})
-            else:
-                status = await process.wait()
-                self._lost(status)
-            if loop.time() - started_s >= _STABLE_S:
-                backoff_s = _BACKOFF_FIRST_S
-            # Waiting also before the first replacement: a worker that dies at once must not spin.
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._drained.wait(), backoff_s * random.uniform(0.5, 1.0))
-            backoff_s = min(backoff_s * 2, _BACKOFF_LIMIT_S)
-        self._set_state(SlotState.ENDED)
+        try:
+            while True:
+                last = self._drain is not None
+                started_s = loop.time()
+                await self._live()
+                if last or self._is_over:
+                    return
+                if loop.time() - started_s >= _STABLE_S:
+                    backoff_s = _BACKOFF_FIRST_S
+                # Also before the first replacement: a worker that dies at once must not spin.
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._drained.wait(), backoff_s * random.uniform(0.5, 1.0))
+                backoff_s = min(backoff_s * 2, _BACKOFF_LIMIT_S)
+                if self._is_over:
+                    return
+        finally:
+            self._close_listeners()
+            self._set_state(SlotState.ENDED)
+
+    @property
+    def _is_over(self) -> bool:
+        """Whether there is no next process."""
+        return self._given_up or self.state is SlotState.DRAINING
+
+    async def _live(self) -> None:
+        """One process, from its start to its end. Whatever goes wrong with it harms this slot only."""
+        try:
+            process = await self._start()
+        except OSError as error:
+            logger.error("a worker cannot be started", extra={"worker": self.name, "reason": str(error)})
+            return
+        except Exception:
+            logger.exception("a worker cannot be started", extra={"worker": self.name})
+            self.kill()
+            if self._process is None:
+                return
+            process = self._process
+        status = await process.wait()
+        self._lost(status)
 
     async def _start(self) -> asyncio.subprocess.Process:
         mine, theirs = socket.socketpair()
@@ -180,9 +204,9 @@ class WorkerSlot:
         self._last_sign_s = loop.time()
         self._set_state(SlotState.STARTING)
         logger.debug("worker started", extra={"worker": self.name, "pid": process.pid})
-        if self._drain is not None:
-            self.drain(self._drain.grace_s)
         self.publish()
+        if self._drain is not None:
+            self._send_drain(self._drain)
         return process
 
     def _lost(self, status: int) -> None:
@@ -193,11 +217,11 @@ class WorkerSlot:
         self.applied_revision = 0
         self.in_flight = {}
         self.beat = None
-        if self._drain is None:
+        if not self._is_over:
             logger.error(
                 "a worker died: it is replaced", extra={"worker": self.name, "pid": pid, "status": status}
             )
-        self._set_state(SlotState.WAITING)
+            self._set_state(SlotState.WAITING)
 
     def publish(self) -> None:
         """Send what changed since the last time, unless the worker is still reading that.
@@ -211,9 +235,11 @@ class WorkerSlot:
             self._acknowledge(catalog.configuration_revision)
             return
         delta = difference(self._sent or Traffic(), catalog.traffic)
+        # Before anything is noted as sent: what cannot be encoded must not count.
+        frame = encode_frame(Update(catalog.configuration_revision, delta))
         self._sent = catalog.traffic
         self._unacknowledged += 1
-        channel.send(Update(catalog.configuration_revision, delta))
+        channel.send(frame)
 
     def _acknowledge(self, revision: int) -> None:
         """Nothing is under way to the worker: it serves this revision, whose traffic it already has."""
@@ -250,12 +276,31 @@ class WorkerSlot:
             self.kill()
 
     def drain(self, grace_s: float) -> None:
-        """Let the worker finish what is in flight and end; there is no next one."""
+        """Let the worker finish what is in flight and end; there is no next one.
+
+        The manager's copies of its listening sockets are closed now: from here on the worker holds the last
+        ones, and closes them when they are empty. Where no worker runs, one is started for what is queued.
+        """
         self._drain = Drain(grace_s)
         self._drained.set()
         if self._channel is not None:
-            self._set_state(SlotState.DRAINING)
-            self._channel.send(self._drain)
+            self._send_drain(self._drain)
+
+    def _send_drain(self, drain: Drain) -> None:
+        assert self._channel is not None
+        self._set_state(SlotState.DRAINING)
+        self._channel.send(encode_frame(drain))
+        self._close_listeners()
+
+    def _close_listeners(self) -> None:
+        for listener in self._listeners:
+            listener.close()
+
+    def give_up(self) -> None:
+        """End the process at once, and start no other one."""
+        self._given_up = True
+        self._drained.set()
+        self.kill()
 
     def kill(self) -> None:
         """End the process at once."""

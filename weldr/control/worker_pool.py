@@ -41,6 +41,11 @@ class WorkerPool:
         return all(slot.state is SlotState.SERVING for slot in self.slots)
 
     @property
+    def any_serving(self) -> bool:
+        """Whether a worker has a catalog in force."""
+        return any(slot.state is SlotState.SERVING for slot in self.slots)
+
+    @property
     def applied_revision(self) -> int:
         """The configuration that every worker which serves, serves; 0 before there is one.
 
@@ -58,12 +63,14 @@ class WorkerPool:
 
     async def run(self) -> None:
         """Run the workers until they have been drained."""
-        async with asyncio.TaskGroup() as group:
-            watch = group.create_task(self._watch(), name="worker-liveness")
-            running = [group.create_task(slot.run(), name=f"worker-{slot.name}") for slot in self.slots]
-            await asyncio.wait(running)
-            watch.cancel()
-        self._ended.set()
+        try:
+            async with asyncio.TaskGroup() as group:
+                watch = group.create_task(self._watch(), name="worker-liveness")
+                running = [group.create_task(slot.run(), name=f"worker-{slot.name}") for slot in self.slots]
+                await asyncio.wait(running)
+                watch.cancel()
+        finally:
+            self._ended.set()
 
     async def _watch(self) -> None:
         loop = asyncio.get_running_loop()
@@ -85,6 +92,6 @@ class WorkerPool:
             await self._ended.wait()
 
     def kill(self) -> None:
-        """End every worker at once."""
+        """End every worker at once, for good."""
         for slot in self.slots:
-            slot.kill()
+            slot.give_up()

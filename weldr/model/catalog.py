@@ -24,9 +24,11 @@ from weldr.model.keys import KeyLayoutError, KeyName, KeySpace, Kind
 from weldr.model.traffic import ServiceTraffic, Traffic
 from weldr.model.values import Backend, Override, Route, Service, Settings, Value
 
+_SHOWN_CHARACTERS = 200
+
 
 class Problem(msgspec.Struct, frozen=True):
-    """A key or value that cannot be understood."""
+    """A key or value that cannot be understood. Its texts are short, whatever the key and the value hold."""
 
     key: str
     revision: int
@@ -34,8 +36,17 @@ class Problem(msgspec.Struct, frozen=True):
     """Where in the value, such as `$.weight` or `byte 3`; `key` for the key itself."""
     reason: str
 
+    def __post_init__(self) -> None:
+        for name in ("key", "place", "reason"):
+            msgspec.structs.force_setattr(self, name, _shortened(getattr(self, name)))
+
     def __str__(self) -> str:
         return f"{self.key} at revision {self.revision}, {self.place}: {self.reason}"
+
+
+def _shortened(text: str) -> str:
+    half = _SHOWN_CHARACTERS // 2
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:half]} … {text[-half:]}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,7 +91,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """A host name, or `*.` and a host name for every name below it; in lower case, without a port."""
     path: str | None = None
     """A prefix by whole segments: `/cart` takes `/cart` and `/cart/x`, not `/cartoon`."""
-    priority: int = 0
+    priority: Annotated[int, msgspec.Meta(ge=-1_000_000_000, le=1_000_000_000)] = 0
     """Higher wins, before anything else is compared."""
 
 

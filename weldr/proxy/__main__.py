@@ -17,8 +17,10 @@ from weldr.proxy.worker import Worker
 
 def main() -> int:
     """Run a worker; return its exit status."""
-    # Ctrl-C reaches the whole process group: it is for the manager to say what happens then.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # These reach the whole process group, from a terminal or a supervisor: what happens then is for the manager
+    # to say. A worker that drained on its own would leave its listening sockets without anybody who accepts.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     arguments = _arguments()
     logs.configure(
         log_format=arguments.log_format,
@@ -30,13 +32,13 @@ def main() -> int:
     for sock in (channel, *listeners):
         sock.setblocking(False)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        status = runner.run(_run(channel, listeners))
+        status = runner.run(_run(channel, listeners, arguments.grace))
     logs.flush()
     return status
 
 
-async def _run(channel: socket.socket, listeners: list[socket.socket]) -> int:
-    return await Worker(channel, listeners).run()
+async def _run(channel: socket.socket, listeners: list[socket.socket], grace_s: float) -> int:
+    return await Worker(channel, listeners, grace_s).run()
 
 
 def _arguments() -> argparse.Namespace:
@@ -46,6 +48,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--channel-fd", type=int, required=True)
     parser.add_argument("--listen-fd", type=int, action="append", required=True)
     parser.add_argument("--name", required=True)
+    parser.add_argument("--grace", type=float, required=True, help="seconds to finish, if the manager is gone")
     parser.add_argument("--log-format", choices=logs.FORMATS, default="auto")
     parser.add_argument("--log-level", choices=logs.LEVELS, default="info")
     return parser.parse_args()

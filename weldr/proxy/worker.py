@@ -1,8 +1,8 @@
 """A worker's life: it waits for its first update, accepts and serves, and drains.
 
 It accepts nothing before the first update, since it would have to answer from a catalog that nobody gave it;
-the connections queue up meanwhile. It drains when it is told to, on SIGTERM, and when the channel ends, which
-means that the manager is gone.
+the connections queue up meanwhile. It drains when it is told to, and when the channel ends, which means that
+the manager is gone.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import signal
 import socket
 
 from weldr.model.frames import Beat, Downward, Update
@@ -22,15 +21,16 @@ from weldr.proxy.deadlines import SWEEP_INTERVAL_S
 logger = logging.getLogger(__name__)
 
 _BEAT_INTERVAL_S = 1.0
-_GRACE_S = 30.0
 
 
 class Worker:
     """One worker process."""
 
-    def __init__(self, channel: socket.socket, listeners: list[socket.socket]) -> None:
+    def __init__(self, channel: socket.socket, listeners: list[socket.socket], grace_s: float) -> None:
+        """`grace_s` is how long requests in flight may take if the manager is gone and cannot say it."""
         loop = asyncio.get_running_loop()
         self._loop = loop
+        self._grace_s = grace_s
         self._channel_socket = channel
         self._context = Context(loop, on_backend_idle=self._backend_idle)
         self._acceptor = Acceptor(self._context, listeners)
@@ -42,7 +42,6 @@ class Worker:
     async def run(self) -> int:
         """Serve until drained; return the exit status."""
         self._loop.set_exception_handler(self._unhandled)
-        self._loop.add_signal_handler(signal.SIGTERM, self._drain, _GRACE_S)
         await self._loop.create_unix_connection(lambda: self._channel, sock=self._channel_socket)
         self._beat()
         self._sweep()
@@ -70,7 +69,7 @@ class Worker:
             self._status = 1
         elif not self._context.draining:
             logger.warning("the manager is gone: finishing what is in flight")
-        self._drain(_GRACE_S)
+        self._drain(self._grace_s)
 
     def _unhandled(self, _: asyncio.AbstractEventLoop, details: dict[str, object]) -> None:
         """What the event loop caught: it has closed the connection that this belongs to, if any."""
@@ -96,10 +95,10 @@ class Worker:
 
     async def _finish(self, grace_s: float) -> None:
         deadline_s = self._loop.time() + grace_s
-        await self._acceptor.drain()
         clients = self._context.clients
-        clients.drain()
         try:
+            await self._acceptor.drain()
+            clients.drain()
             async with asyncio.timeout_at(deadline_s):
                 await clients.wait_gone()
         except TimeoutError:
@@ -107,4 +106,5 @@ class Worker:
                 "the time to finish is over: connections are cut", extra={"connections": len(clients)}
             )
             clients.abort()
-        self._finished.set()
+        finally:
+            self._finished.set()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import socket
 import threading
 import time
 
@@ -84,6 +85,27 @@ def test_a_worker_that_keeps_dying_is_started_ever_more_slowly(
         pauses = [later - earlier for earlier, later in itertools.pairwise(deaths)]
         assert pauses[-1] > 0.4, pauses
         assert weldr.admin_get("/healthz")[0] == 200
+
+
+def test_readiness_ends_while_no_worker_runs_and_the_end_loses_nothing_that_is_queued(
+    etcd_server: EtcdServer, etcd_prefix: str
+) -> None:
+    with named_servers("one") as (one,), Instance(etcd=etcd_server.endpoint, prefix=etcd_prefix) as weldr:
+        put_backends(etcd_server, etcd_prefix, b1=one.address)
+        weldr.wait_ready()
+        wait_until(lambda: weldr.get() == (200, "one"), "the backend answers")
+        # Workers that die at once are started ever more slowly, which leaves time without any.
+        for count in range(1, 6):
+            [victim] = wait_until(weldr.worker_pids, "there is a worker")
+            os.kill(victim, signal.SIGKILL)
+            weldr.wait_logged("a worker died: it is replaced", count=count)
+        assert weldr.worker_pids() == []
+        assert weldr.admin_get("/readyz") == (503, "not ready: no worker is serving\n")
+        with socket.create_connection(("127.0.0.1", weldr.port), timeout=20) as queued:
+            queued.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            weldr.signal(signal.SIGTERM)
+            assert queued.recv(1000).startswith(b"HTTP/1.1 200 OK\r\n")
+        assert weldr.wait() == 0
 
 
 def test_a_killed_manager_takes_its_workers_down_after_what_is_in_flight(

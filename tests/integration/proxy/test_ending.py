@@ -19,16 +19,12 @@ def by_frame(worker: Worker) -> None:
     worker.drain()
 
 
-def by_signal(worker: Worker) -> None:
-    worker.process.send_signal(signal.SIGTERM)
-
-
 def by_the_managers_death(worker: Worker) -> None:
     worker.writer.close()
 
 
 End = Callable[[Worker], None]
-ENDS = pytest.mark.parametrize("end", [by_frame, by_signal, by_the_managers_death])
+ENDS = pytest.mark.parametrize("end", [by_frame, by_the_managers_death])
 
 
 @ENDS
@@ -77,14 +73,15 @@ async def test_it_ends_at_once_when_nothing_is_open(worker: Worker) -> None:
 
 async def test_it_ends_without_ever_having_been_sent_an_update(worker: Worker) -> None:
     await worker.wait_for(lambda: worker.beats)
-    worker.process.send_signal(signal.SIGTERM)
+    worker.drain()
     assert await worker.wait(5) == 0
 
 
-async def test_an_interrupt_is_for_the_manager(worker: Worker) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+async def test_a_signal_is_for_the_manager(worker: Worker, number: int) -> None:
     async with answering_backend() as backend:
         await worker.serve(traffic(backend.port))
-        worker.process.send_signal(signal.SIGINT)
+        worker.process.send_signal(number)
         beats = len(worker.beats)
         await worker.wait_for(lambda: len(worker.beats) >= beats + 2)
         async with await RawClient.connect(worker.port) as client:

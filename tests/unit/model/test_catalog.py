@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weldr.model.catalog import Catalog
+from weldr.model.catalog import Catalog, Problem
 from weldr.model.events import Event, KeyValue, Revision
 from weldr.model.keys import KeySpace, Kind
 from weldr.model.traffic import Traffic, apply, difference
@@ -252,3 +252,10 @@ def test_only_configuration_counts_as_configuration() -> None:
     assert (catalog.revision, catalog.configuration_revision) == (2, 1)
     catalog = catalog.fold([history.transaction({keys.key(Kind.VIP, "v"): b"{}"})])
     assert (catalog.revision, catalog.configuration_revision) == (3, 3)
+
+
+def test_a_problem_is_short_whatever_the_key_and_the_value_hold() -> None:
+    problem = Problem("k" * 10_000, 7, "$", "v" * 100_000)
+    assert len(str(problem)) < 600
+    assert Problem("key", 7, "$.weight", "no number") == Problem("key", 7, "$.weight", "no number")
+    assert str(Problem("key", 7, "$.weight", "no number")) == "key at revision 7, $.weight: no number"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 
+import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -130,6 +131,16 @@ def test_weight_zero_is_draining() -> None:
         (Kind.OVERRIDE, b'{"until": "2030-01-31T12:00:00"}', "$.until", "time zone"),
         (Kind.OVERRIDE, b'{"weight": 1.5}', "$.weight", "Expected"),
         (Kind.SETTINGS, b'{"timeouts": {"connect_s": 0}}', "$.timeouts.connect_s", "> 0"),
+        (Kind.SETTINGS, b'{"limits": {"head_bytes": 10}}', "$.limits.head_bytes", ">= 1024"),
+        (
+            Kind.SETTINGS,
+            b'{"trusted_proxies": ["10.0.0.0/8", "10.0.0.1/8"]}',
+            "$.trusted_proxies[1]",
+            "host bits",
+        ),
+        (Kind.SETTINGS, b'{"forwarded_fields": "none"}', "$.forwarded_fields", "Invalid enum value"),
+        (Kind.SERVICE, b'{"limits": {"pending_requests": -1}}', "$.limits.pending_requests", ">= 0"),
+        (Kind.ROUTE, b'{"service": "a", "priority": 99999999999999999999}', "$.priority", "<= 1000000000"),
         (Kind.SERVICE, b"[]", "$", "Expected `object`, got `array`"),
     ],
 )
@@ -174,6 +185,16 @@ def test_no_json_raises_past_the_decoder(kind: Kind, value: object) -> None:
     elif isinstance(found, Backend):
         assert 0 < found.port < 65536
         assert found.weight >= 0
+
+
+@given(st.sampled_from(sorted(DECODED)), json_values)
+@example(Kind.ROUTE, {"service": "a", "priority": 2**80})
+@example(Kind.ROUTE, {"service": "\ud800"})
+@example(Kind.BACKEND, {"url": "a:80", "meta": {"\ud800": "\udfff"}})
+def test_whatever_is_understood_can_be_sent_to_a_worker(kind: Kind, value: object) -> None:
+    found = decode(kind, json.dumps(value).encode("utf-8"))
+    if not isinstance(found, Fault):
+        msgspec.msgpack.encode(found)
 
 
 def test_an_override_leaves_alone_what_it_does_not_name() -> None:
