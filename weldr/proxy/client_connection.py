@@ -20,7 +20,7 @@ from weldr.proxy.exchange import Exchange
 from weldr.proxy.flow import HIGH_WATER_BYTES, Hold, ReadGate, as_transport, reset, write_parts
 from weldr.proxy.forwarding import Forwarding
 from weldr.proxy.own_responses import own_response
-from weldr.proxy.request_head import RequestRefusedError
+from weldr.proxy.request_fields import RequestRefusedError
 from weldr.proxy.request_reader import RequestReader
 from weldr.proxy.tunnel import TunnelEnd
 from weldr.proxy.write_watch import WriteWatch

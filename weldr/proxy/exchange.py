@@ -37,8 +37,10 @@ from weldr.proxy.deadlines import NO_DEADLINE
 from weldr.proxy.fleet import DEFAULT_SERVICE, ServiceTable
 from weldr.proxy.flow import Hold
 from weldr.proxy.pool import BackendPool
-from weldr.proxy.request_head import RequestHead, RequestRefusedError
-from weldr.proxy.response_head import ResponseHead, ResponseInvalidError
+from weldr.proxy.request_fields import RequestRefusedError
+from weldr.proxy.request_head import RequestHead
+from weldr.proxy.response_fields import ResponseInvalidError
+from weldr.proxy.response_head import ResponseHead
 from weldr.proxy.tunnel import join
 from weldr.proxy.upstream_connection import UpstreamConnection
 
@@ -118,7 +120,7 @@ class Exchange:
             self._outgoing += body
             self._client.gate.hold(Hold.NO_PEER)
             return
-        parts = chunk_parts(body, last=complete) if self._head.chunked else body
+        parts = chunk_parts(body, last=complete) if self._head.fields.chunked else body
         if parts:
             self._upstream.write(parts)
         if complete and self.state is State.WAITING:
@@ -242,7 +244,7 @@ class Exchange:
         upstream.begin(self, head.method, service.read_s, context.fleet.table.limits)
         lines = head.forwarded(client.forwarding(), context.request_id_line)
         outgoing = self._outgoing
-        if head.chunked:
+        if head.fields.chunked:
             upstream.write([lines, *chunk_parts(outgoing, last=self._request_complete)])
         elif outgoing:
             upstream.write([lines, *outgoing])
@@ -285,7 +287,7 @@ class Exchange:
             parts.append(self._response_head(head))
         body = reader.take_body()
         if self._chunk_response:
-            trailer = reader.trailer if self._head.wants_trailer else b""
+            trailer = reader.trailer if self._head.fields.wants_trailer else b""
             parts += chunk_parts(body, last=reader.complete, trailer=trailer)
         else:
             parts += body
@@ -304,16 +306,17 @@ class Exchange:
     def _response_head(self, head: ResponseHead) -> bytes:
         """The bytes of the final head, after deciding how the body ends and whether the connection goes on."""
         request = self._head
-        persistent = request.persistent and self._request_complete and self._client.may_persist
+        persistent = request.fields.persistent and self._request_complete and self._client.may_persist
         framing = b""
         trailer = False
-        if head.content_length is not None and head.status != 204:
-            framing = b"\r\nContent-Length: %d" % head.content_length
+        length = head.fields.content_length
+        if length is not None and head.status != 204:
+            framing = b"\r\nContent-Length: %d" % length
         elif head.has_body(request.method):
             if request.version_11:
                 framing = b"\r\nTransfer-Encoding: chunked"
                 self._chunk_response = True
-                trailer = request.wants_trailer
+                trailer = request.fields.wants_trailer
             else:
                 persistent = False
         self._persistent = persistent
@@ -404,7 +407,7 @@ class Exchange:
         if responding:
             client.reset()
             return
-        persistent = self._head.persistent and self._request_complete and client.may_persist
+        persistent = self._head.fields.persistent and self._request_complete and client.may_persist
         client.write_own_response(
             status,
             reason,
@@ -437,7 +440,7 @@ class Exchange:
         upstream, client, service = self._upstream, self._client, self._service
         assert upstream is not None
         assert service is not None
-        if self._head.upgrade is None or not head.switches or not self._request_complete:
+        if self._head.fields.upgrade is None or not head.switches or not self._request_complete:
             self._answer(502, "http_upgrade_failed", "the backend changes to a protocol that nobody asked for")
             return
         self.state = State.TUNNELLING

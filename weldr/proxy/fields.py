@@ -30,7 +30,14 @@ PROTECTED = frozenset((b"via", b"date", b"x-request-id"))
 """What `Connection` cannot have removed. Host, framing and the forwarded fields are out of its reach anyway,
 since they are no lines of the section any more by then."""
 
+REMEMBERED_SECTIONS = 512
+_MAX_REMEMBERED_SECTION_BYTES = 4096
 _MAX_REMEMBERED_BYTES = 64
+
+
+def is_worth_remembering(section: bytes) -> bool:
+    """Whether the meaning of a section may be remembered: `REMEMBERED_SECTIONS` at most, and no large one."""
+    return len(section) <= _MAX_REMEMBERED_SECTION_BYTES
 
 
 class MalformedFieldError(Exception):

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from weldr.model.values import Limits
 from weldr.proxy.chunked import ChunkedDecoder, ChunkedError
-from weldr.proxy.request_head import RequestHead, RequestRefusedError, check_incomplete, read_head
+from weldr.proxy.request_fields import RequestRefusedError
+from weldr.proxy.request_head import RequestHead, check_incomplete, read_head
 
 _CRLF = b"\r\n"
 _EMPTY_LINE = b"\r\n\r\n"
@@ -114,10 +115,11 @@ class RequestReader:
 
     def _begin(self, head: RequestHead) -> None:
         self.head = head
-        if head.chunked:
+        fields = head.fields
+        if fields.chunked:
             self._chunked = ChunkedDecoder(self.limits.head_bytes)
-        elif head.content_length:
-            self._left = head.content_length
+        elif fields.content_length:
+            self._left = fields.content_length
         else:
             self.complete = True
 

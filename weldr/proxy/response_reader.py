@@ -8,13 +8,8 @@ from __future__ import annotations
 
 from weldr.model.values import Limits
 from weldr.proxy.chunked import ChunkedDecoder, ChunkedError
-from weldr.proxy.response_head import (
-    ResponseHead,
-    ResponseInvalidError,
-    check_incomplete,
-    passable_trailer,
-    read_head,
-)
+from weldr.proxy.response_fields import ResponseInvalidError, passable_trailer
+from weldr.proxy.response_head import ResponseHead, check_incomplete, read_head
 
 _EMPTY_LINE = b"\r\n\r\n"
 
@@ -69,7 +64,13 @@ class ResponseReader:
     def reusable(self) -> bool:
         """Whether the connection can carry another request after this response."""
         head = self.head
-        return self.complete and not self.excess and not self._to_end and head is not None and head.persistent
+        return (
+            self.complete
+            and not self.excess
+            and not self._to_end
+            and head is not None
+            and head.fields.persistent
+        )
 
     def take_interim(self) -> list[ResponseHead]:
         """The 1xx heads that have come since the last call."""
@@ -137,12 +138,12 @@ class ResponseReader:
         self.head = head
         if not head.has_body(self._method):
             self.complete = head.status != 101
-        elif head.chunked:
+        elif head.fields.chunked:
             self._chunked = ChunkedDecoder(self._limits.head_bytes)
-        elif head.content_length is None:
+        elif head.fields.content_length is None:
             self._to_end = True
         else:
-            self._left = head.content_length
+            self._left = head.fields.content_length
             self.complete = self._left == 0
 
     def _feed_body(self, data: bytes, position: int) -> int:

@@ -13,7 +13,7 @@ from weldr.proxy.context import Context
 from weldr.proxy.deadlines import NEVER
 from weldr.proxy.flow import HIGH_WATER_BYTES, Hold, ReadGate, as_transport, write_parts
 from weldr.proxy.pool import BackendPool
-from weldr.proxy.response_head import ResponseInvalidError
+from weldr.proxy.response_fields import ResponseInvalidError
 from weldr.proxy.response_reader import ResponseReader
 from weldr.proxy.tunnel import TunnelEnd
 from weldr.proxy.write_watch import WriteWatch
@@ -100,7 +100,7 @@ class UpstreamConnection(asyncio.Protocol):
         if self.gate.held:
             self.gate.release(Hold.PEER_FULL)
         assert reader.head is not None
-        kept_s = reader.head.kept_s
+        kept_s = reader.head.fields.kept_s
         if kept_s is not None:
             idle_s = min(idle_s, kept_s - _KEPT_MARGIN_S)
         if reader.reusable and not self.congested and idle_s > 0:

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from weldr.model.values import Limits, Settings
 from weldr.proxy.forwarding import Forwarding, ForwardingPolicy
-from weldr.proxy.request_head import RequestRefusedError
+from weldr.proxy.request_fields import RequestRefusedError
 from weldr.proxy.request_reader import RequestReader
-from weldr.proxy.response_head import ResponseHead, ResponseInvalidError
+from weldr.proxy.response_fields import ResponseInvalidError
+from weldr.proxy.response_head import ResponseHead
 from weldr.proxy.response_reader import ResponseReader
 
 ORIGIN = Forwarding(ForwardingPolicy(Settings()), "192.0.2.1", 80)
