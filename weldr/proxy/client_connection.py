@@ -17,6 +17,7 @@ from enum import Enum
 from weldr.proxy.context import Context
 from weldr.proxy.deadlines import NEVER
 from weldr.proxy.exchange import Exchange
+from weldr.proxy.fleet import Table
 from weldr.proxy.flow import HIGH_WATER_BYTES, Hold, ReadGate, as_transport, reset, write_parts
 from weldr.proxy.forwarding import Forwarding
 from weldr.proxy.own_responses import own_response
@@ -46,16 +47,17 @@ class ClientConnection(asyncio.Protocol):
         "_context",
         "_ended",
         "_exchange",
-        "_forwarding",
         "_input",
         "_local",
         "_peer",
         "_phase",
         "_position",
         "_reader",
+        "_table",
         "_transport",
         "congested",
         "deadline_s",
+        "forwarding",
         "gate",
         "writes",
     )
@@ -82,8 +84,8 @@ class ClientConnection(asyncio.Protocol):
         table = context.fleet.table
         self._peer = _host_of(transport.get_extra_info("peername"))
         self._local = transport.get_extra_info("sockname")
-        self._forwarding: Forwarding | None = None
         self._reader = RequestReader(_authority(self._local), table.limits)
+        self._adopt(table)
         wait_s = _LAST_CALL_S if context.draining else table.timeouts.client_head_s
         self.deadline_s = context.now_s() + wait_s
         context.counters.connections += 1
@@ -95,14 +97,13 @@ class ClientConnection(asyncio.Protocol):
         """Whether, for all that weldr knows, another request can follow on this connection."""
         return self._position < len(self._input) or not (self._ended or self._context.draining)
 
-    def forwarding(self) -> Forwarding:
-        """What backends are told of who this is, by the policy of today."""
-        policy = self._context.fleet.table.forwarding
-        forwarding = self._forwarding
-        if forwarding is None or forwarding.policy is not policy:
-            port = self._local[1] if self._local else 0
-            forwarding = self._forwarding = Forwarding(policy, self._peer, port)
-        return forwarding
+    def _adopt(self, table: Table) -> None:
+        """Go by this table from the next request on."""
+        self._table = table
+        self._reader.limits = table.limits
+        port = self._local[1] if self._local else 0
+        self.forwarding = Forwarding(table.forwarding, self._peer, port)
+        """What backends are told of who this is."""
 
     # Reading.
 
@@ -157,18 +158,21 @@ class ClientConnection(asyncio.Protocol):
     def _read_once(self) -> None:
         reader, context = self._reader, self._context
         was_started = reader.started
+        table = context.fleet.table
+        if table is not self._table and not was_started:
+            self._adopt(table)
         self._position = reader.feed(self._input, self._position)
         head = reader.head
         if head is None:
             if not was_started:
-                self.deadline_s = context.now_s() + context.fleet.table.timeouts.client_head_s
+                self.deadline_s = context.now_s() + table.timeouts.client_head_s
             return
         complete = reader.complete
-        self.deadline_s = NEVER if complete else context.now_s() + context.fleet.table.timeouts.read_s
+        self.deadline_s = NEVER if complete else context.now_s() + table.timeouts.read_s
         exchange = self._exchange
         if exchange is None:
-            exchange = self._exchange = Exchange(context, self, head)
-            exchange.start(reader.take_body(), complete=complete)
+            exchange = self._exchange = Exchange(context, self, head, reader.take_body(), complete=complete)
+            exchange.seek(None)
         else:
             exchange.request_received(reader.take_body(), complete=complete)
 
@@ -191,8 +195,9 @@ class ClientConnection(asyncio.Protocol):
 
     def write(self, parts: list[bytes]) -> None:
         """Send to the client."""
-        if not self._transport.is_closing():
-            write_parts(self._transport, parts)
+        transport = self._transport
+        if not transport.is_closing():
+            write_parts(transport, parts)
 
     def write_own_response(
         self,
@@ -231,10 +236,9 @@ class ClientConnection(asyncio.Protocol):
             else:
                 self._linger()
             return
-        table = context.fleet.table
         reader.reset()
-        reader.limits = table.limits
-        self.deadline_s = context.now_s() + (_LAST_CALL_S if context.draining else table.timeouts.client_idle_s)
+        idle_s = _LAST_CALL_S if context.draining else context.fleet.table.timeouts.client_idle_s
+        self.deadline_s = context.now_s() + idle_s
         if waiting:
             self._advance()
         elif self._ended:

@@ -86,13 +86,22 @@ class Exchange:
     deadline_s: float
     """While it is pending; so long it is among those that the sweep looks after."""
 
-    def __init__(self, context: Context, client: ClientConnection, head: RequestHead) -> None:
+    def __init__(
+        self,
+        context: Context,
+        client: ClientConnection,
+        head: RequestHead,
+        body: list[bytes],
+        *,
+        complete: bool,
+    ) -> None:
+        """`body` is what has come of it, `complete` whether that is all. It begins with `seek`."""
         self.state = State.CONNECTING
         self._context = context
         self._client = client
         self._head = head
-        self._request_complete = False
-        self._outgoing: list[bytes] = []
+        self._request_complete = complete
+        self._outgoing = body
         self._service_name = context.fleet.table.service_name(head.route_host, head.target)
         self._service: ServiceTable | None = None
         self._pool: BackendPool | None = None
@@ -106,12 +115,6 @@ class Exchange:
         counters.in_flight += 1
 
     # From the client.
-
-    def start(self, body: list[bytes], *, complete: bool) -> None:
-        """Begin, with what has come of the body."""
-        self._outgoing = body
-        self._request_complete = complete
-        self._seek(None)
 
     def request_received(self, body: list[bytes], *, complete: bool) -> None:
         """More of the body, or its end, has come."""
@@ -145,7 +148,7 @@ class Exchange:
 
     # Towards a backend.
 
-    def _seek(self, failure: ConnectError | None) -> None:
+    def seek(self, failure: ConnectError | None) -> None:
         """Give the request to the next backend; if there is none, answer with the `failure` of the last."""
         service = self._context.fleet.table.services.get(self._service_name)
         pool = None
@@ -182,7 +185,7 @@ class Exchange:
     def wait_over(self) -> None:
         """A backend may be able to take it now."""
         self._stop_waiting()
-        self._seek(None)
+        self.seek(None)
 
     def _stop_waiting(self) -> None:
         assert self._service is not None
@@ -217,7 +220,7 @@ class Exchange:
             )
             if self.state is State.CONNECTING:
                 self._give_up(pool)
-                self._seek(failure)
+                self.seek(failure)
             return
         service = self._service
         if self.state is not State.CONNECTING or service is None:
@@ -226,10 +229,10 @@ class Exchange:
             # It went out of rotation meanwhile: whatever was in force at that instant reaches no new request.
             upstream.close()
             self._leave_pool()
-            self._seek(None)
+            self.seek(None)
         elif not upstream.usable:
             self._give_up(pool)
-            self._seek(ConnectError(502, "connection_terminated", "the backend closed the connection at once"))
+            self.seek(ConnectError(502, "connection_terminated", "the backend closed the connection at once"))
         else:
             self._send(upstream, service)
 
@@ -242,7 +245,7 @@ class Exchange:
         self._upstream = upstream
         context, client, head = self._context, self._client, self._head
         upstream.begin(self, head.method, service.read_s, context.fleet.table.limits)
-        lines = head.forwarded(client.forwarding(), context.request_id_line)
+        lines = head.forwarded(client.forwarding, context.request_id_line)
         outgoing = self._outgoing
         if head.fields.chunked:
             upstream.write([lines, *chunk_parts(outgoing, last=self._request_complete)])
@@ -257,7 +260,7 @@ class Exchange:
         if client.congested:
             upstream.gate.hold(Hold.PEER_FULL)
         if self._request_complete:
-            self._await_response(upstream)
+            upstream.deadline_s = context.now_s() + service.response_s
 
     def _await_response(self, upstream: UpstreamConnection) -> None:
         assert self._service is not None
@@ -323,7 +326,8 @@ class Exchange:
         context = self._context
         if head.status >= 500:
             context.counters.responses_5xx += 1
-        return head.final(framing, self._connection_line(persistent), context.date, trailer=trailer)
+        connection = b"" if persistent and request.version_11 else self._connection_line(persistent)
+        return head.final(framing, connection, context.date, trailer=trailer)
 
     def _connection_line(self, persistent: bool) -> bytes:
         if not persistent:
@@ -366,7 +370,7 @@ class Exchange:
         if self.state is State.WAITING and self._may_repeat(upstream):
             self._repeated = True
             self._leave_pool()
-            self._seek(None)
+            self.seek(None)
         elif upstream.reader.started:
             self._answer(502, "http_response_incomplete", "the backend closed before the response was complete")
         else:

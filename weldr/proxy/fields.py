@@ -1,9 +1,9 @@
 """The grammar of field sections, and the field names that mean something to weldr itself.
 
 A section is kept as bytes in *canonical form*: each line is CRLF, name, colon, one space, value. Nearly all
-peers send this form, so that one regular expression both checks a whole section and finds its end. What they
-send in another form that RFC 9112, section 5, allows is brought into it; everything else is refused. So what is
-forwarded are only bytes that were understood, and in the form in which weldr would write them itself.
+peers send this form. What they send in another form that RFC 9112, section 5, allows is brought into it;
+everything else is refused. So what is forwarded are only bytes that were understood, and in the form in which
+weldr would write them itself.
 
 The quantifiers are possessive: no input can make them backtrack.
 """
@@ -17,9 +17,7 @@ from itertools import groupby
 
 TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 _VALUE = rb"[\t \x21-\x7e\x80-\xff]*+"
-CANONICAL_SECTION = rb"((?:\r\n" + TOKEN + rb": (?![ \t])" + _VALUE + rb"(?<![ \t]))*+)\r\n\r\n"
-"""A pattern: one group with the section, followed by the empty line that ends it."""
-
+_CANONICAL_SECTION = re.compile(rb"(?:\r\n" + TOKEN + rb": (?![ \t])" + _VALUE + rb"(?<![ \t]))*+")
 _LINE = re.compile(rb"(" + TOKEN + rb"):[ \t]*+(" + _VALUE + rb")")
 _STRAY_CONTROL = re.compile(rb"(?<!\r)\n|\r(?=[^\n])|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
@@ -31,13 +29,10 @@ PROTECTED = frozenset((b"via", b"date", b"x-request-id"))
 since they are no lines of the section any more by then."""
 
 REMEMBERED_SECTIONS = 512
-_MAX_REMEMBERED_SECTION_BYTES = 4096
+"""Of so many sections, in each direction, the meaning is remembered, ..."""
+MAX_REMEMBERED_SECTION_BYTES = 4096
+"""... of none that is larger."""
 _MAX_REMEMBERED_BYTES = 64
-
-
-def is_worth_remembering(section: bytes) -> bool:
-    """Whether the meaning of a section may be remembered: `REMEMBERED_SECTIONS` at most, and no large one."""
-    return len(section) <= _MAX_REMEMBERED_SECTION_BYTES
 
 
 class MalformedFieldError(Exception):
@@ -61,7 +56,7 @@ def canonical(section: bytes) -> bytes:
 
     Raises `MalformedFieldError`.
     """
-    if not section:
+    if _CANONICAL_SECTION.fullmatch(section):
         return section
     lines = []
     for number, line in enumerate(section[2:].split(b"\r\n"), 1):

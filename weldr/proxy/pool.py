@@ -74,12 +74,9 @@ class BackendPool:
 
     def take(self) -> UpstreamConnection | None:
         """A kept connection."""
+        # None of them is closing: whoever closes one has it forgotten first.
         kept = self._kept
-        while kept:
-            connection = kept.pop()
-            if connection.usable:
-                return connection
-        return None
+        return kept.pop() if kept else None
 
     def keep(self, connection: UpstreamConnection, until_s: float) -> None:
         """Take back a connection that is fit for another request, to be used before `until_s`."""

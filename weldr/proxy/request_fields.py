@@ -12,13 +12,15 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from weldr.proxy.fields import (
+    MAX_REMEMBERED_SECTION_BYTES,
     PROTECTED,
     REMEMBERED_SECTIONS,
     VIA_10,
     VIA_11,
+    MalformedFieldError,
+    canonical,
     connection_options,
     content_length,
-    is_worth_remembering,
     splitter,
     without,
 )
@@ -54,6 +56,7 @@ class RequestFields:
         "_version_11",
         "chunked",
         "content_length",
+        "count",
         "forwarded",
         "has_request_id",
         "host",
@@ -66,10 +69,15 @@ class RequestFields:
     )
 
     def __init__(self, section: bytes, *, version_11: bool) -> None:
-        """`section` is canonical.
+        """`section` is what stands between the request line and the empty line, with the CRLF before each line.
 
         Raises `RequestRefusedError`.
         """
+        try:
+            section = canonical(section)
+        except MalformedFieldError as error:
+            raise RequestRefusedError(400, f"in the head of the request, {error}") from None
+        self.count = section.count(b"\n")
         self.host: bytes | None = None
         """`None` for an HTTP/1.0 request that names none."""
         self.content_length: int | None = None
@@ -222,11 +230,11 @@ def _remembered(section: bytes, version_11: bool) -> RequestFields:
 
 
 def request_fields(section: bytes, version_11: bool) -> RequestFields:
-    """The meaning of a canonical section.
+    """The meaning of a section.
 
     Raises `RequestRefusedError`.
     """
-    if is_worth_remembering(section):
+    if len(section) <= MAX_REMEMBERED_SECTION_BYTES:
         return _remembered(section, version_11)
     return RequestFields(section, version_11=version_11)
 

@@ -10,14 +10,12 @@ import re
 from collections.abc import Callable
 
 from weldr.model.values import Limits
-from weldr.proxy.fields import CANONICAL_SECTION, TOKEN, MalformedFieldError, canonical, has_stray_control
+from weldr.proxy.fields import TOKEN, has_stray_control
 from weldr.proxy.forwarding import Forwarding
-from weldr.proxy.request_fields import RequestRefusedError, request_fields, route_host
+from weldr.proxy.request_fields import RequestFields, RequestRefusedError, request_fields, route_host
 
-_LINE = rb"(" + TOKEN + rb") ([!-~]++) HTTP/1\.([01])"
+_REQUEST_LINE = re.compile(rb"(" + TOKEN + rb") ([!-~]++) HTTP/1\.([01])")
 """One space each, and nothing else that RFC 9112, section 3, lets a lenient recipient pass."""
-_CANONICAL_HEAD = re.compile(_LINE + CANONICAL_SECTION)
-_REQUEST_LINE = re.compile(_LINE)
 _OTHER_VERSION = re.compile(TOKEN + rb" [!-~]++ HTTP/(?!1\.[01])[0-9]\.[0-9]")
 _EMPTY_LINE = b"\r\n\r\n"
 
@@ -36,9 +34,9 @@ class RequestHead:
     __slots__ = ("_max_forwards", "fields", "host", "method", "route_host", "target", "version_11")
 
     def __init__(
-        self, method: bytes, target: bytes, *, version_11: bool, section: bytes, default_host: bytes
+        self, method: bytes, target: bytes, fields: RequestFields, *, version_11: bool, default_host: bytes
     ) -> None:
-        """`section` is canonical. `default_host` is for an HTTP/1.0 request that names none.
+        """`default_host` is for an HTTP/1.0 request that names none.
 
         Raises `RequestRefusedError`.
         """
@@ -46,7 +44,7 @@ class RequestHead:
         self.target = target
         """As it is forwarded: in origin form or `*`."""
         self.version_11 = version_11
-        self.fields = fields = request_fields(section, version_11)
+        self.fields = fields
         if method in _REFUSED_METHODS:
             raise RequestRefusedError(405, f"the method {method.decode()} is not supported", _ALLOW)
         if fields.host is not None:
@@ -117,38 +115,34 @@ class RequestHead:
 
 
 def read_head(
-    data: bytes | bytearray, position: int, limits: Limits, default_host: bytes
+    data: bytes, position: int, limits: Limits, default_host: bytes
 ) -> tuple[RequestHead, int] | None:
     """The head that begins at `position`, and the position after it; `None` if it is not complete yet.
 
     Raises `RequestRefusedError`, as early as it is certain.
     """
-    found = _CANONICAL_HEAD.match(data, position)
-    if found is not None:
-        method, target, minor, section = found.groups()
-        end = found.end()
-        line_bytes = found.start(4) - position
-        if line_bytes > limits.request_line_bytes or end - position > limits.head_bytes:
-            _check_line_and_size(data, position, end, limits)
-    else:
-        end = data.find(_EMPTY_LINE, position) + len(_EMPTY_LINE)
-        if end < position + len(_EMPTY_LINE):
-            check_incomplete(data, position, limits, position)
-            return None
-        _check_line_and_size(data, position, end, limits)
-        head = bytes(data[position : end - len(_EMPTY_LINE)])
-        line = _REQUEST_LINE.match(head)
-        assert line is not None  # or it was refused above
-        method, target, minor = line.groups()
-        try:
-            section = canonical(head[line.end() :])
-        except MalformedFieldError as error:
-            raise RequestRefusedError(400, f"in the head of the request, {error}") from None
-    if section.count(b"\n") > limits.head_fields:
+    end = data.find(_EMPTY_LINE, position)
+    if end < 0:
+        check_incomplete(data, position, limits, position)
+        return None
+    line = _REQUEST_LINE.match(data, position)
+    line_end = end if line is None else line.end()
+    if (
+        line is None
+        or not data.startswith(b"\r\n", line_end)
+        or line_end - position > limits.request_line_bytes
+        or end - position > limits.head_bytes
+    ):
+        _check_line(data, position, end + 2, limits)
+        _check_size(end - position, limits)
+        raise AssertionError("what is wrong was found above")
+    method, target, minor = line.groups()
+    version_11 = minor == b"1"
+    fields = request_fields(data[line_end:end], version_11)
+    if fields.count > limits.head_fields:
         raise RequestRefusedError(431, f"the request has more than {limits.head_fields} fields")
-    return RequestHead(
-        method, target, version_11=minor == b"1", section=section, default_host=default_host
-    ), end
+    head = RequestHead(method, target, fields, version_11=version_11, default_host=default_host)
+    return head, end + len(_EMPTY_LINE)
 
 
 def check_incomplete(data: bytes | bytearray, position: int, limits: Limits, fresh: int) -> None:
@@ -156,12 +150,14 @@ def check_incomplete(data: bytes | bytearray, position: int, limits: Limits, fre
 
     Raises `RequestRefusedError`.
     """
-    _check_line_and_size(data, position, len(data), limits)
+    _check_line(data, position, len(data), limits)
+    # Of the empty line at its end, which does not count, all but one byte may be there.
+    _check_size(len(data) - position - len(_EMPTY_LINE) + 1, limits)
     if has_stray_control(data, fresh):
         raise RequestRefusedError(400, "the head of the request holds a stray control character")
 
 
-def _check_line_and_size(data: bytes | bytearray, position: int, end: int, limits: Limits) -> None:
+def _check_line(data: bytes | bytearray, position: int, end: int, limits: Limits) -> None:
     line_end = data.find(b"\r\n", position, end)
     if line_end < 0 and data.endswith(b"\r"):
         end -= 1
@@ -175,5 +171,8 @@ def _check_line_and_size(data: bytes | bytearray, position: int, end: int, limit
         if _OTHER_VERSION.fullmatch(data, position, line_end):
             raise RequestRefusedError(505, "only HTTP/1.0 and HTTP/1.1 are spoken here")
         raise RequestRefusedError(400, "the request line is malformed")
-    if end - position > limits.head_bytes:
+
+
+def _check_size(size: int, limits: Limits) -> None:
+    if size > limits.head_bytes:
         raise RequestRefusedError(431, f"the head of the request has more than {limits.head_bytes} bytes")

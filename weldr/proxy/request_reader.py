@@ -106,7 +106,7 @@ class RequestReader:
             if partial and partial != b"\r":
                 check_incomplete(partial, 0, limits, max(0, before - 1))
             return len(data)
-        found = read_head(partial, 0, limits, self._default_host)
+        found = read_head(bytes(partial), 0, limits, self._default_host)
         assert found is not None
         head, end = found
         partial.clear()

@@ -10,13 +10,15 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from weldr.proxy.fields import (
+    MAX_REMEMBERED_SECTION_BYTES,
     PROTECTED,
     REMEMBERED_SECTIONS,
     VIA_10,
     VIA_11,
+    MalformedFieldError,
+    canonical,
     connection_options,
     content_length,
-    is_worth_remembering,
     splitter,
     without,
 )
@@ -42,6 +44,7 @@ class ResponseFields:
         "_version_11",
         "chunked",
         "content_length",
+        "count",
         "has_date",
         "kept_s",
         "lines",
@@ -51,10 +54,15 @@ class ResponseFields:
     )
 
     def __init__(self, section: bytes, *, version_11: bool) -> None:
-        """`section` is canonical.
+        """`section` is what stands between the status line and the empty line, with the CRLF before each line.
 
         Raises `ResponseInvalidError`.
         """
+        try:
+            section = canonical(section)
+        except MalformedFieldError as error:
+            raise ResponseInvalidError("http_protocol_error", f"in the head of the response, {error}") from None
+        self.count = section.count(b"\n")
         self.chunked = False
         self.content_length: int | None = None
         self.has_date = False
@@ -152,11 +160,11 @@ def _remembered(section: bytes, version_11: bool) -> ResponseFields:
 
 
 def response_fields(section: bytes, version_11: bool) -> ResponseFields:
-    """The meaning of a canonical section.
+    """The meaning of a section.
 
     Raises `ResponseInvalidError`.
     """
-    if is_worth_remembering(section):
+    if len(section) <= MAX_REMEMBERED_SECTION_BYTES:
         return _remembered(section, version_11)
     return ResponseFields(section, version_11=version_11)
 

@@ -8,19 +8,26 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 from http import HTTPStatus
+from typing import NamedTuple
 
 from weldr.model.values import Limits
-from weldr.proxy.fields import CANONICAL_SECTION, MalformedFieldError, canonical, has_stray_control
-from weldr.proxy.response_fields import ResponseInvalidError, response_fields
+from weldr.proxy.fields import has_stray_control
+from weldr.proxy.response_fields import ResponseFields, ResponseInvalidError, response_fields
 
-_LINE = rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: ([\t \x21-\x7e\x80-\xff]*+))?"
+_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: ([\t \x21-\x7e\x80-\xff]*+))?")
 """Without a reason phrase also its space may be missing, as some servers have it."""
-_CANONICAL_HEAD = re.compile(_LINE + CANONICAL_SECTION)
-_STATUS_LINE = re.compile(_LINE)
 _BEGINNING = b"HTTP/1."
 _EMPTY_LINE = b"\r\n\r\n"
 _BODILESS = frozenset((204, 304))
-_MAX_REASON_BYTES = 64
+_MAX_REMEMBERED_LINE_BYTES = 80
+
+
+class StatusLine(NamedTuple):
+    """What a status line means; `forwarded` is the one for the client."""
+
+    status: int
+    version_11: bool
+    forwarded: bytes
 
 
 class ResponseHead:
@@ -28,14 +35,10 @@ class ResponseHead:
 
     __slots__ = ("_line", "fields", "status")
 
-    def __init__(self, status: int, reason: bytes, *, version_11: bool, section: bytes) -> None:
-        """`section` is canonical.
-
-        Raises `ResponseInvalidError`.
-        """
-        self.status = status
-        self.fields = response_fields(section, version_11)
-        self._line = _status_line(status, reason)
+    def __init__(self, line: StatusLine, fields: ResponseFields) -> None:
+        self.status = line.status
+        self.fields = fields
+        self._line = line.forwarded
 
     def has_body(self, request_method: bytes) -> bool:
         """Whether a body follows, be it an empty one (RFC 9112, section 6.3)."""
@@ -64,36 +67,23 @@ class ResponseHead:
         return b"".join((self._line, fields.lines, framing, connection, date, announced, _EMPTY_LINE))
 
 
-def read_head(data: bytes | bytearray, position: int, limits: Limits) -> tuple[ResponseHead, int] | None:
+def read_head(data: bytes, position: int, limits: Limits) -> tuple[ResponseHead, int] | None:
     """The head that begins at `position`, and the position after it; `None` if it is not complete yet.
 
     Raises `ResponseInvalidError`, as early as it is certain.
     """
-    found = _CANONICAL_HEAD.match(data, position)
-    if found is not None:
-        minor, status, reason, section = found.groups()
-        end = found.end()
-        if end - position > limits.head_bytes:
-            raise _too_large(limits)
-    else:
-        end = data.find(_EMPTY_LINE, position) + len(_EMPTY_LINE)
-        if end < position + len(_EMPTY_LINE):
-            check_incomplete(data, position, limits, position)
-            return None
-        if end - position > limits.head_bytes:
-            raise _too_large(limits)
-        head = bytes(data[position : end - len(_EMPTY_LINE)])
-        line = _STATUS_LINE.match(head)
-        if line is None or (line.end() != len(head) and not head.startswith(b"\r\n", line.end())):
-            raise ResponseInvalidError("http_protocol_error", "the status line of the response is malformed")
-        minor, status, reason = line.groups()
-        try:
-            section = canonical(head[line.end() :])
-        except MalformedFieldError as error:
-            raise ResponseInvalidError("http_protocol_error", f"in the head of the response, {error}") from None
-    if section.count(b"\n") > limits.head_fields:
+    end = data.find(_EMPTY_LINE, position)
+    if end < 0:
+        check_incomplete(data, position, limits, position)
+        return None
+    if end - position > limits.head_bytes:
         raise _too_large(limits)
-    return ResponseHead(int(status), reason or b"", version_11=minor == b"1", section=section), end
+    line_end = data.find(b"\r\n", position)
+    line = status_line(data[position:line_end])
+    fields = response_fields(data[line_end:end], line.version_11)
+    if fields.count > limits.head_fields:
+        raise _too_large(limits)
+    return ResponseHead(line, fields), end + len(_EMPTY_LINE)
 
 
 def check_incomplete(data: bytes | bytearray, position: int, limits: Limits, fresh: int) -> None:
@@ -104,7 +94,8 @@ def check_incomplete(data: bytes | bytearray, position: int, limits: Limits, fre
     beginning = data[position : position + len(_BEGINNING)]
     if not _BEGINNING.startswith(beginning):
         raise ResponseInvalidError("http_protocol_error", "the response is not of HTTP/1")
-    if len(data) - position > limits.head_bytes:
+    # Of the empty line at its end, which does not count, all but one byte may be there.
+    if len(data) - position - len(_EMPTY_LINE) + 1 > limits.head_bytes:
         raise _too_large(limits)
     if has_stray_control(data, fresh):
         raise ResponseInvalidError(
@@ -119,17 +110,33 @@ def _too_large(limits: Limits) -> ResponseInvalidError:
     )
 
 
-@lru_cache(maxsize=256)
-def _remembered_status_line(status: int, reason: bytes) -> bytes:
-    if not reason.isascii() or not reason.decode("ascii").isprintable():
-        reason = standard_reason(status)
-    return b"HTTP/1.1 %d %b" % (status, reason)
+def status_line(line: bytes) -> StatusLine:
+    """The meaning of a status line, without its CRLF.
+
+    Raises `ResponseInvalidError`.
+    """
+    if len(line) <= _MAX_REMEMBERED_LINE_BYTES:
+        return _remembered_status_line(line)
+    return _read_status_line(line)
 
 
-def _status_line(status: int, reason: bytes) -> bytes:
-    if len(reason) > _MAX_REASON_BYTES:
+def _read_status_line(line: bytes) -> StatusLine:
+    found = _STATUS_LINE.fullmatch(line)
+    if found is None:
+        raise ResponseInvalidError("http_protocol_error", "the status line of the response is malformed")
+    minor, digits, reason = found.groups()
+    status = int(digits)
+    if (
+        reason is None
+        or len(line) > _MAX_REMEMBERED_LINE_BYTES
+        or not reason.isascii()
+        or not reason.decode("ascii").isprintable()
+    ):
         reason = standard_reason(status)
-    return _remembered_status_line(status, reason)
+    return StatusLine(status, minor == b"1", b"HTTP/1.1 %d %b" % (status, reason))
+
+
+_remembered_status_line = lru_cache(maxsize=256)(_read_status_line)
 
 
 def standard_reason(status: int) -> bytes:

@@ -122,7 +122,7 @@ class ResponseReader:
         if partial.find(_EMPTY_LINE, max(0, before - 3)) < 0:
             check_incomplete(partial, 0, limits, max(0, before - 1))
             return len(data)
-        found = read_head(partial, 0, limits)
+        found = read_head(bytes(partial), 0, limits)
         assert found is not None
         head, end = found
         partial.clear()
