@@ -111,8 +111,10 @@ class Worker:
 
 
 @contextlib.asynccontextmanager
-async def running_worker(log_path: Path, *, host: str = "127.0.0.1") -> AsyncIterator[Worker]:
-    """A worker that listens, and has been sent nothing yet."""
+async def running_worker(
+    log_path: Path, *, host: str = "127.0.0.1", descriptors: int | None = None
+) -> AsyncIterator[Worker]:
+    """A worker that listens, and has been sent nothing yet; `descriptors` is how many it may open at most."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     mine, theirs = socket.socketpair()
     listener = socket.socket(family, socket.SOCK_STREAM)
@@ -122,6 +124,7 @@ async def running_worker(log_path: Path, *, host: str = "127.0.0.1") -> AsyncIte
     with log_path.open("wb") as log:
         process = subprocess.Popen(  # noqa: ASYNC220
             [
+                *(("prlimit", f"--nofile={descriptors}:{descriptors}") if descriptors else ()),
                 *(sys.executable, "-P", "-m", "weldr.proxy", "--name", "0", "--log-level", "debug"),
                 *("--channel-fd", str(theirs.fileno()), "--listen-fd", str(listener.fileno())),
                 *("--log-format", "json", "--grace", "10"),

@@ -1,10 +1,15 @@
-"""Accepting connections on the sockets that the manager opened."""
+"""Accepting connections on the sockets that the manager opened, as long as there is room for them.
+
+While the worker has as many clients as it may, it does not accept: the others wait in the system's queue. Those
+that came in the same turn as the last one get a 503.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
+import resource
 import socket
 
 from weldr.proxy.client_connection import ClientConnection
@@ -14,6 +19,23 @@ logger = logging.getLogger(__name__)
 
 _BACKLOG = 4096
 """That of the manager: each call of listen() sets it anew."""
+_ROOM = 0.95
+"""It accepts again when there are fewer clients than this part of the limit, so as not to turn on and off."""
+_OWN_DESCRIPTORS = 64
+_MOST_DESCRIPTORS = 1 << 20
+
+
+def raise_descriptor_limit() -> int:
+    """Allow this process as many descriptors as the system lets it; return for how many clients they do.
+
+    A client may need one more, for its backend.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _MOST_DESCRIPTORS)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(1, (soft - _OWN_DESCRIPTORS) // 2)
 
 
 class Acceptor:
@@ -23,20 +45,55 @@ class Acceptor:
         self._context = context
         self._listeners = listeners
         self._servers: list[asyncio.Server] = []
-        # A drain that comes while it starts must not leave one socket accepting.
+        self._started = False
+        self._draining = False
+        self._paused = False
+        # Starting, pausing and draining must not overlap: one socket could be left accepting.
         self._one_at_a_time = asyncio.Lock()
+        context.clients.on_change = self._clients_changed
 
     async def start(self) -> None:
         """Accept from now on."""
         async with self._one_at_a_time:
-            for listener in self._listeners:
-                server = await self._context.loop.create_server(
-                    self._connection, sock=listener, backlog=_BACKLOG
-                )
-                self._servers.append(server)
+            self._started = True
+            await self._listen()
+
+    async def _listen(self) -> None:
+        for listener in self._listeners:
+            # A copy, since closing the server closes its socket. The queue belongs to all copies alike.
+            server = await self._context.loop.create_server(
+                self._connection, sock=listener.dup(), backlog=_BACKLOG
+            )
+            self._servers.append(server)
+
+    def _stop_listening(self) -> None:
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
 
     def _connection(self) -> ClientConnection:
         return ClientConnection(self._context)
+
+    def _clients_changed(self) -> None:
+        limit, count = self._context.client_limit, len(self._context.clients)
+        if self._paused:
+            if count < limit * _ROOM or count == 0:
+                self._paused = False
+                self._context.spawn(self._adjust(), "accept")
+        elif count >= limit:
+            self._paused = True
+            self._context.warn("as many clients as may be: no more are accepted", key="clients", clients=count)
+            self._context.spawn(self._adjust(), "pause")
+
+    async def _adjust(self) -> None:
+        """Do what `_paused` says by now."""
+        async with self._one_at_a_time:
+            if self._draining or not self._started:
+                return
+            if self._paused:
+                self._stop_listening()
+            elif not self._servers:
+                await self._listen()
 
     async def drain(self) -> None:
         """Accept all that have connected already, then stop.
@@ -45,11 +102,13 @@ class Acceptor:
         """
         accepted: list[socket.socket] = []
         async with self._one_at_a_time:
-            if self._servers:
+            self._draining = True
+            if self._started:
                 for listener in self._listeners:
                     accepted += _accept_all(listener)
-            for server in self._servers:
-                server.close()
+            self._stop_listening()
+            for listener in self._listeners:
+                listener.close()
         for connection in accepted:
             with contextlib.suppress(OSError):
                 await self._context.loop.connect_accepted_socket(self._connection, connection)

@@ -30,6 +30,9 @@ _LINGER_S = 2.0
 _LAST_CALL_S = 1.0
 """How long a drained connection without a request waits for one that may be under way."""
 
+_ERROR_OF_STATUS = {200: None, 503: "connection_limit_reached"}
+"""The error types of RFC 9209 for weldr's own answers, where it is not `http_request_error`."""
+
 
 class Phase(Enum):
     """See the module's table."""
@@ -91,6 +94,8 @@ class ClientConnection(asyncio.Protocol):
         context.counters.connections += 1
         context.deadlines.add(self)
         context.clients.add(self)
+        if len(context.clients) > context.client_limit:
+            self._refuse(RequestRefusedError(503, "there are as many connections as may be: try again"))
 
     @property
     def may_persist(self) -> bool:
@@ -184,7 +189,7 @@ class ClientConnection(asyncio.Protocol):
         self.write_own_response(
             refusal.status,
             refusal.reason,
-            error="http_request_error" if refusal.status >= 400 else None,
+            error=_ERROR_OF_STATUS.get(refusal.status, "http_request_error"),
             field_line=refusal.field_line,
             connection=b"\r\nConnection: close",
             head_only=self._reader.method_is_head,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 
@@ -17,9 +18,10 @@ class Client(Protocol):
 
 
 class Clients:
-    """All of them."""
+    """All of them. `on_change` is called when one has come or gone."""
 
     def __init__(self) -> None:
+        self.on_change: Callable[[], None] = lambda: None
         self._open: set[Client] = set()
         self._gone = asyncio.Event()
 
@@ -28,9 +30,11 @@ class Clients:
 
     def add(self, client: Client) -> None:
         self._open.add(client)
+        self.on_change()
 
     def discard(self, client: Client) -> None:
         self._open.discard(client)
+        self.on_change()
         if not self._open:
             self._gone.set()
 

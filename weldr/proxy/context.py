@@ -42,6 +42,8 @@ class Context:
         self.clients = Clients()
         self.deadlines = Deadlines(loop)
         self.counters = Counters()
+        self.clients_by_descriptors = 1 << 20
+        """For how many clients this process may open descriptors."""
         self.draining = False
         """No connection is kept for another request."""
         self.date = _date_line()
@@ -56,6 +58,11 @@ class Context:
         """What is done for all connections at once, every `SWEEP_INTERVAL_S`."""
         self.date = _date_line()
         self.deadlines.sweep()
+
+    @property
+    def client_limit(self) -> int:
+        """How many clients may be connected."""
+        return min(self.fleet.table.limits.client_connections, self.clients_by_descriptors)
 
     def request_id_line(self) -> bytes:
         """An `X-Request-Id` field line, different each time."""

@@ -13,7 +13,7 @@ import logging
 import socket
 
 from weldr.model.frames import Beat, Downward, Update
-from weldr.proxy.acceptor import Acceptor
+from weldr.proxy.acceptor import Acceptor, raise_descriptor_limit
 from weldr.proxy.channel import Channel
 from weldr.proxy.context import Context
 from weldr.proxy.deadlines import SWEEP_INTERVAL_S
@@ -33,6 +33,7 @@ class Worker:
         self._grace_s = grace_s
         self._channel_socket = channel
         self._context = Context(loop, on_backend_idle=self._backend_idle)
+        self._context.clients_by_descriptors = raise_descriptor_limit()
         self._acceptor = Acceptor(self._context, listeners)
         self._channel = Channel(self._frame, self._context.fleet.leaving, self._channel_ended)
         self._serving = False
