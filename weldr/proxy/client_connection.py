@@ -198,11 +198,11 @@ class ClientConnection(asyncio.Protocol):
 
     # For the exchange.
 
-    def write(self, parts: list[bytes]) -> None:
-        """Send to the client."""
+    def write(self, parts: list[bytes], *, small: bool = False) -> None:
+        """Send to the client; `small` if the caller knows that it is not much."""
         transport = self._transport
         if not transport.is_closing():
-            write_parts(transport, parts)
+            write_parts(transport, parts, small=small)
 
     def write_own_response(
         self,

@@ -35,7 +35,7 @@ from weldr.proxy.connect import ConnectError, connect
 from weldr.proxy.context import Context
 from weldr.proxy.deadlines import NO_DEADLINE
 from weldr.proxy.fleet import DEFAULT_SERVICE, ServiceTable
-from weldr.proxy.flow import Hold
+from weldr.proxy.flow import SMALL_BYTES, Hold
 from weldr.proxy.pool import BackendPool
 from weldr.proxy.request_fields import RequestRefusedError
 from weldr.proxy.request_head import RequestHead
@@ -287,7 +287,7 @@ class Exchange:
                 self._switch(head, parts)
                 return
             self.state = State.RESPONDING
-            parts.append(self._response_head(head))
+            parts += self._response_head(head)
         body = reader.take_body()
         if self._chunk_response:
             trailer = reader.trailer if self._head.fields.wants_trailer else b""
@@ -295,7 +295,7 @@ class Exchange:
         else:
             parts += body
         if parts:
-            self._client.write(parts)
+            self._client.write(parts, small=reader.fed_bytes <= SMALL_BYTES)
         if reader.complete:
             self._complete(upstream)
         else:
@@ -306,8 +306,8 @@ class Exchange:
         if self._head.version_11:
             parts += [head.interim() for head in heads]
 
-    def _response_head(self, head: ResponseHead) -> bytes:
-        """The bytes of the final head, after deciding how the body ends and whether the connection goes on."""
+    def _response_head(self, head: ResponseHead) -> tuple[bytes, ...]:
+        """The parts of the final head, after deciding how the body ends and whether the connection goes on."""
         request = self._head
         persistent = request.fields.persistent and self._request_complete and self._client.may_persist
         framing = b""
@@ -426,11 +426,13 @@ class Exchange:
             self._stop_waiting()
         self.state = State.ENDED
         self._context.counters.in_flight -= 1
-        upstream = self._upstream
+        upstream, pool = self._upstream, self._pool
         if upstream is not None:
             self._upstream = None
             upstream.abort()
-        self._leave_pool()
+        if pool is not None:
+            self._pool = None
+            pool.leave()
 
     def _leave_pool(self) -> None:
         pool = self._pool

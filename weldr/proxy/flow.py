@@ -12,7 +12,7 @@ import struct
 from typing import Final, cast
 
 HIGH_WATER_BYTES = 64 * 1024
-_JOIN_LIMIT_BYTES = 32 * 1024
+SMALL_BYTES = 32 * 1024
 _LINGER_ZERO = struct.pack("ii", 1, 0)
 
 
@@ -56,11 +56,9 @@ def as_transport(transport: asyncio.BaseTransport) -> asyncio.Transport:
     return cast(asyncio.Transport, transport)
 
 
-def write_parts(transport: asyncio.Transport, parts: list[bytes]) -> None:
-    """Write all parts: small ones joined, since each write has its price; large ones as they are."""
-    if len(parts) == 1:
-        transport.write(parts[0])
-    elif sum(map(len, parts)) <= _JOIN_LIMIT_BYTES:
+def write_parts(transport: asyncio.Transport, parts: list[bytes], *, small: bool = False) -> None:
+    """Write all parts: `small` ones joined, since each write has its price; large ones as they are."""
+    if small or sum(map(len, parts)) <= SMALL_BYTES:
         transport.write(b"".join(parts))
     else:
         transport.writelines(parts)

@@ -90,8 +90,9 @@ class RequestReader:
         if found is None:
             self._partial += data[position:]
             return len(data)
-        self._begin(found[0])
-        return found[1]
+        head, position = found
+        self._begin(head)
+        return position
 
     def _feed_partial(self, data: bytes, position: int) -> int:
         """Go on with a head that comes in pieces."""

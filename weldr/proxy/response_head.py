@@ -55,8 +55,10 @@ class ResponseHead:
         connection = b"" if upgrade is None else b"\r\nConnection: Upgrade\r\nUpgrade: " + upgrade
         return b"".join((self._line, self.fields.lines, connection, _EMPTY_LINE))
 
-    def final(self, framing: bytes, connection: bytes, date: bytes, *, trailer: bool = False) -> bytes:
-        """The bytes of a final response, with these lines for the client's connection.
+    def final(
+        self, framing: bytes, connection: bytes, date: bytes, *, trailer: bool = False
+    ) -> tuple[bytes, ...]:
+        """The parts of a final response's head, with these lines for the client's connection.
 
         `date` is used if the backend sent none (RFC 9110, section 6.6.1). `trailer` says that a trailer section
         is passed on, and so the names that the backend announced for it are, too.
@@ -64,7 +66,7 @@ class ResponseHead:
         fields = self.fields
         announced = fields.trailer if trailer else b""
         date = b"" if fields.has_date else date
-        return b"".join((self._line, fields.lines, framing, connection, date, announced, _EMPTY_LINE))
+        return self._line, fields.lines, framing, connection, date, announced, _EMPTY_LINE
 
 
 def read_head(data: bytes, position: int, limits: Limits) -> tuple[ResponseHead, int] | None:

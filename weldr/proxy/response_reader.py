@@ -27,6 +27,7 @@ class ResponseReader:
         "_to_end",
         "complete",
         "excess",
+        "fed_bytes",
         "head",
         "interim",
         "started",
@@ -48,6 +49,8 @@ class ResponseReader:
         """The 1xx heads that have come and were not taken yet, if any."""
         self.started = False
         """Whether any byte has come."""
+        self.fed_bytes = 0
+        """How much came at the last `feed`: what was made of it is hardly more."""
         self.complete = False
         self.excess = False
         """Whether more came than the response: nobody asked for it."""
@@ -90,29 +93,27 @@ class ResponseReader:
         Raises `ResponseInvalidError`, after which the connection cannot be read any further.
         """
         self.started = True
+        self.fed_bytes = size = len(data)
         position = 0
         while self.head is None:
-            position = self._feed_head(data, position)
-            if position == len(data):
+            if self._partial:
+                position = self._feed_partial(data, position)
+            else:
+                found = read_head(data, position, self._limits)
+                if found is None:
+                    self._partial += data[position:]
+                    return
+                head, position = found
+                self._begin(head)
+            if position == size:
                 return
         if self.head.status == 101:
             self.tunnel_data += data[position:]
             return
         if not self.complete:
             position = self._feed_body(data, position)
-        if position < len(data):
+        if position < size:
             self.excess = True
-
-    def _feed_head(self, data: bytes, position: int) -> int:
-        partial = self._partial
-        if partial:
-            return self._feed_partial(data, position)
-        found = read_head(data, position, self._limits)
-        if found is None:
-            partial += data[position:]
-            return len(data)
-        self._begin(found[0])
-        return found[1]
 
     def _feed_partial(self, data: bytes, position: int) -> int:
         """Go on with a head that comes in pieces."""

@@ -131,7 +131,7 @@ def read_response(pieces: list[bytes], method: bytes = b"GET") -> tuple[object, 
     except ResponseInvalidError as error:
         return "invalid", error.error
     assert reader.head is not None
-    return reader.head.final(b"", b"", b""), body, interim, reader.reusable
+    return b"".join(reader.head.final(b"", b"", b"")), body, interim, reader.reusable
 
 
 @st.composite
