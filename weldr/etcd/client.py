@@ -303,7 +303,7 @@ class EtcdClient:
         try:
             answer = await send(session, attempt_s)
         except EtcdLoginNeededError:
-            await self.connection.login_again(session, token)
+            await self.connection.login.renew(token, deadline_s - time.monotonic())
             raise
         except EtcdUnavailableError as error:
             patient = time.monotonic() - sent_s >= suspicious_s
