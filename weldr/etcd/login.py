@@ -71,6 +71,8 @@ class Login:
 
         Raises `EtcdAuthError`, `EtcdClosedError`, and `EtcdUnavailableError` with `maybe_applied` unset.
         """
+        if self._config.user is None:
+            raise EtcdAuthError("etcd asks for a user: give --user")
         if self.token != stale_token:
             return
         self._refusal.raise_if_recent()

@@ -103,6 +103,20 @@ async def test_a_token_is_kept_over_lost_connections(guarded: EtcdServer) -> Non
         assert logins(guarded) == before
 
 
+async def test_who_gives_no_user_is_told_so_at_once(guarded: EtcdServer) -> None:
+    async with connect(guarded.endpoint) as client:
+        with pytest.raises(EtcdAuthError):
+            await client.get(b"/weldr/a")
+        began_s = time.monotonic()
+        asked = (client.get(b"/weldr/a") for _ in range(50))
+        failures = await asyncio.gather(*asked, return_exceptions=True)
+        assert time.monotonic() - began_s < 0.5, "none waits for a login that cannot be made"
+        assert {str(failure) for failure in failures} == {
+            "etcd refuses this user: etcd asks for a user: give --user"
+        }
+        assert logins(guarded) == 0
+
+
 async def test_no_login_where_none_is_needed(own_etcd: EtcdServer) -> None:
     async with connect(own_etcd.endpoint, user="weldr", password="secret") as client:
         await client.put(b"a", b"1")
