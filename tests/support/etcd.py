@@ -244,6 +244,19 @@ class EtcdServer:
         assert not self.running
         shutil.rmtree(self._directory / "data", ignore_errors=True)
 
+    def restore(self, backup: Path) -> None:
+        """Go back to what `etcdctl snapshot save` saved; the server has to be stopped."""
+        self.wipe()
+        command = [
+            *(str(self.binary.etcdctl), "snapshot", "restore", str(backup)),
+            f"--data-dir={self._directory / 'data'}",
+            f"--name={self.name}",
+            f"--initial-cluster={self.name}={self.peer_url}",
+            f"--initial-cluster-token={self.cluster_token}",
+            f"--initial-advertise-peer-urls={self.peer_url}",
+        ]
+        subprocess.run(command, capture_output=True, env=_CLEAN | {"ETCDCTL_API": "3"}, check=True)
+
     def freeze(self) -> None:
         """Its connections stay open and nothing answers, as on a host that hangs."""
         os.kill(self.pid, signal.SIGSTOP)

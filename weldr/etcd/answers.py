@@ -32,7 +32,7 @@ class RangeResult:
 
 @dataclass(frozen=True, slots=True)
 class PrefixRead:
-    """All keys under a prefix as they were at `revision`."""
+    """All keys under a prefix as they were at `revision`, or a page of them."""
 
     header: Header
     revision: int

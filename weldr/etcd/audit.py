@@ -1,4 +1,7 @@
-"""Compares what a follower has handed on with what etcd has.
+"""Compares what a follower has handed on with what etcd has: keys, revisions and values, by their fingerprints.
+
+Revisions alone would not do: an etcd that was restored and written to since may have the same key at the same
+revision with another value. Values alone would not do either: they may be large, and are not kept here.
 
 The comparison is at one revision, the last that was handed on, so a busy prefix cannot make it fail. Below a
 quiet prefix that revision may be compacted; then the current state is read. If that differs, the watch is given
@@ -13,9 +16,15 @@ from dataclasses import dataclass
 
 from weldr.etcd.client import EtcdClient
 from weldr.etcd.errors import EtcdCompactedError
+from weldr.model.events import KeyValue
 
 _DELIVERY_LIMIT_S = 3.0
 _SHOWN_KEYS = 10
+
+
+def fingerprint(pair: KeyValue) -> int:
+    """A number that stands, in this process, for all that etcd says of a key."""
+    return hash(pair)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +39,7 @@ class Differences:
 async def audit(
     client: EtcdClient, prefix: bytes, noted: Callable[[], tuple[int, Mapping[bytes, int]]]
 ) -> Differences | None:
-    """`None` if all is well. `noted` gives the last revision handed on and the keys with their revisions then.
+    """`None` if all is well. `noted` gives the last revision handed on and the fingerprints of the keys then.
 
     Raises `EtcdError` if etcd cannot be read.
     """
@@ -39,13 +48,10 @@ async def audit(
         # The follower goes on meanwhile.
         expected = dict(by_key)
         try:
-            read = await client.read_prefix(prefix, revision=revision, keys_only=True)
+            return _differences(expected, *await _read(client, prefix, revision))
         except EtcdCompactedError:
             pass
-        else:
-            return _differences(revision, expected, {pair.key: pair.mod_revision for pair in read.key_values})
-        read = await client.read_prefix(prefix, keys_only=True)
-        found = _differences(read.revision, expected, {pair.key: pair.mod_revision for pair in read.key_values})
+        found = _differences(expected, *await _read(client, prefix, 0))
         if found is None:
             return None
         await asyncio.sleep(_DELIVERY_LIMIT_S)
@@ -53,9 +59,17 @@ async def audit(
             return found
 
 
+async def _read(client: EtcdClient, prefix: bytes, revision: int) -> tuple[int, dict[bytes, int]]:
+    found: dict[bytes, int] = {}
+    async for page in client.pages(prefix, revision=revision):
+        revision = page.revision
+        found.update((pair.key, fingerprint(pair)) for pair in page.key_values)
+    return revision, found
+
+
 def _differences(
-    revision: int, expected: Mapping[bytes, int], found: Mapping[bytes, int]
+    expected: Mapping[bytes, int], revision: int, found: Mapping[bytes, int]
 ) -> Differences | None:
-    # Pairs, so that a key on one side only and a key of another revision are found alike.
+    # Pairs, so that a key on one side only and a key with another fingerprint are found alike.
     keys = sorted({key for key, _ in expected.items() ^ found.items()})
     return Differences(revision, tuple(keys[:_SHOWN_KEYS]), len(keys)) if keys else None

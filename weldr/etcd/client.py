@@ -8,7 +8,7 @@ it. Otherwise the caller gets the error, with `maybe_applied` set, and decides.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from tenacity import AsyncRetrying, retry_if_exception, wait_random_exponential
@@ -120,8 +120,26 @@ class EtcdClient:
 
         Raises `EtcdCompactedError` if the revision is compacted before the last page is read.
         """
+        pages = [
+            read
+            async for read in self.pages(
+                prefix, revision=revision, keys_only=keys_only, page=page, timeout_s=timeout_s
+            )
+        ]
+        pairs = tuple(pair for read in pages for pair in read.key_values)
+        return PrefixRead(pages[0].header, pages[0].revision, pairs)
+
+    async def pages(
+        self,
+        prefix: bytes,
+        *,
+        revision: int = 0,
+        keys_only: bool = False,
+        page: int = _PAGE_KEYS,
+        timeout_s: float | None = None,
+    ) -> AsyncGenerator[PrefixRead, None]:
+        """What `read_prefix` reads, page by page and at least one, for those who need not hold all of it."""
         start, end = prefix or b"\0", prefix_end(prefix)
-        pairs: list[KeyValue] = []
         header: Header | None = None
         while True:
             try:
@@ -139,10 +157,10 @@ class EtcdClient:
                     "the pages of a read came from different clusters", endpoint="any member"
                 )
             revision = revision or header.revision
-            pairs += result.key_values
+            yield PrefixRead(header, revision, result.key_values)
             if not result.more:
-                return PrefixRead(header, revision, tuple(pairs))
-            start = pairs[-1].key + b"\0"
+                return
+            start = result.key_values[-1].key + b"\0"
 
     async def put(self, key: bytes, value: bytes, *, lease: int = 0, timeout_s: float | None = None) -> Header:
         """Write a key."""
@@ -285,7 +303,7 @@ class EtcdClient:
         try:
             answer = await send(session, attempt_s)
         except EtcdLoginNeededError:
-            await self.connection.login_again(session, token)
+            await self.connection.login.renew(token, deadline_s - time.monotonic())
             raise
         except EtcdUnavailableError as error:
             patient = time.monotonic() - sent_s >= suspicious_s

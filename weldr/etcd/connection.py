@@ -1,12 +1,9 @@
-"""Keeps one session with one good member, moves on from a bad one, and logs in again when asked to.
+"""Keeps one session with one good member, and moves on from a bad one.
 
 There is at most one session. Whoever finds it bad says so with `failed`; the first to do so has it closed
 (which fails at once whatever else hangs on it) and a single task looks for another member, one after the other,
 with a growing, jittered pause after each full round. All who need a session wait for that task, each until its
 own deadline.
-
-A refused login is remembered: until the next try is due, requests fail without asking etcd. Its password
-check is made to be slow, and a thousand clients with an old password are enough to stop a cluster.
 """
 
 from __future__ import annotations
@@ -19,16 +16,15 @@ import time
 from tenacity import AsyncRetrying, retry_if_exception_type
 
 from weldr.etcd.config import EtcdConfig
-from weldr.etcd.errors import EtcdAuthError, EtcdClosedError, EtcdError, EtcdUnavailableError
+from weldr.etcd.errors import EtcdClosedError, EtcdError, EtcdUnavailableError
+from weldr.etcd.login import Login
 from weldr.etcd.session import Session
 
 logger = logging.getLogger(__name__)
 
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 1.0
-_FIRST_LOGIN_PAUSE_S = 5.0
-_LONGEST_LOGIN_PAUSE_S = 60.0
-_LOGIN_JITTER_S = 0.25
+_LOGIN_SESSION_S = 5.0
 # What a member that stops in good order still answers on its old connections.
 _GOODBYE_S = 0.5
 _SETTLE_S = 0.05
@@ -53,8 +49,7 @@ class Connection:
         # Many clients start with the same list; they should not all sit on its first member.
         self._next_endpoint = random.randrange(len(config.endpoints))
         self._outage = _Outage(len(config.endpoints))
-        self._refusal = _Refusal(config.user)
-        self._login_lock = asyncio.Lock()
+        self.login = Login(config, lambda: self.session(_LOGIN_SESSION_S), self.failed)
         self._warned_of_version = False
 
     @property
@@ -65,13 +60,15 @@ class Connection:
     async def session(self, timeout_s: float) -> Session:
         """The current session, or a new one as soon as there is one.
 
-        Raises `EtcdUnavailableError`, `EtcdAuthError` and `EtcdClosedError`, none of which sent the request.
+        Raises `EtcdUnavailableError`, `EtcdClosedError`, and `EtcdAuthError` after a refused login, none of
+        which sent the request.
         """
         if self._closed:
             raise EtcdClosedError
+        # Until the next login is due requests fail without asking etcd.
+        self.login.raise_if_refused()
         if self._session is not None:
             return self._session
-        self._refusal.raise_if_recent()
         connecting = self._connect_soon()
         await asyncio.wait({connecting}, timeout=max(timeout_s, 0.0))
         if not connecting.done():
@@ -90,27 +87,7 @@ class Connection:
     def succeeded(self) -> None:
         """etcd as a whole, and not only one member of it, has answered."""
         self._outage.note_success()
-
-    async def login_again(self, session: Session, stale_token: str | None) -> None:
-        """Replace a token that etcd takes no longer. Those who ask at once share one login.
-
-        Raises `EtcdError`.
-        """
-        async with self._login_lock:
-            if session is not self._session or session.token != stale_token:
-                return
-            # All clients of a member that restarted lose their tokens at the same instant.
-            await asyncio.sleep(random.uniform(0, _LOGIN_JITTER_S))
-            try:
-                await session.login(self._config)
-            except EtcdAuthError as error:
-                self._refusal.note(error)
-                self._drop_session()
-                raise
-            except EtcdUnavailableError as error:
-                self.failed(session, error)
-                raise
-            logger.debug("logged in to etcd again")
+        self.login.note_success()
 
     async def close(self) -> None:
         """Close what is open; requests in flight fail."""
@@ -118,6 +95,7 @@ class Connection:
         if self._connecting is not None:
             self._connecting.cancel()
             await asyncio.gather(self._connecting, return_exceptions=True)
+        await self.login.close()
         self._drop_session()
         await asyncio.gather(*self._closing, return_exceptions=True)
         # What gRPC still owes to a loop that is closed shows up as errors in other loops of the application.
@@ -137,6 +115,7 @@ class Connection:
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
         self._session = None
+        self.login.note_lost_session()
 
     async def _move_when_left(self, session: Session) -> None:
         await session.left_by_member()
@@ -164,19 +143,15 @@ class Connection:
         endpoint = endpoints[self._next_endpoint]
         self._next_endpoint = (self._next_endpoint + 1) % len(endpoints)
         try:
-            session = await Session.open(endpoint, self._config)
+            session = await Session.open(endpoint, self._config, lambda: self.login.token)
         except EtcdUnavailableError as error:
             self._outage.note_failure(error)
-            raise
-        except EtcdAuthError as error:
-            self._refusal.note(error)
             raise
         except EtcdError as error:
             # No answer that a member in order gives to its first questions.
             unusable = EtcdUnavailableError(str(error), endpoint=str(endpoint), maybe_applied=False)
             self._outage.note_failure(unusable)
             raise unusable from None
-        self._refusal.clear()
         self._session = session
         self._goodbye = asyncio.create_task(self._move_when_left(session), name="etcd-goodbye")
         logger.debug("etcd session opened", extra={"endpoint": str(endpoint), "version": session.version})
@@ -230,31 +205,3 @@ class _Outage:
             return 0.0
         longest = min(_FIRST_PAUSE_S * 2 ** min(rounds - 1, 16), _LONGEST_PAUSE_S)
         return random.uniform(longest / 2, longest)
-
-
-class _Refusal:
-    """Remembers that etcd refused the login, and when it may be tried again."""
-
-    def __init__(self, user: str | None) -> None:
-        self._user = user
-        self._error: EtcdAuthError | None = None
-        self._count = 0
-        self._retry_at_s = 0.0
-
-    def note(self, error: EtcdAuthError) -> None:
-        if self._error is None:
-            logger.error("etcd refuses the login", extra={"user": self._user, "reason": error.reason})
-        self._error = error
-        pause_s = min(_FIRST_LOGIN_PAUSE_S * 2 ** min(self._count, 16), _LONGEST_LOGIN_PAUSE_S)
-        self._retry_at_s = time.monotonic() + random.uniform(pause_s / 2, pause_s)
-        self._count += 1
-
-    def clear(self) -> None:
-        if self._error is not None:
-            logger.info("etcd accepts the login again", extra={"user": self._user})
-        self._error = None
-        self._count = 0
-
-    def raise_if_recent(self) -> None:
-        if self._error is not None and time.monotonic() < self._retry_at_s:
-            raise EtcdAuthError(self._error.reason)

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
 from weldr.etcd.answers import Header
-from weldr.etcd.audit import Differences, audit
+from weldr.etcd.audit import Differences, audit, fingerprint
 from weldr.etcd.client import EtcdClient, prefix_end
 from weldr.etcd.errors import (
     EtcdAuthError,
@@ -90,7 +90,7 @@ class Follower:
         self._place: Header | None = None
         self._snapshot_reason: str | None = "start"
         self._revision = 0
-        self._revisions_by_key: dict[bytes, int] = {}
+        self._fingerprints: dict[bytes, int] = {}
         self._expected_revision = 0
         self._audit_due = asyncio.Event()
 
@@ -176,7 +176,7 @@ class Follower:
         self._place = read.header
         self._snapshot_reason = None
         self._revision = read.revision
-        self._revisions_by_key = {pair.key: pair.mod_revision for pair in read.key_values}
+        self._fingerprints = {pair.key: fingerprint(pair) for pair in read.key_values}
         self._audit_due.clear()
 
     async def _watch_and_audit(self) -> None:
@@ -214,9 +214,9 @@ class Follower:
         self._revision = revision.revision
         for event in revision.events:
             if event.deleted:
-                self._revisions_by_key.pop(event.key_value.key, None)
+                self._fingerprints.pop(event.key_value.key, None)
             else:
-                self._revisions_by_key[event.key_value.key] = event.key_value.mod_revision
+                self._fingerprints[event.key_value.key] = fingerprint(event.key_value)
 
     async def _audit_regularly(self) -> None:
         """Returns when an audit found a difference."""
@@ -240,7 +240,7 @@ class Follower:
                 return
 
     def _noted(self) -> tuple[int, dict[bytes, int]]:
-        return self._revision, self._revisions_by_key
+        return self._revision, self._fingerprints
 
     def _note_contact(self) -> None:
         self.last_contact_s = time.monotonic()

@@ -1,4 +1,4 @@
-"""One gRPC channel to one etcd member, with the token that its login gave."""
+"""One gRPC channel to one etcd member."""
 
 from __future__ import annotations
 
@@ -42,29 +42,29 @@ Method = Callable[..., Any]
 class Session:
     """Made by `Session.open`, which returns only one to a member that answers and has a leader."""
 
-    def __init__(self, endpoint: Endpoint, channel: Any) -> None:
+    def __init__(self, endpoint: Endpoint, channel: Any, token: Callable[[], str | None]) -> None:
+        """`token` gives the one to show, if there is one."""
         self.endpoint = endpoint
         self.kv = stubs.KVStub(channel)
         self.watch = stubs.WatchStub(channel)
         self.lease = stubs.LeaseStub(channel)
         self.maintenance = stubs.MaintenanceStub(channel)
-        self.token: str | None = None
         self.version = ""
         self._auth = stubs.AuthStub(channel)
         self._channel = channel
+        self._token = token
 
     @classmethod
-    async def open(cls, endpoint: Endpoint, config: EtcdConfig) -> Session:
-        """Connect, ask whether this member is of use, and log in.
+    async def open(cls, endpoint: Endpoint, config: EtcdConfig, token: Callable[[], str | None]) -> Session:
+        """Connect, and ask whether this member is of use.
 
-        Raises `EtcdUnavailableError` and `EtcdAuthError`.
+        Raises `EtcdUnavailableError`.
         """
-        session = cls(endpoint, _channel(endpoint, config))
+        session = cls(endpoint, _channel(endpoint, config), token)
         try:
             status = await session.status(OPEN_TIMEOUT_S)
             if status is not None:
                 session._check(status)
-            await session.login(config)
         except BaseException:
             await session.close()
             raise
@@ -86,32 +86,43 @@ class Session:
             reason = "this member is a learner" if status.is_learner else "this member has no leader"
             raise EtcdUnavailableError(reason, endpoint=str(self.endpoint), maybe_applied=False)
 
-    async def login(self, config: EtcdConfig) -> None:
-        """Get a token, if there is a user.
+    async def authenticate(self, config: EtcdConfig) -> str | None:
+        """A new token; `None` where etcd needs none.
 
         Raises `EtcdAuthError` for a wrong password.
         """
-        if config.user is None:
-            return
         request = rpc.AuthenticateRequest(name=config.user, password=config.password)
-        self.token = None
         try:
-            answer = await self.call(self._auth.Authenticate, request, _LOGIN_TIMEOUT_S)
+            # With a token that etcd does not take, it would refuse even this.
+            answer = await self.call(self._auth.Authenticate, request, _LOGIN_TIMEOUT_S, show_token=False)
         except EtcdRefusedError as error:
-            # As etcdctl does: a user does no harm where none is needed. Should authentication be enabled
-            # later, requests without a token fail in a way that leads here again.
+            # It was disabled since etcd asked for it.
             if "authentication is not enabled" in error.reason:
-                return
+                return None
             raise EtcdAuthError(error.reason) from None
-        self.token = answer.token
+        return str(answer.token)
 
-    async def call(self, method: Method, request: Any, timeout_s: float, *, require_leader: bool = True) -> Any:
+    @property
+    def token(self) -> str | None:
+        """What the next request shows."""
+        return self._token()
+
+    async def call(
+        self,
+        method: Method,
+        request: Any,
+        timeout_s: float,
+        *,
+        require_leader: bool = True,
+        show_token: bool = True,
+    ) -> Any:
         """One unary request.
 
         Raises `EtcdError`.
         """
+        metadata = self._metadata(require_leader, show_token)
         try:
-            return await method(request, timeout=timeout_s, metadata=self._metadata(require_leader))
+            return await method(request, timeout=timeout_s, metadata=metadata)
         except _CALL_ERRORS as error:
             raise self._error(error) from None
 
@@ -121,7 +132,7 @@ class Session:
         Raises `EtcdError`.
         """
         try:
-            stream = method(timeout=timeout_s, metadata=self._metadata(True))
+            stream = method(timeout=timeout_s, metadata=self._metadata())
             try:
                 await stream.write(request)
                 answer = await stream.read()
@@ -134,17 +145,18 @@ class Session:
     def stream(self, method: Method) -> Stream:
         """A stream both ways, for good."""
         try:
-            return Stream(method(metadata=self._metadata(True)), self._error)
+            return Stream(method(metadata=self._metadata()), self._error)
         except _CALL_ERRORS as error:
             raise self._error(error) from None
 
-    def _metadata(self, require_leader: bool) -> tuple[tuple[str, str], ...]:
+    def _metadata(self, require_leader: bool = True, show_token: bool = True) -> tuple[tuple[str, str], ...]:
         pairs: list[tuple[str, str]] = []
         if require_leader:
             # Without it a member that is cut off from its cluster keeps a watch open and silent.
             pairs.append(("hasleader", "true"))
-        if self.token is not None:
-            pairs.append(("token", self.token))
+        token = self._token()
+        if show_token and token is not None:
+            pairs.append(("token", token))
         return tuple(pairs)
 
     def _error(self, error: BaseException) -> BaseException:

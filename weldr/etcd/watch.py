@@ -10,6 +10,10 @@ Servers from 3.5.8 on do not answer while the watch begins in their future, as o
 until something is written. Then the same member is asked, beside the stream, for its revision: if that is still
 before the watch's beginning, there is nothing that the watch could have delivered.
 
+Nor do they answer while the watch catches up with a long history. So whatever the member answers beside the
+stream is a sign of life, too, but only for half a minute: by then the watch should have caught up, and whoever
+follows does better to read all anew.
+
 A watch can be alive and deliver nothing. Who writes below the watched prefix says at which revision
 (`expected`); if it does not arrive within 3 s, the stream is given up, too.
 """
@@ -37,7 +41,9 @@ from weldr.model.events import Revision
 
 _TURN_S = 0.5
 _TURNS_TO_ASK = 3
+_TURNS_TO_ASK_BESIDE = 5
 _TURNS_TO_DEATH = 7
+_TURNS_TO_CATCH_UP = 60
 _TURNS_TO_EXPECT = 6
 
 
@@ -97,19 +103,20 @@ class _LivelyReader:
         self._stream = session.stream(session.watch.Watch)
         self._messages = 0
         self._silent_turns = 0
+        self._catching_up_turns = 0
         self._late_turns = 0
         self._asking: asyncio.Task[None] | None = None
+        self._asking_beside: asyncio.Task[None] | None = None
 
     async def read(self, late: Callable[[], bool]) -> Any:
         """The next message. `late` tells whether a revision is missing that should have come.
 
         Raises `EtcdUnavailableError`.
         """
-        if self._messages == 0:
-            await self._stream.write(rpc.WatchRequest(create_request=self._create))
         # One read outlives many turns: to cancel it would end the stream.
-        reading = asyncio.ensure_future(self._stream.read())
+        reading = asyncio.ensure_future(self._read_one())
         self._silent_turns = 0
+        self._catching_up_turns = 0
         try:
             while not (await asyncio.wait({reading}, timeout=_TURN_S))[0]:
                 self._take_turn(late())
@@ -123,41 +130,58 @@ class _LivelyReader:
             self._late_turns = 0
         return message
 
+    async def _read_one(self) -> Any:
+        if self._messages == 0:
+            await self._stream.write(rpc.WatchRequest(create_request=self._create))
+        return await self._stream.read()
+
     def _take_turn(self, late: bool) -> None:
         self._silent_turns += 1
+        self._catching_up_turns += 1
         self._late_turns = self._late_turns + 1 if late else 0
         endpoint = str(self._session.endpoint)
         if self._silent_turns >= _TURNS_TO_DEATH:
             raise EtcdTimeoutError("the watch is silent: frozen or cut off", endpoint=endpoint)
         if self._late_turns >= _TURNS_TO_EXPECT:
             raise EtcdTimeoutError("the watch does not deliver what was written", endpoint=endpoint)
-        if self._silent_turns % _TURNS_TO_ASK == 0:
-            # Only its creation was answered so far: maybe it begins in the future.
-            self._ask(self._ask_for_revision() if self._messages == 1 else self._ask_for_progress())
+        if self._catching_up_turns >= _TURNS_TO_CATCH_UP:
+            raise EtcdTimeoutError("the watch is silent, though its member answers", endpoint=endpoint)
+        if self._messages == 0:
+            return
+        if self._silent_turns == _TURNS_TO_ASK:
+            self._asking = _unless_under_way(self._asking, self._ask_for_progress)
+        # Only its creation was answered so far: maybe it begins in the future.
+        beside = _TURNS_TO_ASK if self._messages == 1 else _TURNS_TO_ASK_BESIDE
+        if self._silent_turns == beside:
+            self._asking_beside = _unless_under_way(self._asking_beside, self._ask_beside)
 
-    def _ask(self, question: Coroutine[Any, Any, None]) -> None:
-        # Not awaited: flow control may hold it back, and the silence has to be counted on.
-        if self._asking is not None:
-            self._asking.cancel()
-        self._asking = asyncio.create_task(question)
+    # None of these is awaited: flow control may hold it back, and the silence has to be counted on.
 
     async def _ask_for_progress(self) -> None:
         # If it cannot be written, reading tells why.
         with contextlib.suppress(EtcdError):
             await self._stream.write(rpc.WatchRequest(progress_request=rpc.WatchProgressRequest()))
 
-    async def _ask_for_revision(self) -> None:
-        await self._ask_for_progress()
+    async def _ask_beside(self) -> None:
         create = self._create
         request = rpc.RangeRequest(key=create.key, range_end=create.range_end, limit=1, keys_only=True)
         with contextlib.suppress(EtcdError):
             answer = await self._session.call(self._session.kv.Range, request, _TURN_S * _TURNS_TO_ASK)
+            self._silent_turns = 0
             if answer.header.revision < create.start_revision:
-                self._silent_turns = 0
+                self._catching_up_turns = 0
                 self._on_contact()
 
     def close(self) -> None:
         """End the stream."""
-        if self._asking is not None:
-            self._asking.cancel()
+        for task in (self._asking, self._asking_beside):
+            if task is not None:
+                task.cancel()
         self._stream.close()
+
+
+def _unless_under_way(
+    task: asyncio.Task[None] | None, ask: Callable[[], Coroutine[Any, Any, None]]
+) -> asyncio.Task[None]:
+    # The last question is not cancelled for the next one: that would cancel the stream.
+    return task if task is not None and not task.done() else asyncio.create_task(ask())

@@ -13,7 +13,7 @@ import pytest
 from tests.integration.etcd.recording import Recording, connect
 from tests.support.etcd import EtcdBinary, EtcdServer
 from weldr.etcd.client import EtcdClient
-from weldr.etcd.errors import EtcdAuthError
+from weldr.etcd.errors import EtcdAuthError, EtcdUnavailableError
 
 ROOT = ("--user=root", "--password=rootpw")
 
@@ -89,6 +89,38 @@ async def test_a_change_of_roles_asks_for_one_new_login(
         assert logins(guarded) - before <= 2
         assert [record.message for record in caplog.records].count("logged in to etcd again") <= 1
         await client.put(b"/weldr/a", b"3")
+
+
+async def test_a_token_is_kept_over_lost_connections(guarded: EtcdServer) -> None:
+    async with as_weldr(guarded) as client:
+        await client.put(b"/weldr/a", b"1")
+        before = logins(guarded)
+        for _ in range(5):
+            session = await client.connection.session(5)
+            reason = EtcdUnavailableError("the test says so", endpoint=str(session.endpoint))
+            client.connection.failed(session, reason)
+            await client.put(b"/weldr/a", b"2")
+        assert logins(guarded) == before
+
+
+async def test_who_gives_no_user_is_told_so_at_once(guarded: EtcdServer) -> None:
+    async with connect(guarded.endpoint) as client:
+        with pytest.raises(EtcdAuthError):
+            await client.get(b"/weldr/a")
+        began_s = time.monotonic()
+        asked = (client.get(b"/weldr/a") for _ in range(50))
+        failures = await asyncio.gather(*asked, return_exceptions=True)
+        assert time.monotonic() - began_s < 0.5, "none waits for a login that cannot be made"
+        assert {str(failure) for failure in failures} == {
+            "etcd refuses this user: etcd asks for a user: give --user"
+        }
+        assert logins(guarded) == 0
+
+
+async def test_no_login_where_none_is_needed(own_etcd: EtcdServer) -> None:
+    async with connect(own_etcd.endpoint, user="weldr", password="secret") as client:
+        await client.put(b"a", b"1")
+        assert logins(own_etcd) == 0
 
 
 async def test_a_wrong_password_is_told_once_and_does_not_hammer_etcd(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -179,12 +180,40 @@ async def test_a_restored_etcd_that_has_outgrown_the_resume_point_is_found_by_th
     assert vars(line)["keys"] == ["/r/early", "/r/lost"]
 
 
+async def test_a_restored_etcd_with_another_value_at_the_same_revision_is_found_by_the_audit(
+    own_etcd: EtcdServer, tmp_path: Path
+) -> None:
+    backup = tmp_path / "backup"
+    async with (
+        TcpRelay(own_etcd.endpoint) as relay,
+        connect(relay.endpoint) as client,
+        Recording(client, b"/r/") as recording,
+    ):
+        await client.put(b"/r/a", b"first")
+        await asyncio.to_thread(own_etcd.etcdctl, "snapshot", "save", str(backup))
+        old = await client.put(b"/r/a", b"old")
+        await recording.holds(b"/r/a", b"old")
+        relay.go_silent()
+        await asyncio.to_thread(own_etcd.kill)
+        own_etcd.restore(backup)
+        await asyncio.to_thread(own_etcd.start)
+        async with connect(own_etcd.endpoint) as direct:
+            new = await direct.put(b"/r/a", b"new")
+        assert new == old, "nothing but the value tells the two apart"
+        await until(lambda: not recording.follower.connected, "the silence is noticed")
+        relay.go_on()
+        await recording.holds(b"/r/a", b"new")
+        assert [snapshot.reason for snapshot in recording.snapshots] == ["start", "audit"]
+
+
 async def test_audits_of_a_busy_prefix_find_nothing(client: EtcdClient, etcd_prefix: str) -> None:
     prefix = etcd_prefix.encode()
     async with Recording(client, prefix, audit_interval_s=0.05) as recording:
         number = 0
+        lease = await client.grant_lease(60)
         while recording.follower.audits < 15:
-            await client.put(prefix + b"%d" % (number % 50), b"%d" % number)
+            under = lease.id if number % 3 == 0 else 0
+            await client.put(prefix + b"%d" % (number % 50), b"%d" % number, lease=under)
             if number % 7 == 0:
                 await client.delete(prefix + b"%d" % ((number * 3) % 50))
             number += 1
@@ -211,7 +240,7 @@ async def test_a_key_that_was_never_delivered_is_found_by_the_audit(
     await client.put(prefix + b"a", b"1")
     async with Recording(client, prefix, audit_interval_s=0.2) as recording:
         # What a lost event leaves behind: the follower does not know of a key.
-        recording.follower._revisions_by_key.clear()
+        recording.follower._fingerprints.clear()
         await until(lambda: len(recording.snapshots) == 2, "all is read anew")
         assert recording.snapshots[1].reason == "audit"
         before = recording.follower.audits
