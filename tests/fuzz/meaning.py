@@ -79,6 +79,7 @@ def is_good(request: Request) -> bool:
     return (
         request.complete
         and request.strict
+        and request.usual
         and request.method in _METHODS
         and request.target.startswith(b"/")
         and b"#" not in request.target

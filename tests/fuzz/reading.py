@@ -29,6 +29,8 @@ class Message:
     complete: bool = False
     strict: bool = False
     """For a complete one."""
+    usual: bool = True
+    """Whether h11 reads all of it."""
     trailers: Fields = field(default_factory=list)
 
     def values(self, name: bytes) -> list[bytes]:
@@ -125,6 +127,7 @@ def _decode_body(message: Message, data: bytes) -> bytes:
     if message.values(b"transfer-encoding") != [b"chunked"]:
         return b""
     chunked = decode_chunked(data)
+    message.usual = False
     message.body, message.trailers = chunked.body, chunked.trailers
     message.complete = chunked.length is not None
     message.strict = message.complete and message.strict_head
