@@ -1,0 +1,85 @@
+"""The parts of responses, as good backends and others write them."""
+
+from __future__ import annotations
+
+GOOD_STATUS_LINES = (
+    *([b"HTTP/1.1 200 OK\r\n"] * 10),
+    b"HTTP/1.1 204 No Content\r\n",
+    b"HTTP/1.1 304 Not Modified\r\n",
+    b"HTTP/1.1 404 Not Found\r\n",
+)
+ODD_STATUS_LINES = (
+    b"HTTP/1.0 200 OK\r\n",
+    b"HTTP/1.1 503 \r\n",
+    b"HTTP/1.1 299 \xe9\r\n",
+    b"HTTP/1.1 205 Reset\r\n",
+    b"HTTP/1.1 101 Switching\r\nConnection: Upgrade\r\nUpgrade: echo\r\n",
+    b"HTTP/1.1 101 Switching\r\n",
+    b"HTTP/1.1 200\r\n",
+    b"HTTP/1.1 099 No\r\n",
+    b"HTTP/2.0 200 OK\r\n",
+    b"HTTP/1.1 2000 OK\r\n",
+    b"ICY 200 OK\r\n",
+    b"HTTP/1.1  200 OK\r\n",
+    b"HTTP/1.1 20\r\n",
+    b"HTTP/1.1 999 Odd\r\n",
+    b"\r\nHTTP/1.1 200 OK\r\n",
+    b"garbage",
+)
+INTERIM = (
+    *([b""] * 12),
+    b"HTTP/1.1 100 Continue\r\n\r\n",
+    b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n",
+    b"HTTP/1.1 199 Odd\r\n\r\n",
+    b"HTTP/1.1 100 Continue\r\nContent-Length: 5\r\n\r\n",
+    b"HTTP/1.1 102 P\r\nTransfer-Encoding: chunked\r\n\r\n",
+    b"HTTP/1.1 100 C\r\n\r\nHTTP/1.1 100 C\r\n\r\nHTTP/1.1 100 C\r\n\r\n",
+    b"HTTP/1.1 100 Continue\n\n",
+)
+GOOD_FIELDS = (
+    b"X-A: 1\r\n",
+    b"Content-Type: text/plain\r\n",
+    b"Set-Cookie: a=b\r\n",
+    b"Set-Cookie: c=d\r\n",
+    b"X-Empty:\r\n",
+    b"Date: Mon, 01 Jan 2024 00:00:00 GMT\r\n",
+    b"Via: 1.1 b\r\n",
+    b"Connection: close\r\n",
+    b"Connection: X-A\r\n",
+    b"Connection: keep-alive\r\n",
+    b"Keep-Alive: timeout=1\r\n",
+    b"Trailer: X-Trailer\r\n",
+    b"Upgrade: echo\r\n",
+    b"Connection: Date, Content-Length\r\n",
+    b"Connection: Set-Cookie, close\r\n",
+    b"Proxy-Connection: close\r\n",
+    b"X-Obs: \xe9\r\n",
+)
+ODD_FIELDS = (
+    b"X-Fold: a\r\n b\r\n",
+    b"X-Nul: a\x00\r\n",
+    b"X-LF: 1\n",
+    b"X-CR: a\rb\r\n",
+    b"X-Sp : 1\r\n",
+    b"nocolon\r\n",
+    b": 1\r\n",
+    b"X-Ctl: \x01\r\n",
+    b"Content-Length: 2\r\n",
+    b"Content-Length: 2, 2\r\n",
+    b"Content-Length: +2\r\n",
+    b"Content-Length: 18446744073709551618\r\n",
+    b"Content-Length : 2\r\n",
+    b"Transfer-Encoding: chunked\r\n",
+    b"Transfer-Encoding: gzip, chunked\r\n",
+    b"Transfer-Encoding: identity\r\n",
+    b"Transfer-Encoding:\r\n chunked\r\n",
+    b"Transfer-Encoding : chunked\r\n",
+    b"Content-Length: 1\r\nContent-Length: 2\r\n",
+)
+EXCESS = (
+    *([b""] * 10),
+    b"x",
+    b"\r\n",
+    b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil",
+    b"HTTP/1.1 200 OK\r\n",
+)

@@ -1,0 +1,39 @@
+"""What the fuzzer has found: each scenario as small as it got, under what was wrong with it."""
+
+from __future__ import annotations
+
+from tests.fuzz.scenario import Answer, Client, Scenario
+
+_PROXY_CONNECTION = b"GET /r0 HTTP/1.1\r\nHost: a\r\nProxy-Connection: close\r\n\r\n"
+
+CASES: dict[str, Scenario] = {
+    "a refused request that waited behind a response that is none": Scenario(
+        clients=(Client(b"GET /r0 HTTP/1.1\r\nHost: a\r\n\r\nGET /r1 HTTP/1.1\r\nHost: u@a\r\n\r\n"),),
+        answers=(Answer(b"garbage\r\n\r\n"),),
+    ),
+    "a request after a Proxy-Connection field, which means nothing": Scenario(
+        clients=(Client(_PROXY_CONNECTION + b"HEAD /r1 HTTP/1.1\r\nHost: a\r\n\r\n"),),
+    ),
+    "a body that comes while the connection to the backend is made": Scenario(
+        clients=(
+            Client(
+                b"POST /r0 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n",
+                cuts=b"\x40",
+            ),
+        ),
+        connects=b"\x02",
+    ),
+    "a refused body of a HEAD request": Scenario(
+        clients=(
+            Client(b"HEAD /r0 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nGET / HTTP/1.1\r\n\r\n"),
+        ),
+    ),
+}
+
+OPEN = frozenset(
+    (
+        "a refused request that waited behind a response that is none",
+        "a request after a Proxy-Connection field, which means nothing",
+    )
+)
+"""Those that weldr does not stand yet."""
