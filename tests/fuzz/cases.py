@@ -29,11 +29,3 @@ CASES: dict[str, Scenario] = {
         ),
     ),
 }
-
-OPEN = frozenset(
-    (
-        "a refused request that waited behind a response that is none",
-        "a request after a Proxy-Connection field, which means nothing",
-    )
-)
-"""Those that weldr does not stand yet."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from tests.fuzz.cases import CASES, OPEN
+from tests.fuzz.cases import CASES
 from tests.fuzz.checks import check
 from tests.fuzz.pieces import check_pieces
 from tests.fuzz.scenario import Answer, Client, Scenario
@@ -20,28 +20,19 @@ short = settings(
     database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
-while_cases_are_open = pytest.mark.xfail(bool(OPEN), reason="the open cases are met again", strict=False)
 
 
-def cases() -> list[object]:
-    """The cases, those that are open marked as such."""
-    not_mended = pytest.mark.xfail(reason="not mended yet", strict=False)
-    return [pytest.param(case, marks=not_mended if case in OPEN else ()) for case in CASES]
-
-
-@pytest.mark.parametrize("case", cases())
+@pytest.mark.parametrize("case", CASES)
 def test_what_was_found_once(case: str) -> None:
     check(World(CASES[case]).play())
 
 
-@while_cases_are_open
 @short
 @given(scenarios)
 def test_nothing_that_is_sent_breaks_a_promise(scenario: Scenario) -> None:
     check(World(scenario).play())
 
 
-@while_cases_are_open
 @short
 @given(clients)
 def test_pieces_make_no_difference(client: Client) -> None:

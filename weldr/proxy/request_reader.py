@@ -12,6 +12,7 @@ from weldr.proxy.request_head import RequestHead, check_incomplete, read_head
 
 _CRLF = b"\r\n"
 _EMPTY_LINE = b"\r\n\r\n"
+_MOST_BEFORE_METHOD_BYTES = 64
 
 
 class RequestReader:
@@ -50,7 +51,9 @@ class RequestReader:
     @property
     def method_is_head(self) -> bool:
         """Whether it is, or begins like, a HEAD request: the answer to that has no body."""
-        return self._partial.startswith(b"HEAD ")
+        if self.head is not None:
+            return self.head.method == b"HEAD"
+        return self._partial.lstrip(b"\r\n").startswith(b"HEAD ")
 
     def take_body(self) -> list[bytes]:
         """What has come of the body since the last call."""
@@ -85,7 +88,7 @@ class RequestReader:
                 found = read_head(data, position, self.limits, self._default_host)
         except RequestRefusedError:
             # The answer depends on whether it began like a HEAD request.
-            self._partial += data[position : position + 5]
+            self._partial += data[position : position + _MOST_BEFORE_METHOD_BYTES]
             raise
         if found is None:
             self._partial += data[position:]
