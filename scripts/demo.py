@@ -18,6 +18,7 @@ from weldr.control.listeners import ListenAddress, ListenError, Listeners
 
 _READY_LIMIT_S = 30.0
 _STOP_LIMIT_S = 15.0
+_GRACE_S = 5.0
 _HERE = Path(__file__).resolve().parent
 _BIN = Path(sys.executable).parent
 
@@ -100,7 +101,8 @@ async def demonstrate(listen: str, admin: str) -> None:
         stack.push_async_callback(etcd.close)
         await etcd.start()
         program = [sys.executable, "-P", "-m", "weldr", "run", "--etcd", etcd.endpoint, "--log-format", "text"]
-        weldr = await start(*program, "--listen", listen, "--admin", admin)
+        # A short grace: weldr has to have ended, with its workers, before it would be killed.
+        weldr = await start(*program, "--listen", listen, "--admin", admin, "--grace", str(_GRACE_S))
         stack.push_async_callback(stop, weldr)
         for name in ("b1", "b2"):
             backend = await start(sys.executable, str(_HERE / "sample_backend.py"), name, etcd.endpoint)
@@ -127,7 +129,7 @@ def main() -> None:
     try:
         asyncio.run(demonstrate(options.listen, options.admin))
     except (DemoError, EmbeddedEtcdError, ListenError, TimeoutError, ValueError) as error:
-        sys.exit(f"quickstart: {error or 'weldr did not answer in time'}")
+        sys.exit(f"quickstart: {str(error) or 'weldr did not answer in time'}")
 
 
 if __name__ == "__main__":

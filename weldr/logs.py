@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import logging
 import logging.handlers
+import os
 import queue
 import sys
+import threading
 import time
 from datetime import UTC, datetime
 
@@ -20,6 +22,7 @@ LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("auto", "json", "text")
 
 _QUEUE_RECORDS = 10_000
+_STANDARD_ERROR = 2
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -28,19 +31,22 @@ def configure(*, log_format: str, level: str, fields: dict[str, object] | None =
 
     `fields` are added to each record: what tells one process from another.
     """
-    stream = sys.stderr
     if log_format == "auto":
-        log_format = "text" if stream.isatty() else "json"
-    writer = logging.StreamHandler(stream)
-    writer.setFormatter(_json_formatter(fields or {}) if log_format == "json" else _TextFormatter())
+        log_format = "text" if on_terminal() else "json"
+    formatter = _json_formatter(fields or {}) if log_format == "json" else _TextFormatter(fields or {})
     handler = _BoundedQueueHandler(queue.Queue(_QUEUE_RECORDS))
-    logging.handlers.QueueListener(handler.queue, writer).start()
+    threading.Thread(target=handler.write_all, args=(formatter,), name="log", daemon=True).start()
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     # These libraries say at each attempt what weldr says once at each change of state.
     for noisy in ("asyncio", "aiohttp.access", "grpc"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def on_terminal() -> bool:
+    """Whether a person reads standard error."""
+    return sys.stderr is not None and os.isatty(_STANDARD_ERROR)
 
 
 def flush(timeout_s: float = 1.0) -> None:
@@ -55,8 +61,32 @@ class _BoundedQueueHandler(logging.handlers.QueueHandler):
 
     def __init__(self, records: queue.Queue[logging.LogRecord]) -> None:
         super().__init__(records)
+        self.writing = False
         self._records = records
         self._dropped = 0
+
+    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
+        """Settle now what may be different when the record is written."""
+        record.msg, record.args = record.getMessage(), None
+        if record.exc_info:
+            record.exc_text = logging.Formatter().formatException(record.exc_info)
+            record.exc_info = None
+        return record
+
+    def write_all(self, formatter: logging.Formatter) -> None:
+        """Write for ever. By the descriptor: whoever holds a lock of `logging` or of a stream while nobody
+        reads would keep the process from ending."""
+        while True:
+            data = memoryview(f"{formatter.format(self._records.get())}\n".encode("utf-8", "backslashreplace"))
+            self.writing = True
+            try:
+                # Where it was closed from the start, its number may be that of a socket by now.
+                while data and sys.stderr is not None:
+                    data = data[os.write(_STANDARD_ERROR, data) :]
+            except OSError:
+                # A full disk, or a pipe that was closed: there is nobody to tell.
+                pass
+            self.writing = False
 
     def enqueue(self, record: logging.LogRecord) -> None:
         if self._dropped:
@@ -83,7 +113,7 @@ class _BoundedQueueHandler(logging.handlers.QueueHandler):
     def drain(self, timeout_s: float) -> None:
         """Wait for the writing thread, without ever waiting for a reader that is not there."""
         deadline = time.monotonic() + timeout_s
-        while not self._records.empty() and time.monotonic() < deadline:
+        while (self.writing or not self._records.empty()) and time.monotonic() < deadline:
             time.sleep(0.005)
 
 
@@ -104,14 +134,18 @@ def _json_formatter(fields: dict[str, object]) -> logging.Formatter:
 class _TextFormatter(logging.Formatter):
     """`12:00:01.123 info    backend joined  service=default backend=b1`."""
 
+    def __init__(self, fields: dict[str, object]) -> None:
+        super().__init__()
+        self._fields = fields
+
     def format(self, record: logging.LogRecord) -> str:
         clock = datetime.fromtimestamp(record.created, UTC).astimezone().strftime("%H:%M:%S.%f")[:-3]
-        fields = " ".join(f"{name}={_plain(value)}" for name, value in _extra(record).items())
+        fields = " ".join(f"{name}={_plain(value)}" for name, value in (_extra(record) | self._fields).items())
         line = f"{clock} {record.levelname.lower():7} {_plain(record.getMessage())}"
         if fields:
             line += f"  {fields}"
-        if record.exc_info:
-            line += "\n" + self.formatException(record.exc_info)
+        if record.exc_text:
+            line += "\n" + record.exc_text
         return line
 
 

@@ -27,7 +27,13 @@ def is_request_head(head: bytes) -> bool:
     if not codings:
         # RFC 9112, section 6.3: the same length again may be taken for one; h11 sees to it that it is the same.
         return True
-    return len(codings) == 1 and _CHUNKED.fullmatch(codings[0]) is not None and not _LENGTH.search(head)
+    # Section 6.1: in HTTP/1.0 there is no such framing, and beside a length it is not to be trusted.
+    return (
+        len(codings) == 1
+        and _CHUNKED.fullmatch(codings[0]) is not None
+        and not _LENGTH.search(head)
+        and head.partition(b"\r\n")[0].endswith(b" HTTP/1.1")
+    )
 
 
 def is_response_head(head: bytes) -> bool:

@@ -44,7 +44,7 @@ def test_a_text_line_cannot_be_forged_by_what_a_client_sent() -> None:
     said = run("text", "logger.warning('odd', extra={'path': 'a\\n12:00 info all is well\\x1b[2J'})").stderr
     assert said.count("\n") == 1
     assert "\x1b" not in said
-    assert "warning odd  path=a\\n12:00 info all is well\\x1b[2J" in said
+    assert "warning odd  path=a\\n12:00 info all is well\\x1b[2J process=test\n" in said
 
 
 def test_records_below_the_level_are_not_written() -> None:

@@ -1,12 +1,13 @@
 """Options that several commands share: where etcd is, the prefix, the logs.
 
-Every option has an environment variable `WELDR_…`; those of etcd fall back to etcdctl's, so that a shell set up
-for etcdctl is set up for weldr.
+Each of these has an environment variable `WELDR_…`; those of etcd fall back to etcdctl's, so that a shell that
+is set up for etcdctl is set up for weldr.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -17,6 +18,21 @@ from weldr.etcd.config import EtcdConfig, EtcdConfigError
 from weldr.model.keys import DEFAULT_PREFIX, KeySpace
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class Grace(click.FloatRange):
+    """Seconds, finite ones."""
+
+    name = "seconds"
+
+    def __init__(self) -> None:
+        super().__init__(min=0)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        seconds: float = super().convert(value, param, ctx)
+        if not math.isfinite(seconds):
+            self.fail(f"{value!r} is no finite number of seconds", param, ctx)
+        return seconds
 
 
 def etcd_options(command: Command) -> Command:
@@ -84,6 +100,8 @@ def prefix_option(command: Command) -> Command:
     def parse(context: click.Context, parameter: click.Parameter, value: str) -> KeySpace:
         if not value.strip("/"):
             raise click.BadParameter("the prefix is empty: it would take every key of this etcd")
+        if not value.isprintable():
+            raise click.BadParameter(f"{value!r} holds what cannot be printed")
         return KeySpace(value)
 
     return click.option(

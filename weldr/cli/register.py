@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import click
 
 from weldr import logs
-from weldr.cli.options import etcd_options, log_options, prefix_option
+from weldr.cli.options import Grace, etcd_options, log_options, prefix_option
 from weldr.etcd.client import EtcdClient
 from weldr.etcd.config import EtcdConfig
 from weldr.model.address import Address, AddressError
@@ -44,8 +44,12 @@ class _Job:
 
 def _check_url(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
     if value is not None:
-        parts = urlsplit(value)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        try:
+            parts = urlsplit(value)
+            good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            good = False
+        if not good:
             raise click.BadParameter(f"{value!r} is no URL: expected http://host:port/path")
     return value
 
@@ -73,7 +77,7 @@ def _check_url(context: click.Context, parameter: click.Parameter, value: str | 
 @click.option("--check", metavar="URL", callback=_check_url, help="Register only once this URL answers 2xx.")
 @click.option(
     "--grace",
-    type=click.FloatRange(0),
+    type=Grace(),
     default=DEFAULT_LEAVE_LIMIT_S,
     show_default=True,
     help="Seconds to wait, when leaving, for requests in flight; 0 to leave at once.",

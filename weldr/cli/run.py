@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from pathlib import Path
 
 import click
 
 from weldr import logs
-from weldr.cli.options import etcd_options, log_options, prefix_option
+from weldr.cli.options import Grace, etcd_options, log_options, prefix_option
 from weldr.control.embedded import EmbeddedEtcdError
 from weldr.control.listeners import ListenAddress, ListenError
 from weldr.control.manager import Manager, ManagerConfig, default_workers
@@ -31,8 +30,8 @@ class _Address(click.ParamType[ListenAddress]):
 
 
 def _instance_name(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    if value is not None and (not value or "/" in value):
-        raise click.BadParameter(f"{value!r} is empty or holds a slash")
+    if value is not None and (not value or "/" in value or not value.isprintable()):
+        raise click.BadParameter(f"{value!r} is empty, or holds a slash or what cannot be printed")
     return value
 
 
@@ -72,7 +71,7 @@ def _instance_name(context: click.Context, parameter: click.Parameter, value: st
 )
 @click.option(
     "--grace",
-    type=click.FloatRange(0),
+    type=Grace(),
     default=30.0,
     show_default=True,
     envvar="WELDR_GRACE",
@@ -101,9 +100,11 @@ def run(
 
     Without --etcd it starts an embedded etcd, for trying out.
     """
+    if etcd is not None and embedded_data is not None:
+        raise click.UsageError("--embedded-data is for the embedded etcd, but --etcd names another one")
     if log_format == "auto":
         # Decided once, for the workers too.
-        log_format = "text" if sys.stderr.isatty() else "json"
+        log_format = "text" if logs.on_terminal() else "json"
     logs.configure(log_format=log_format, level=log_level, fields={"process": "manager"})
     manager = Manager(
         ManagerConfig(
@@ -123,5 +124,7 @@ def run(
         asyncio.run(manager.run())
     except (ListenError, EmbeddedEtcdError) as error:
         raise click.ClickException(str(error)) from None
+    except OSError as error:
+        raise click.ClickException(f"weldr cannot start: {error.strerror or error}") from None
     finally:
         logs.flush()

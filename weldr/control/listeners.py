@@ -79,7 +79,10 @@ def _open(
     family: socket.AddressFamily, where: tuple[str, int], *, shared: bool, address: ListenAddress, option: str
 ) -> socket.socket:
     """A bound socket; `shared` makes it one of a SO_REUSEPORT group."""
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise ListenError(str(address), *_explain(error, option)) from None
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if shared:
@@ -100,6 +103,8 @@ def _explain(error: OSError, option: str) -> tuple[str, str]:
         return "no permission", f"choose a port from 1024 with {option}, or grant CAP_NET_BIND_SERVICE"
     if error.errno == errno.EADDRNOTAVAIL:
         return "this machine does not have the address", f"choose another with {option}"
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return "too many files are open", "raise the limit (ulimit -n) or take fewer --workers"
     return error.strerror or str(error), f"check {option}"
 
 

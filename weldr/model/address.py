@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 _HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(?:\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*\.?\Z")
 _HTTP_PORT = 80
+_MAX_ADDRESS_CHARACTERS = 300
 
 
 class AddressError(ValueError):
@@ -34,6 +35,11 @@ def parse_address(text: str) -> Address:
     """
     if not text:
         raise AddressError("the address is empty: expected host:port or http://host:port")
+    if "@" in text:
+        # Not echoed, here or anywhere below: it may hold a password.
+        raise AddressError("the address has credentials: remove everything up to the @")
+    if len(text) > _MAX_ADDRESS_CHARACTERS:
+        raise AddressError(f"the address has {len(text)} characters: expected host:port or http://host:port")
     if not text.isascii() or any(character <= " " or character == "\x7f" for character in text):
         raise AddressError(f"the address {text!r} holds a space, a control or a non-ASCII character")
     scheme, separator, rest = text.partition("://")
@@ -46,9 +52,6 @@ def parse_address(text: str) -> Address:
         host, port = parts.hostname or "", parts.port
     except ValueError as error:
         raise AddressError(f"the address {text!r} is malformed: {error}") from None
-    if "@" in parts.netloc:
-        # Not echoed: it may hold a password.
-        raise AddressError("the address has credentials: remove everything up to the @")
     if parts.path not in ("", "/") or parts.query or parts.fragment or "?" in rest or "#" in rest:
         raise AddressError(f"the address {text!r} has a path or query: expected only host and port")
     if port is None and not scheme:

@@ -54,6 +54,10 @@ def test_a_malformed_etcd_url_is_wrong_usage(url: str, words: list[str]) -> None
         ("--listen", "127.0.0.1:99999"),
         ("--admin", "nonsense"),
         ("--workers", "0"),
+        ("--grace", "nan"),
+        ("--grace", "inf"),
+        ("--instance", "\udcff"),
+        ("--prefix", "\udcff"),
         ("--instance", "a/b"),
         ("--prefix", "/"),
         ("--cacert", "/nowhere/ca.pem", "--etcd", "https://127.0.0.1:2379"),
@@ -83,6 +87,39 @@ def test_a_port_in_use_is_named_with_the_option_that_chooses_another(option: str
         arguments = [word for pair in others.items() for word in pair]
         with WeldrProcess("run", "--etcd", "127.0.0.1:1", *arguments) as weldr:
             assert_one_line(weldr, 1, address, "in use", option)
+
+
+def test_too_many_workers_for_the_open_files_are_said_so() -> None:
+    command = ["prlimit", "--nofile=60:60", sys.executable, "-m", "weldr", "run", "--etcd", "127.0.0.1:1"]
+    command += ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--workers", "100"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert ended.returncode == 1
+    assert "too many files are open" in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
+def test_a_closed_standard_error_is_no_reason_to_stop(etcd_server: EtcdServer, etcd_prefix: str) -> None:
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "weldr",
+        "run",
+        "--etcd",
+        etcd_server.endpoint,
+        "--prefix",
+        etcd_prefix,
+    ]
+    command += ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--workers", "1"]
+    process = subprocess.Popen(["sh", "-c", 'exec "$@" 2>&-', "sh", *command], stdin=subprocess.DEVNULL)
+    try:
+        key = f"{etcd_prefix}instances/"
+        wait_until(lambda: etcd_server.etcdctl("get", "--prefix", key), "it runs")
+        process.terminate()
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.wait(10)
 
 
 def test_a_port_without_permission_is_said_so() -> None:
@@ -172,6 +209,8 @@ BAD_VALUES = {
     "negative weight": (b'{"url": "127.0.0.1:1", "weight": -1}', "$.weight"),
     "path": (b"http://127.0.0.1:1/path", "$"),
     "credentials": (b"http://user:hunter2@127.0.0.1:1", "$"),
+    "credentials and an impossible port": (b"http://user:hunter2@127.0.0.1:99999", "$"),
+    "credentials with a slash": (b"http://user:hunter2/x@127.0.0.1:1", "$"),
 }
 
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 
@@ -138,3 +143,36 @@ def test_a_stop_while_etcd_is_away_ends_all_the_same(own_etcd: EtcdServer) -> No
         weldr.signal(signal.SIGTERM)
         assert weldr.wait(limit_s=30) == 0
         own_etcd.thaw()
+
+
+def test_it_ends_also_when_nobody_reads_what_it_logs(etcd_server: EtcdServer, etcd_prefix: str) -> None:
+    reading, writing = os.pipe()
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+    os.set_blocking(writing, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writing, b"x" * 1024)
+    os.set_blocking(writing, True)
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "weldr",
+        "run",
+        "--etcd",
+        etcd_server.endpoint,
+        "--prefix",
+        etcd_prefix,
+    ]
+    command += ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--workers", "1", "--log-level", "debug"]
+    process = subprocess.Popen(command, stderr=writing, stdin=subprocess.DEVNULL)
+    try:
+        key = f"{etcd_prefix}instances/"
+        wait_until(lambda: etcd_server.etcdctl("get", "--prefix", key), "it runs")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(15) == 0
+    finally:
+        process.kill()
+        process.wait(10)
+        os.close(reading)
+        os.close(writing)
