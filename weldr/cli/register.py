@@ -20,11 +20,10 @@ from weldr.model.keys import KeySpace, Kind
 from weldr.sdk.command import LEAVE_SIGNALS, PASSED_SIGNALS, Command, CommandNotStartedError, accepting
 from weldr.sdk.own_address import address_of
 from weldr.sdk.registrar import BackendValue, Registrar, RegistrationState
-from weldr.sdk.registration import DEFAULT_LEAVE_LIMIT_S, DEFAULT_TTL_S, default_id
+from weldr.sdk.registration import DEFAULT_LEAVE_LIMIT_S, DEFAULT_TTL_S, MOST_TTL_S, default_id
 
 logger = logging.getLogger(__name__)
 
-_MOST_TTL_S = 86_400
 _MOST_WEIGHT = 1_000_000
 
 
@@ -62,7 +61,7 @@ def _check_url(context: click.Context, parameter: click.Parameter, value: str | 
 @click.option(
     "--ttl",
     "ttl_s",
-    type=click.IntRange(1, _MOST_TTL_S),
+    type=click.IntRange(1, MOST_TTL_S),
     default=DEFAULT_TTL_S,
     show_default=True,
     help="Seconds until a backend that died without a word is out of rotation.",

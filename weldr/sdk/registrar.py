@@ -5,13 +5,19 @@ States:
 | state       | meaning                                       | leaves it                                     |
 |-------------|-----------------------------------------------|-----------------------------------------------|
 | registering | no key yet, or it went with its lease         | lease granted and key put -> registered       |
-| registered  | the key is in etcd under a lease that lives   | lease lost -> registering; `leave` -> leaving |
+| registered  | the key is in etcd under a lease that lives   | lease lost -> registering; put by another ->  |
+|             |                                               | taken; `leave` -> leaving                     |
+| taken       | another has put the same key; ours is gone    | the key is free -> registered; `leave` ->     |
+|             |                                               | leaving                                       |
 | leaving     | marked as draining, requests in flight finish | all idle, or the limit -> left                |
 | left        | the key is deleted and the lease revoked      |                                               |
 
+The first registration takes the key, whoever has it: so a rolling restart under the same id works. After that a
+key that is under another's lease is never touched: not when our lease is lost, nor when we leave. A key that
+somebody deleted is put again.
+
 Leaving goes in the order draining mark, key, lease, so that a watcher can tell *left* (the lease still lives
-when the key goes) from *expired*. Mark and deletion are made only while the key is under our own lease: a
-successor that took over the key in a rolling restart is never touched.
+when the key goes) from *expired*.
 """
 
 from __future__ import annotations
@@ -34,12 +40,16 @@ from weldr.model.values import Instance
 
 logger = logging.getLogger(__name__)
 
+_LEAVE_TIMEOUT_S = 2.0
+_RETRY_PAUSE_S = 1.0
+
 
 class RegistrationState(StrEnum):
     """See the module's table."""
 
     REGISTERING = "registering"
     REGISTERED = "registered"
+    TAKEN = "taken"
     LEAVING = "leaving"
     LEFT = "left"
 
@@ -76,6 +86,9 @@ class Registrar:
         self._value = value
         self._on_change = on_change
         self._registered = asyncio.Event()
+        self._own_lease = 0
+        """The last lease that the key was put under by us; 0 before the first time."""
+        self._watching: asyncio.Task[None] | None = None
         self._lease = LeaseKeeper(client, ttl_s, on_granted=self._put, on_lost=self._lost, name="registration")
 
     async def start(self) -> None:
@@ -91,7 +104,10 @@ class Registrar:
         if self.state is RegistrationState.LEFT:
             return
         self._set_state(RegistrationState.LEAVING, "asked to leave")
-        lease_id = self._lease.lease_id
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.gather(self._watching, return_exceptions=True)
+        lease_id = self._lease.lease_id if self._own_lease else None
         try:
             async with asyncio.timeout(limit_s):
                 if lease_id is not None and wait_until_idle and limit_s > 0:
@@ -100,22 +116,77 @@ class Registrar:
             logger.warning("left with requests still in flight", extra={"limit_s": limit_s})
         except EtcdError as error:
             logger.warning("the draining mark could not be set", extra={"reason": str(error)})
-        reason = "deregistered"
+        reason = "deregistered" if self._own_lease else "it had not been registered"
+        revoke = True
         try:
             if lease_id is not None:
-                await self._client.transaction(
-                    [Compare.lease(self.key, "==", lease_id)], [Delete(self.key)], []
-                )
+                ours = Compare.lease(self.key, "==", lease_id)
+                await self._client.transaction([ours], [Delete(self.key)], [], timeout_s=_LEAVE_TIMEOUT_S)
         except EtcdError as error:
             reason = f"etcd did not take the deletion, the lease will end the registration: {error}"
-        await self._lease.close(revoke=True)
+            # Neither would it take that, and nobody should wait for it twice.
+            revoke = False
+        await self._lease.close(revoke=revoke)
         self._set_state(RegistrationState.LEFT, reason)
 
     async def _put(self, lease_id: int) -> None:
+        """Called with each new lease."""
+        if self._own_lease:
+            await self._put_if_free(lease_id)
+            return
         await self._client.put(self.key, msgspec.json.encode(self._value), lease=lease_id)
-        if self.state is RegistrationState.REGISTERING:
+        self._is_ours(lease_id)
+        self._watching = asyncio.create_task(self._watch_key(), name="own-key")
+
+    async def _put_if_free(self, lease_id: int) -> None:
+        put = [Put(self.key, msgspec.json.encode(self._value), lease=lease_id)]
+        absent = Compare.create_revision(self.key, "==", 0)
+        ours = Compare.lease(self.key, "==", self._own_lease)
+        for free in (absent, ours):
+            if (await self._client.transaction([free], put, [])).succeeded:
+                self._is_ours(lease_id)
+                return
+        self._is_taken()
+
+    def _is_ours(self, lease_id: int) -> None:
+        self._own_lease = lease_id
+        if self.state in (RegistrationState.REGISTERING, RegistrationState.TAKEN):
             self._set_state(RegistrationState.REGISTERED, f"the key is {self.key.decode(errors='replace')}")
             self._registered.set()
+
+    def _is_taken(self) -> None:
+        if self.state in (RegistrationState.REGISTERING, RegistrationState.REGISTERED):
+            self._registered.clear()
+            self._set_state(RegistrationState.TAKEN, "another has registered under the same service and id")
+
+    async def _watch_key(self) -> None:
+        """See to it that the key is what we believe: ours, or another's."""
+        follower = Follower(self._client, self.key)
+        async with contextlib.aclosing(follower.batches()) as batches:
+            async for changes in batches:
+                for change in changes:
+                    for lease in self._leases_of_key(change):
+                        await self._key_is_under(lease)
+
+    def _leases_of_key(self, change: Change) -> list[int | None]:
+        """What the key was put under, one after the other; `None` where it was deleted."""
+        # The watch is for a prefix: other keys may begin with ours.
+        if isinstance(change, Snapshot):
+            return [pair.lease for pair in change.key_values if pair.key == self.key] or [None]
+        events = [event for event in change.events if event.key_value.key == self.key]
+        return [None if event.deleted else event.key_value.lease for event in events]
+
+    async def _key_is_under(self, lease: int | None) -> None:
+        """The key was put under `lease`, or deleted. What the watch tells may be the past by now."""
+        mine = self._lease.lease_id
+        while mine is not None and lease != mine:
+            try:
+                await self._put_if_free(mine)
+                return
+            except EtcdError as error:
+                logger.debug("the key cannot be put again yet", extra={"reason": str(error)})
+                await asyncio.sleep(_RETRY_PAUSE_S)
+                mine = self._lease.lease_id
 
     def _lost(self, reason: str) -> None:
         if self.state is RegistrationState.REGISTERED:
@@ -129,6 +200,7 @@ class Registrar:
             [Compare.lease(self.key, "==", lease_id)],
             [Put(self.key, msgspec.json.encode(self._value), lease=lease_id)],
             [],
+            timeout_s=_LEAVE_TIMEOUT_S,
         )
         if not marked.succeeded:
             return  # the key is not ours any more: nothing of ours is in rotation

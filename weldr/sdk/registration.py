@@ -17,11 +17,15 @@ import threading
 from collections.abc import Callable, Mapping
 from types import TracebackType
 
+import msgspec
+
 from weldr.etcd.client import EtcdClient
 from weldr.etcd.config import EtcdConfig
 from weldr.model.address import Address
+from weldr.model.decode import Fault, decode
 from weldr.model.keys import DEFAULT_PREFIX, KeySpace, Kind
 from weldr.sdk.background import background_loop
+from weldr.sdk.callbacks import Callbacks
 from weldr.sdk.own_address import address_of
 from weldr.sdk.registrar import BackendValue, Registrar, RegistrationState
 from weldr.sdk.sigterm import has_left, leave_on_sigterm
@@ -29,9 +33,11 @@ from weldr.sdk.sigterm import has_left, leave_on_sigterm
 logger = logging.getLogger(__name__)
 
 DEFAULT_TTL_S = 10
+MOST_TTL_S = 86_400
 DEFAULT_LEAVE_LIMIT_S = 30.0
 _ENTER_WAIT_S = 5.0
 _THREAD_END_S = 10.0
+_CALLBACK_END_S = 1.0
 
 
 def default_id(address: Address) -> str:
@@ -53,7 +59,11 @@ class Registration:
         on_change: Callable[[RegistrationState, str], None] | None,
         leave_limit_s: float,
     ) -> None:
-        """Start it."""
+        """Start it.
+
+        Raises `ForkedProcessError`.
+        """
+        self._loop = background_loop()
         self.state = RegistrationState.REGISTERING
         self.service = service
         self.id = backend_id
@@ -62,14 +72,13 @@ class Registration:
         self._keys = keys
         self._value = value
         self._ttl_s = ttl_s
-        self._callback = on_change
+        self._callbacks = Callbacks(on_change) if on_change is not None else None
         self._leave_limit_s = leave_limit_s
         self._pid = os.getpid()
         self._settled = threading.Event()
         """Set while there is nothing to wait for: registered, or left."""
         self._leave_asked = asyncio.Event()
         self._left = threading.Event()
-        self._loop = background_loop()
         leave_on_sigterm(self, self._ask_to_leave)
         asyncio.run_coroutine_threadsafe(self._run(), self._loop)
         atexit.register(self.leave)
@@ -85,6 +94,8 @@ class Registration:
             return  # a fork of the program: the thread is in the parent, and so is the registration
         self._ask_to_leave()
         self._left.wait(self._leave_limit_s + _THREAD_END_S)
+        if self._callbacks is not None:
+            self._callbacks.close(_CALLBACK_END_S)
         atexit.unregister(self.leave)
 
     def __enter__(self) -> Registration:
@@ -132,13 +143,10 @@ class Registration:
         self.state = state
         if state is RegistrationState.REGISTERED:
             self._settled.set()
-        elif state is RegistrationState.REGISTERING:
+        elif state in (RegistrationState.REGISTERING, RegistrationState.TAKEN):
             self._settled.clear()
-        if self._callback is not None:
-            try:
-                self._callback(state, reason)
-            except Exception:
-                logger.exception("the registration's on_change failed")
+        if self._callbacks is not None:
+            self._callbacks.tell(state, reason)
 
 
 def register(
@@ -159,20 +167,22 @@ def register(
     """Put this program into rotation as a backend of `service`, until the returned registration is left.
 
     Use it with `with` or `async with`, or keep it and call `leave()`. It registers again after every loss of
-    its lease. Leaving waits until no weldr instance has a request in flight to it, at most `leave_limit_s`.
+    its lease, but never touches the key of another that has registered under the same id since. Leaving waits
+    until no weldr instance has a request in flight to it, at most `leave_limit_s`.
 
     `address` is `host:port`, or give `port` alone to have this machine's own address found. `etcd` is a list of
     URLs or a configuration; by default the environment's `WELDR_ETCD` or `ETCDCTL_ENDPOINTS`, and what else
     etcdctl reads there. `on_change(state, reason)` is called from another thread with each new state.
 
-    Raises `EtcdConfigError` and `AddressError`, both `ValueError`s with one line.
+    Raises `ValueError` with one line for a wrong argument, and `ForkedProcessError` in a process that was
+    forked from one that had registered.
     """
     if (address is None) == (port is None):
         raise ValueError("give either an address or a port")
-    if ttl_s < 1:
-        raise ValueError(f"ttl_s is {ttl_s}: expected at least 1")
-    if weight < 0:
-        raise ValueError(f"weight is {weight}: expected at least 0")
+    if not isinstance(ttl_s, int) or not 1 <= ttl_s <= MOST_TTL_S:
+        raise ValueError(f"ttl_s is {ttl_s!r}: expected a whole number of seconds from 1 to {MOST_TTL_S}")
+    if not prefix.strip("/"):
+        raise ValueError("the prefix is empty")
     config = etcd if isinstance(etcd, EtcdConfig) else EtcdConfig.from_environment(etcd)
     first = config.endpoints[0]
     found = address_of(address if address is not None else str(port), first.host, first.port)
@@ -180,4 +190,8 @@ def register(
     backend_id = default_id(found) if id is None else id
     keys.key(Kind.BACKEND, service, backend_id)
     value = BackendValue(url=f"http://{found}", weight=weight, zone=zone, meta=dict(meta or {}))
+    # By the same rules as every instance will read it.
+    understood = decode(Kind.BACKEND, msgspec.json.encode(value))
+    if isinstance(understood, Fault):
+        raise ValueError(f"in the backend's value, {understood.place}: {understood.reason}")
     return Registration(config, keys, service, backend_id, value, ttl_s, on_change, leave_limit_s)

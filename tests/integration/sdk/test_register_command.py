@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -207,6 +208,35 @@ def test_a_successor_under_the_same_key_is_not_deregistered(etcd_server: EtcdSer
             assert value_of(etcd_server, key) == '{"url":"http://127.0.0.1:9001"}'
 
 
+def test_a_successors_key_is_left_alone_when_the_own_lease_is_lost_and_taken_again_when_it_is_free(
+    etcd_server: EtcdServer, etcd_prefix: str
+) -> None:
+    key = f"{etcd_prefix}backends/shop/b1"
+    debug = ("--log-level", "debug")
+    with register(etcd_server, etcd_prefix, "shop", "127.0.0.1:9001", "--id", "b1", *debug) as first:
+        first.wait_logged("registration: registered")
+        lease = json.loads(etcd_server.etcdctl("get", "-w", "json", key))["kvs"][0]["lease"]
+        with register(etcd_server, etcd_prefix, "shop", "127.0.0.1:9002", "--id", "b1") as second:
+            second.wait_logged("registration: registered")
+            first.wait_logged("registration: taken")
+            etcd_server.etcdctl("lease", "revoke", f"{lease:x}")
+            first.wait_logged("lease lost")
+            first.wait_logged("lease granted", count=2)
+            assert value_of(etcd_server, key) == '{"url":"http://127.0.0.1:9002"}'
+            second.signal(signal.SIGTERM)
+            assert second.wait() == 0
+        first.wait_logged("registration: registered", count=2)
+        assert value_of(etcd_server, key) == '{"url":"http://127.0.0.1:9001"}'
+
+
+def test_a_key_that_somebody_deleted_is_put_again(etcd_server: EtcdServer, etcd_prefix: str) -> None:
+    key = f"{etcd_prefix}backends/shop/b1"
+    with register(etcd_server, etcd_prefix, "shop", "127.0.0.1:9001", "--id", "b1") as registering:
+        registering.wait_logged("registration: registered")
+        etcd_server.etcdctl("del", key)
+        wait_until(lambda: value_of(etcd_server, key), "it is there again")
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "words"),
     [
@@ -216,6 +246,9 @@ def test_a_successor_under_the_same_key_is_not_deregistered(etcd_server: EtcdSer
         (("shop", "127.0.0.1:1", "--ttl", "0"), 2, "--ttl"),
         (("shop", "127.0.0.1:1", "--weight", "-1"), 2, "--weight"),
         (("shop", "127.0.0.1:1", "--check", "nonsense"), 2, "nonsense"),
+        (("shop", "127.0.0.1:1", "--check", "http://[::1"), 2, "http://[::1"),
+        (("shop", "127.0.0.1:1", "--check", "http://a:99999/"), 2, "http://a:99999/"),
+        (("shop", "127.0.0.1:1", "--grace", "nan"), 2, "--grace"),
         (("shop", "127.0.0.1:1", "--", "/no/such/command"), 1, "cannot run '/no/such/command'"),
     ],
 )

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -81,7 +84,13 @@ def test_without_etcd_the_program_runs_and_registers_later(own_etcd: EtcdServer)
         ({"port": 1, "id": "a/b"}, "slash"),
         ({"port": 1, "etcd": "ftp://x:1"}, "ftp"),
         ({"port": 1, "ttl_s": 0}, "ttl_s"),
+        ({"port": 1, "ttl_s": 2.5}, "ttl_s"),
+        ({"port": 1, "ttl_s": 10**12}, "ttl_s"),
         ({"port": 1, "weight": -1}, "weight"),
+        ({"port": 1, "weight": 2_000_000}, "weight"),
+        ({"port": 1, "meta": {"a": 1}}, "meta"),
+        ({"port": 1, "meta": {str(number): "" for number in range(65)}}, "meta"),
+        ({"port": 1, "prefix": "/"}, "prefix"),
     ],
 )
 def test_wrong_arguments_are_refused_at_once(arguments: dict[str, object], reason: str) -> None:
@@ -161,6 +170,50 @@ time.sleep(60)
     assert value_of(etcd_server, f"{etcd_prefix}backends/shop/b1")
     program.terminate()
     program.wait(20)
+
+
+def test_registering_in_a_fork_of_a_registered_program_is_an_error_that_says_so(
+    etcd_server: EtcdServer, etcd_prefix: str
+) -> None:
+    after = """
+child = os.fork()
+if child == 0:
+    try:
+        weldr.register("shop", port=9002, etcd=sys.argv[1], prefix=sys.argv[2])
+    except RuntimeError as error:
+        print(error, flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+time.sleep(60)
+"""
+    program = run_program(etcd_server, etcd_prefix, after=after)
+    assert program.stdout is not None
+    assert "register after the fork" in program.stdout.readline()
+    program.terminate()
+    program.wait(20)
+
+
+def test_a_slow_on_change_costs_no_lease_and_may_leave(etcd_server: EtcdServer, etcd_prefix: str) -> None:
+    key = f"{etcd_prefix}backends/shop/b1"
+    release = threading.Event()
+
+    def on_change(state: weldr.RegistrationState, reason: str) -> None:
+        if state is weldr.RegistrationState.REGISTERED:
+            release.wait(20)
+            registration.leave()
+
+    arguments: dict[str, Any] = {"etcd": etcd_server.endpoint, "prefix": etcd_prefix, "id": "b1"}
+    registration = weldr.register("shop", port=9001, ttl_s=2, on_change=on_change, **arguments)
+    assert registration.wait_registered(20)
+    lease = json.loads(etcd_server.etcdctl("get", "-w", "json", key))["kvs"][0]["lease"]
+    shown = f"lease timetolive {lease:x} -w json".split()
+    # Renewed beyond its first time, while the function waits.
+    granted_s = time.monotonic()
+    while time.monotonic() - granted_s < 4:
+        assert json.loads(etcd_server.etcdctl(*shown))["ttl"] > 0
+        time.sleep(0.2)
+    release.set()
+    wait_until(lambda: value_of(etcd_server, key) == "", "it has left")
 
 
 def test_a_killed_program_is_out_of_rotation_with_its_lease(etcd_server: EtcdServer, etcd_prefix: str) -> None:
