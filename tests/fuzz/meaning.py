@@ -74,6 +74,10 @@ _METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"O
 _MOST_HEAD_BYTES = 4000
 
 
+_LENGTH_LIST = re.compile(rb"\r\ncontent-length:[^\r]*,", re.IGNORECASE)
+"""May be read as one number where all are the same, and may be refused (RFC 9112, section 6.3)."""
+
+
 def is_good(request: Request) -> bool:
     """Whether there is nothing in a request that anybody might refuse."""
     return (
@@ -90,4 +94,5 @@ def is_good(request: Request) -> bool:
         and not request.values(b"expect")
         and not request.trailers
         and request.head.lower().count(b"content-length") <= 1
+        and not _LENGTH_LIST.search(request.head)
     )
