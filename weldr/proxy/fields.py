@@ -11,6 +11,7 @@ The quantifiers are possessive: no input can make them backtrack.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable
 from functools import lru_cache
 from itertools import groupby
@@ -43,12 +44,12 @@ class MalformedFieldError(Exception):
         self.line = line
 
 
-def has_stray_control(data: bytes | bytearray, start: int) -> bool:
-    """Whether there is a control character from `start` on that no head holds, such as a CR or LF alone.
+def has_stray_control(data: bytes | bytearray, start: int, end: int = sys.maxsize) -> bool:
+    """Whether there is a control character from `start` to `end` that no head holds, such as a CR or LF alone.
 
     So a head that never ends by our rules is refused when that is certain, and not when its time is over.
     """
-    return _STRAY_CONTROL.search(data, start) is not None
+    return _STRAY_CONTROL.search(data, start, end) is not None
 
 
 def canonical(section: bytes) -> bytes:

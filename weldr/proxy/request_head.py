@@ -134,6 +134,8 @@ def read_head(
         or end - position > limits.head_bytes
     ):
         _check_line(data, position, end + 2, limits)
+        # As it would be if the head had come byte by byte.
+        _check_controls(data, position, position + limits.head_bytes)
         _check_size(end - position, limits)
         raise AssertionError("what is wrong was found above")
     method, target, minor = line.groups()
@@ -151,10 +153,9 @@ def check_incomplete(data: bytes | bytearray, position: int, limits: Limits, fre
     Raises `RequestRefusedError`.
     """
     _check_line(data, position, len(data), limits)
+    _check_controls(data, fresh, position + limits.head_bytes)
     # Of the empty line at its end, which does not count, all but one byte may be there.
     _check_size(len(data) - position - len(_EMPTY_LINE) + 1, limits)
-    if has_stray_control(data, fresh):
-        raise RequestRefusedError(400, "the head of the request holds a stray control character")
 
 
 def _check_line(data: bytes | bytearray, position: int, end: int, limits: Limits) -> None:
@@ -171,6 +172,11 @@ def _check_line(data: bytes | bytearray, position: int, end: int, limits: Limits
         if _OTHER_VERSION.fullmatch(data, position, line_end):
             raise RequestRefusedError(505, "only HTTP/1.0 and HTTP/1.1 are spoken here")
         raise RequestRefusedError(400, "the request line is malformed")
+
+
+def _check_controls(data: bytes | bytearray, start: int, end: int) -> None:
+    if has_stray_control(data, start, end):
+        raise RequestRefusedError(400, "the head of the request holds a stray control character")
 
 
 def _check_size(size: int, limits: Limits) -> None:
