@@ -34,6 +34,9 @@ def check_replies(client: ClientSide, requests: Requests, groups: list[list[Forw
             require(client.transport.end is not End.OPEN, "a client waits for the rest of a response")
             return
         if b"close" in reply.final.options():
+            if reply.final.status == 408:
+                # Maybe before weldr knew the method, and so whether the answer has a body.
+                return
             require(not rest, f"more was sent after the last response: {rest!r}")
             return
     _check_last(rest, requests)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import importlib.util
 import logging
 import os
@@ -12,6 +13,7 @@ import socket
 import sys
 import tempfile
 from pathlib import Path
+from typing import TextIO
 
 import aiohttp
 
@@ -55,7 +57,8 @@ class EmbeddedEtcd:
         self._data = data or Path(self._temporary.name if self._temporary else "")
         self._process: asyncio.subprocess.Process | None = None
         self._watch: asyncio.Task[None] | None = None
-        client, peer = _free_port(), _free_port()
+        self._lock: TextIO | None = None
+        client, peer = _free_ports()
         self.endpoint = f"http://127.0.0.1:{client}"
         self._peer = f"http://127.0.0.1:{peer}"
 
@@ -66,6 +69,7 @@ class EmbeddedEtcd:
         """
         try:
             self._data.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._lock_data()
             await self._spawn()
         except OSError as error:
             raise EmbeddedEtcdError(f"the embedded etcd cannot be started: {error}") from None
@@ -80,6 +84,18 @@ class EmbeddedEtcd:
                 )
             await asyncio.sleep(0.05)
         self._watch = asyncio.create_task(self._restart_when_it_dies(), name="embedded-etcd")
+
+    def _lock_data(self) -> None:
+        """Two etcds on the same data would damage them."""
+        self._lock = (self._data / "lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._lock.close()
+            raise EmbeddedEtcdError(
+                f"the embedded etcd's data in {self._data} are in use by another weldr: "
+                "choose another directory with --embedded-data"
+            ) from None
 
     @property
     def _log(self) -> Path:
@@ -145,6 +161,7 @@ class EmbeddedEtcd:
         """Stop it, and remove its data unless they are to be kept."""
         if self._watch is not None:
             self._watch.cancel()
+            await asyncio.gather(self._watch, return_exceptions=True)
         process = self._process
         if process is not None and process.returncode is None:
             process.terminate()
@@ -153,12 +170,15 @@ class EmbeddedEtcd:
             except TimeoutError:
                 process.kill()
                 await process.wait()
+        if self._lock is not None:
+            self._lock.close()
         if self._temporary is not None:
             self._temporary.cleanup()
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def _free_ports() -> tuple[int, int]:
+    """Two different ones."""
+    with socket.socket() as one, socket.socket() as other:
+        for probe in (one, other):
+            probe.bind(("127.0.0.1", 0))
+        return one.getsockname()[1], other.getsockname()[1]

@@ -12,7 +12,6 @@ from weldr.proxy.request_head import RequestHead, check_incomplete, read_head
 
 _CRLF = b"\r\n"
 _EMPTY_LINE = b"\r\n\r\n"
-_HEAD = b"HEAD "
 _MOST_BEFORE_METHOD_BYTES = 64
 
 
@@ -51,11 +50,10 @@ class RequestReader:
 
     @property
     def method_is_head(self) -> bool:
-        """Whether it is a HEAD request, or may become one: the answer to that has no body."""
+        """Whether it is, or begins like, a HEAD request: the answer to that has no body."""
         if self.head is not None:
             return self.head.method == b"HEAD"
-        beginning = self._partial.lstrip(b"\r\n")[: len(_HEAD)]
-        return bool(beginning) and _HEAD.startswith(beginning)
+        return self._partial.lstrip(b"\r\n").startswith(b"HEAD ")
 
     def take_body(self) -> list[bytes]:
         """What has come of the body since the last call."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 
 import aiohttp
@@ -22,6 +23,7 @@ LEAVE_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 PASSED_SIGNALS = (signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH)
 
 _PROBE_LIMIT_S = 2.0
+_SILENT_S = 3.0
 _PROBE_FIRST_PAUSE_S = 0.05
 _PROBE_LAST_PAUSE_S = 1.0
 
@@ -60,30 +62,42 @@ class Command:
 
 
 async def accepting(address: Address, check: str | None) -> None:
-    """Wait until the address accepts connections or, with `check`, that URL answers 2xx."""
+    """Wait until the address accepts connections or, with `check`, that URL answers 2xx.
+
+    Says so, once, if it takes long.
+    """
+    loop = asyncio.get_running_loop()
+    said, silent_until_s = False, loop.time() + _SILENT_S
     pause_s = _PROBE_FIRST_PAUSE_S
-    while not await (_accepts(address) if check is None else _answers(check)):
+    while (reason := await (_not_accepting(address) if check is None else _not_answering(check))) is not None:
+        if not said and loop.time() > silent_until_s:
+            said = True
+            awaited = f"{address} accepts connections" if check is None else f"{check} answers 2xx"
+            logger.warning(f"not registered yet: waiting until {awaited}", extra={"reason": reason})
         await asyncio.sleep(pause_s)
         pause_s = min(pause_s * 1.5, _PROBE_LAST_PAUSE_S)
 
 
-async def _accepts(address: Address) -> bool:
+async def _not_accepting(address: Address) -> str | None:
+    """Why not; `None` if it does."""
     try:
         async with asyncio.timeout(_PROBE_LIMIT_S):
             _, writer = await asyncio.open_connection(address.host, address.port)
-    except OSError:
-        return False
+    except OSError as error:
+        # asyncio's own text for a failed connection is less clear than the system's.
+        return os.strerror(error.errno) if error.errno else str(error) or "no answer"
     writer.close()
-    return True
+    return None
 
 
-async def _answers(url: str) -> bool:
+async def _not_answering(url: str) -> str | None:
+    """Why not; `None` if it does."""
     timeout = aiohttp.ClientTimeout(total=_PROBE_LIMIT_S)
     try:
         async with (
             aiohttp.ClientSession(timeout=timeout) as session,
             session.get(url, allow_redirects=False) as response,
         ):
-            return 200 <= response.status < 300
-    except (aiohttp.ClientError, TimeoutError, OSError):
-        return False
+            return None if 200 <= response.status < 300 else f"it answers {response.status}"
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        return str(error) or "no answer"

@@ -68,6 +68,16 @@ def test_named_data_are_kept_from_run_to_run(tmp_path: Path) -> None:
                 assert weldr.wait() == 0
 
 
+def test_data_that_are_in_use_are_left_alone(tmp_path: Path) -> None:
+    with Instance("--embedded-data", str(tmp_path)) as first:
+        first.wait_running()
+        log = (tmp_path / "etcd.log").stat().st_size
+        with Instance("--embedded-data", str(tmp_path)) as second:
+            assert second.wait() == 1
+            assert f"in {tmp_path} are in use by another weldr" in second.lines[-1]
+        assert (tmp_path / "etcd.log").stat().st_size >= log
+
+
 def test_an_etcd_that_dies_is_started_again_and_stops_no_traffic() -> None:
     with named_servers("one", "two") as (one, two), Instance() as weldr:
         weldr.wait_ready()

@@ -121,6 +121,16 @@ def test_with_a_check_it_registers_only_once_that_answers_2xx(
             registering.wait_logged("registration: registered")
 
 
+def test_waiting_for_a_port_that_does_not_accept_is_said(etcd_server: EtcdServer, etcd_prefix: str) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    with register(etcd_server, etcd_prefix, "shop", address, "--", "sleep", "60") as registering:
+        record = registering.wait_logged(f"not registered yet: waiting until {address} accepts connections")
+        assert "refused" in record["reason"]
+        registering.signal(signal.SIGTERM)
+        assert registering.wait() == 128 + signal.SIGTERM
+        registering.wait_logged("registration: left", reason="it had not been registered")
+
+
 def test_leaving_waits_until_no_instance_has_a_request_in_flight(
     etcd_server: EtcdServer, etcd_prefix: str
 ) -> None:
