@@ -87,12 +87,16 @@ class FakeClient:
         self.connection = self
         self.sessions = [FakeSession()]
         self.error: Exception | None = None
+        self.watchable = False
 
     async def session(self, timeout_s: float) -> FakeSession:
         return self.sessions[-1]
 
     def failed(self, session: FakeSession, error: EtcdUnavailableError) -> None:
         self.sessions.append(FakeSession())
+        if self.watchable:
+            for message in (created(self.header.revision), progress(self.header.revision)):
+                self.sessions[-1].opened.messages.put_nowait(message)
 
     async def range(self, key: bytes, range_end: bytes, **options: Any) -> RangeResult:
         return RangeResult(self.header, (), False, 0)

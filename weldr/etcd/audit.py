@@ -5,7 +5,8 @@ revision with another value. Values alone would not do either: they may be large
 
 The comparison is at one revision, the last that was handed on, so a busy prefix cannot make it fail. Below a
 quiet prefix that revision may be compacted; then the current state is read. If that differs, the watch is given
-a few seconds to deliver the difference, and if it does, the audit begins again with the newer revision.
+a few seconds to deliver the difference, and if it does, the audit begins again with the newer revision. Nothing
+is judged while the consumer is so slow that the watch could deliver nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from weldr.etcd.client import EtcdClient
-from weldr.etcd.errors import EtcdCompactedError
+from weldr.etcd.errors import EtcdCompactedError, EtcdOtherClusterError
 from weldr.model.events import KeyValue
 
 _DELIVERY_LIMIT_S = 3.0
@@ -36,32 +37,50 @@ class Differences:
     count: int
 
 
-async def audit(
-    client: EtcdClient, prefix: bytes, noted: Callable[[], tuple[int, Mapping[bytes, int]]]
-) -> Differences | None:
-    """`None` if all is well. `noted` gives the last revision handed on and the fingerprints of the keys then.
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """The cluster, the last revision handed on, and the fingerprints of the keys as they were then."""
 
-    Raises `EtcdError` if etcd cannot be read.
+    cluster_id: int
+    revision: int
+    fingerprints: Mapping[bytes, int]
+
+
+async def audit(
+    client: EtcdClient, prefix: bytes, note: Callable[[], Noted], held_back: Callable[[], bool]
+) -> Differences | None:
+    """`None` if all is well. `held_back` tells whether changes wait for the consumer.
+
+    Raises `EtcdFutureRevisionError` or `EtcdOtherClusterError` if this is not the etcd that was followed, and
+    any other `EtcdError` if it cannot be read.
     """
     while True:
-        revision, by_key = noted()
+        noted = note()
         # The follower goes on meanwhile.
-        expected = dict(by_key)
+        expected = dict(noted.fingerprints)
         try:
-            return _differences(expected, *await _read(client, prefix, revision))
+            return _differences(expected, *await _read(client, prefix, noted.cluster_id, noted.revision))
         except EtcdCompactedError:
             pass
-        found = _differences(expected, *await _read(client, prefix, 0))
+        found = _differences(expected, *await _read(client, prefix, noted.cluster_id, 0))
         if found is None:
             return None
+        judged = not held_back()
         await asyncio.sleep(_DELIVERY_LIMIT_S)
-        if noted()[0] == revision:
+        if judged and not held_back() and note().revision == noted.revision:
             return found
+        # Not read again and again for a consumer that stands still.
+        while held_back():  # noqa: ASYNC110
+            await asyncio.sleep(_DELIVERY_LIMIT_S)
 
 
-async def _read(client: EtcdClient, prefix: bytes, revision: int) -> tuple[int, dict[bytes, int]]:
+async def _read(
+    client: EtcdClient, prefix: bytes, cluster_id: int, revision: int
+) -> tuple[int, dict[bytes, int]]:
     found: dict[bytes, int] = {}
     async for page in client.pages(prefix, revision=revision):
+        if page.header.cluster_id != cluster_id:
+            raise EtcdOtherClusterError
         revision = page.revision
         found.update((pair.key, fingerprint(pair)) for pair in page.key_values)
     return revision, found

@@ -82,6 +82,13 @@ class EtcdFutureRevisionError(EtcdError):
         super().__init__("the wanted revision is in etcd's future: was etcd restored from an older copy?")
 
 
+class EtcdOtherClusterError(EtcdError):
+    """What answers now is not the cluster that answered before."""
+
+    def __init__(self) -> None:
+        super().__init__("another cluster answers than before: was etcd replaced?")
+
+
 class EtcdLeaseNotFoundError(EtcdError):
     """The lease expired or was revoked."""
 

@@ -10,6 +10,8 @@ replaced, and a new snapshot follows. So it does when the history from the resum
 restored etcd that has since grown past our resume point is not to be told by its numbers; that is found by the
 audit, which compares what was handed on with what etcd has, after each reconnection and every few minutes.
 
+A watch that does not come to life although etcd can be read is replaced by reading all anew, every few seconds.
+
 Snapshots replace all that came before. The consumer applies them as a difference.
 """
 
@@ -26,16 +28,20 @@ from dataclasses import dataclass
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
 from weldr.etcd.answers import Header
-from weldr.etcd.audit import Differences, audit, fingerprint
+from weldr.etcd.audit import Differences, Noted, audit, fingerprint
 from weldr.etcd.client import EtcdClient, prefix_end
 from weldr.etcd.errors import (
     EtcdAuthError,
     EtcdClosedError,
     EtcdCompactedError,
     EtcdError,
+    EtcdFutureRevisionError,
+    EtcdOtherClusterError,
     EtcdUnavailableError,
 )
 from weldr.etcd.handover import Handover
+from weldr.etcd.session import Session
+from weldr.etcd.trouble import Trouble
 from weldr.etcd.watch import watch
 from weldr.model.events import KeyValue, Revision
 
@@ -43,6 +49,9 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_AUDIT_INTERVAL_S = 180.0
 _BUFFERED_CHANGES = 256
+_BUFFERED_BYTES = 16 * 1024 * 1024
+# What a pair takes beside its key and its value, roughly.
+_PAIR_BYTES = 300
 _SESSION_TIMEOUT_S = 5.0
 _SHORT_LIFE_S = 1.0
 _AUTH_PAUSE_S = 3.0
@@ -56,7 +65,7 @@ class Snapshot:
     revision: int
     key_values: tuple[KeyValue, ...]
     reason: str
-    """Why it was taken: `start`, `compacted`, `restored` or `audit`."""
+    """Why it was taken: `start`, `compacted`, `restored`, `audit` or `unwatched`."""
 
 
 Change = Snapshot | Revision
@@ -82,17 +91,18 @@ class Follower:
         self._client = client
         self._prefix = prefix
         self._audit_interval_s = audit_interval_s
-        self._trouble: str | None = None
         self._start_over()
 
     def _start_over(self) -> None:
-        self._changes: Handover[Change] = Handover(_BUFFERED_CHANGES)
+        self._changes: Handover[Change] = Handover(_BUFFERED_CHANGES, _BUFFERED_BYTES)
         self._place: Header | None = None
         self._snapshot_reason: str | None = "start"
         self._revision = 0
         self._fingerprints: dict[bytes, int] = {}
         self._expected_revision = 0
-        self._audit_due = asyncio.Event()
+        self._audit_at_s = self._next_audit_s()
+        self._trouble = Trouble(self._prefix)
+        self._contacts = 0
 
     @property
     def revision(self) -> int:
@@ -137,14 +147,21 @@ class Follower:
     async def _follow_once(self) -> None:
         """Until the watch ends. Raises `EtcdError` where the next try has to wait a little."""
         began_s = time.monotonic()
+        self._contacts = 0
         try:
-            await self._find_place()
-            await self._watch_and_audit()
+            try:
+                session = await self._find_place()
+            except EtcdUnavailableError:
+                self._trouble.note_read(succeeded=False)
+                raise
+            self._trouble.note_read(succeeded=True)
+            await self._watch_and_audit(session)
         except EtcdCompactedError as error:
             self._snapshot_reason = "compacted"
             logger.debug("history is compacted", extra={"revision": error.compact_revision})
         except EtcdError as error:
-            self._tell_trouble(error)
+            if self._trouble.note_failure(error):
+                self._snapshot_reason = "unwatched"
             # A watch that lived for long may end for many a good reason; the next one starts at once.
             if not self.connected or time.monotonic() - began_s < _SHORT_LIFE_S:
                 raise
@@ -154,12 +171,25 @@ class Follower:
             if self.connected:
                 self.connected = False
                 self.reconnections += 1
-                self._audit_due.set()
+                self._audit_at_s = time.monotonic()
 
-    async def _find_place(self) -> None:
-        """Make sure that what comes next follows what was handed on; with a new snapshot if need be."""
+    async def _find_place(self) -> Session:
+        """Make sure that what comes next follows what was handed on; with a new snapshot if need be.
+
+        Gives the session to the member that said so: it is the one to be watched.
+        """
+        connection = self._client.connection
+        while True:
+            session = await connection.session(_SESSION_TIMEOUT_S)
+            await self._check_place()
+            if await connection.session(_SESSION_TIMEOUT_S) is session:
+                return session
+
+    async def _check_place(self) -> None:
         if self._place is not None and self._snapshot_reason is None:
-            result = await self._client.range(self._prefix, prefix_end(self._prefix), limit=1, keys_only=True)
+            result = await self._client.range(
+                self._prefix or b"\0", prefix_end(self._prefix), limit=1, keys_only=True
+            )
             now = result.header
             same = now.cluster_id == self._place.cluster_id
             if same and now.revision >= self._revision and now.raft_term >= self._place.raft_term:
@@ -171,16 +201,17 @@ class Follower:
     async def _take_snapshot(self, reason: str) -> None:
         read = await self._client.read_prefix(self._prefix)
         self._tell_snapshot(reason, read.header)
-        await self._changes.put(Snapshot(read.revision, read.key_values, reason))
+        snapshot = Snapshot(read.revision, read.key_values, reason)
+        await self._changes.put(snapshot, sum(map(_size, read.key_values)))
         self.snapshots += 1
         self._place = read.header
         self._snapshot_reason = None
         self._revision = read.revision
         self._fingerprints = {pair.key: fingerprint(pair) for pair in read.key_values}
-        self._audit_due.clear()
+        self._audit_at_s = self._next_audit_s()
 
-    async def _watch_and_audit(self) -> None:
-        tasks = {asyncio.ensure_future(self._watch()), asyncio.ensure_future(self._audit_regularly())}
+    async def _watch_and_audit(self, session: Session) -> None:
+        tasks = {asyncio.ensure_future(self._watch(session)), asyncio.ensure_future(self._audit_regularly())}
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -190,8 +221,7 @@ class Follower:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _watch(self) -> None:
-        session = await self._client.connection.session(_SESSION_TIMEOUT_S)
+    async def _watch(self, session: Session) -> None:
         stream = watch(
             session,
             self._prefix,
@@ -209,7 +239,7 @@ class Follower:
             raise
 
     async def _hand_on(self, revision: Revision) -> None:
-        await self._changes.put(revision)
+        await self._changes.put(revision, sum(_size(event.key_value) for event in revision.events))
         # From here to the end without a pause, so that what is noted is what was handed on.
         self._revision = revision.revision
         for event in revision.events:
@@ -221,17 +251,17 @@ class Follower:
     async def _audit_regularly(self) -> None:
         """Returns when an audit found a difference."""
         while True:
-            pause_s = self._audit_interval_s * random.uniform(0.8, 1.2)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._audit_due.wait(), pause_s)
+            await asyncio.sleep(self._audit_at_s - time.monotonic())
             try:
-                differences = await audit(self._client, self._prefix, self._noted)
+                differences = await audit(self._client, self._prefix, self._note, self._is_held_back)
+            except (EtcdFutureRevisionError, EtcdOtherClusterError):
+                self._snapshot_reason = "restored"
+                return
             except EtcdError as error:
                 logger.debug("no audit: etcd could not be read", extra={"reason": str(error)})
-                await asyncio.sleep(_SHORT_LIFE_S)
-                self._audit_due.set()
+                self._audit_at_s = time.monotonic() + _SHORT_LIFE_S
                 continue
-            self._audit_due.clear()
+            self._audit_at_s = self._next_audit_s()
             self.audits += 1
             if differences:
                 self.audit_failures += 1
@@ -239,26 +269,26 @@ class Follower:
                 self._tell_differences(differences)
                 return
 
-    def _noted(self) -> tuple[int, dict[bytes, int]]:
-        return self._revision, self._fingerprints
+    def _next_audit_s(self) -> float:
+        # A point in time and not a pause: it has to outlast any number of watches.
+        return time.monotonic() + self._audit_interval_s * random.uniform(0.8, 1.2)
+
+    def _note(self) -> Noted:
+        assert self._place is not None
+        return Noted(self._place.cluster_id, self._revision, self._fingerprints)
+
+    def _is_held_back(self) -> bool:
+        return self._changes.blocked
 
     def _note_contact(self) -> None:
         self.last_contact_s = time.monotonic()
-        if not self.connected:
-            self.connected = True
-            if self._trouble is not None:
-                logger.info("following etcd works again", extra={"prefix": self._shown_prefix})
-                self._trouble = None
-
-    def _tell_trouble(self, error: EtcdError) -> None:
-        # That etcd is away is told by the connection; here is told what only this prefix has.
-        if isinstance(error, (EtcdUnavailableError, EtcdClosedError)) or self._trouble == str(error):
-            return
-        self._trouble = str(error)
-        logger.error("etcd cannot be followed", extra={"prefix": self._shown_prefix, "reason": str(error)})
+        self._contacts += 1
+        self._trouble.note_contact(first=self._contacts == 1)
+        self.connected = True
 
     def _tell_snapshot(self, reason: str, header: Header) -> None:
-        if reason == "start":
+        # What leads to reading in place of watching is told as trouble.
+        if reason in ("start", "unwatched"):
             return
         extra = {"prefix": self._shown_prefix, "reason": reason, "revision": header.revision}
         logger.info("all keys were read anew", extra=extra | {"after": self._revision})
@@ -277,6 +307,10 @@ class Follower:
     @property
     def _shown_prefix(self) -> str:
         return self._prefix.decode("utf-8", "backslashreplace")
+
+
+def _size(pair: KeyValue) -> int:
+    return len(pair.key) + len(pair.value) + _PAIR_BYTES
 
 
 def _is_worth_another_try(error: BaseException) -> bool:

@@ -11,19 +11,29 @@ Item = TypeVar("Item")
 class Handover(Generic[Item]):
     """Items go in one by one and come out all at once, in order. One task on each side."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, limit_bytes: int) -> None:
+        """How many items it holds, and of what size together; one alone may be of any size."""
+        self.blocked = False
+        """Whether an item waits for room."""
         self._limit = limit
+        self._limit_bytes = limit_bytes
         self._items: list[Item] = []
+        self._bytes = 0
         self._filled = asyncio.Event()
         self._emptied = asyncio.Event()
         self._error: BaseException | None = None
 
-    async def put(self, item: Item) -> None:
+    async def put(self, item: Item, size: int) -> None:
         """Add an item, once there is room. If cancelled, the item was not added."""
-        while len(self._items) >= self._limit:
+        while self._items and (len(self._items) >= self._limit or self._bytes + size > self._limit_bytes):
+            self.blocked = True
             self._emptied.clear()
-            await self._emptied.wait()
+            try:
+                await self._emptied.wait()
+            finally:
+                self.blocked = False
         self._items.append(item)
+        self._bytes += size
         self._filled.set()
 
     def end(self, error: BaseException) -> None:
@@ -39,5 +49,6 @@ class Handover(Generic[Item]):
             self._filled.clear()
             await self._filled.wait()
         items, self._items = self._items, []
+        self._bytes = 0
         self._emptied.set()
         return items

@@ -77,6 +77,34 @@ async def test_a_lost_connection_costs_neither_an_event_nor_a_snapshot(
         assert recording.follower.reconnections > 0
 
 
+async def test_a_lost_connection_costs_nothing_where_all_keys_are_followed(own_etcd: EtcdServer) -> None:
+    async with connect(own_etcd.endpoint) as client, Recording(client, b"") as recording:
+        await client.put(b"a", b"1")
+        await recording.holds(b"a", b"1")
+        await lose_connection(client)
+        await client.put(b"a", b"2")
+        await recording.holds(b"a", b"2")
+        assert len(recording.snapshots) == 1
+
+
+async def test_a_slow_consumer_of_compacted_history_gives_no_alarm(own_etcd: EtcdServer) -> None:
+    async with connect(own_etcd.endpoint) as client:
+        follower = Follower(client, b"/x/", audit_interval_s=0.2)
+        changes = aiter(follower)
+        await anext(changes)
+        for number in range(300):
+            revision = (await client.put(b"/x/a", b"%d" % number)).revision
+        await until(lambda: follower._changes.blocked, "the buffer is full")
+        before = follower.audits
+        await asyncio.to_thread(own_etcd.etcdctl, "compact", str(revision))
+        await asyncio.sleep(4)  # longer than a watch is given to deliver a difference
+        for _ in range(300):
+            assert not isinstance(await anext(changes), Snapshot)
+        await until(lambda: follower.audits > before, "the audit is made when it can be")
+        assert follower.audit_failures == 0
+        await changes.aclose()
+
+
 async def test_compaction_during_a_disconnection_gives_a_new_snapshot_and_one_line(
     each_binary: EtcdBinary, caplog: pytest.LogCaptureFixture
 ) -> None:
