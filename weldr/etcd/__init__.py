@@ -3,3 +3,11 @@
 `protocol` makes the messages; `connection` holds a channel to one good member; `client` makes requests;
 `lease`, `watch` and `follow` are what lives on for long. Nothing above this package sees gRPC.
 """
+
+from __future__ import annotations
+
+import os
+
+# Before anything imports gRPC: its C core writes lines of its own to standard error, at each attempt, for what
+# weldr says once. The choice of whoever set this comes first.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")

@@ -235,7 +235,8 @@ class EtcdClient:
         """
         request = rpc.LeaseTimeToLiveRequest(ID=lease_id, keys=True)
         answer = await self._repeatable(lambda session: session.lease.LeaseTimeToLive, request, timeout_s)
-        if answer.TTL <= 0:
+        # etcd cuts the seconds off: 0 is less than one, -1 is gone.
+        if answer.TTL < 0:
             raise EtcdLeaseNotFoundError(lease_id)
         return LeaseTimeToLive(answer.ID, answer.grantedTTL, answer.TTL, tuple(answer.keys))
 

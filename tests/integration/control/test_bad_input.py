@@ -196,7 +196,8 @@ def test_a_wrong_ca_is_said_once_and_waited_out(tmp_path: Path) -> None:
         trusted.write_bytes(right.ca.read_bytes())
         weldr.wait_logged("ready: every worker serves the catalog")
         assert len(weldr.logged("etcd is unreachable")) == 1
-        assert "Traceback" not in "\n".join(weldr.lines)
+        # Nor does a library say it in its own way.
+        assert [line for line in weldr.lines if not line.startswith("{")] == []
 
 
 BAD_VALUES = {
