@@ -163,11 +163,13 @@ def _check_line(data: bytes | bytearray, position: int, end: int, limits: Limits
     if line_end < 0 and data.endswith(b"\r"):
         end -= 1
     line_bytes = (end if line_end < 0 else line_end) - position
-    if line_bytes > limits.request_line_bytes:
-        raise RequestRefusedError(414, f"the request line has more than {limits.request_line_bytes} bytes")
-    if line_end < 0:
+    if line_bytes > limits.request_line_bytes or line_end < 0:
+        # In this order, as it would be if the line had come byte by byte.
         if not _BEGINNING.match(data, position):
             raise RequestRefusedError(400, "the request line is malformed")
+        if line_bytes > limits.request_line_bytes:
+            _check_controls(data, position, position + limits.request_line_bytes)
+            raise RequestRefusedError(414, f"the request line has more than {limits.request_line_bytes} bytes")
     elif not _REQUEST_LINE.fullmatch(data, position, line_end):
         if _OTHER_VERSION.fullmatch(data, position, line_end):
             raise RequestRefusedError(505, "only HTTP/1.0 and HTTP/1.1 are spoken here")
