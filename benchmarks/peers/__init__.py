@@ -1,0 +1,1 @@
+"""weldr beside other proxies: the same work for each in one run."""
