@@ -21,7 +21,8 @@ from weldr.version import __version__ as weldr_version
 
 PROJECT = Path(__file__).resolve().parents[2]
 FETCHED = PROJECT / ".peers"
-_FETCHED_PROGRAMS = (FETCHED / "envoy" / "_bin", FETCHED / "bin")
+# Where a wheel keeps its program: some have a script of the same name in `bin` that starts it.
+_PLACES_IN_WHEELS = ("{name}/_bin", "bin")
 
 # Idle connections and some more.
 _MOST_CONNECTIONS = 16_000
@@ -56,8 +57,11 @@ class Proxy(ABC):
 
     def program(self) -> str | None:
         """The path of its program; none if it is missing."""
-        path = ":".join(map(str, _FETCHED_PROGRAMS))
-        return shutil.which(self.name, path=path) or shutil.which(self.name) or _in_sbin(self.name)
+        for place in _PLACES_IN_WHEELS:
+            fetched = shutil.which(self.name, path=FETCHED / self.name / place.format(name=self.name))
+            if fetched is not None:
+                return fetched
+        return shutil.which(self.name) or _in_sbin(self.name)
 
     def version(self) -> str:
         """What it says its version is, on one line."""
