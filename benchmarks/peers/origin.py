@@ -18,7 +18,7 @@ import uvloop
 from benchmarks.peers.payload import ANSWERS, POSTED
 
 _ACCEPT_SUFFIX = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-_CLOSE_FIELD = b"\r\nConnection: close\r\n"
+_CLOSE = b"\r\nConnection: close\r\n"
 _KEY_FIELD = b"\r\nsec-websocket-key:"
 _SHORT_FRAME_BYTES = 125
 _MASKED_HEAD_BYTES = 6
@@ -70,9 +70,12 @@ class _Connection(asyncio.Protocol):
             self._transport.write(_handshake(head))
             self._is_websocket = True
         else:
-            self._transport.write(self._answers.of_path.get(path, self._answers.refused))
-            if _CLOSE_FIELD in head:
+            answer = self._answers.of_path.get(path, self._answers.refused)
+            if _CLOSE in head:
+                self._transport.write(answer.replace(b"\r\n", _CLOSE, 1))
                 self._transport.close()
+            else:
+                self._transport.write(answer)
 
     def _post(self, data: bytes) -> bytes:
         """Answer once the whole body is there; return what waits for more."""

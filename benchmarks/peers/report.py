@@ -55,6 +55,8 @@ _IDLE_ROWS = (
     _Row("idle_mib", "memory MiB, with them", 1),
     _Row("idle_kib_each", "KiB for each", 1),
     _Row("rate", "GET of 100 bytes beside them, requests/s"),
+    _Row("cpu_us", "CPU µs per such request", 1),
+    _Row("core_percent", "% of its core used"),
 )
 _ROWS = {WEBSOCKET: _WEBSOCKET_ROWS, IDLE: _IDLE_ROWS}
 _NO_RATIO = {"core_percent"}

@@ -30,7 +30,7 @@ class Running:
     def __init__(self, proxy: Proxy, core: int, origin_port: int, etcd: EtcdServer) -> None:
         self.proxy = proxy
         self._directory = Path(tempfile.mkdtemp(prefix="weldr-peers-"))
-        # Started by root, nginx works as another user; what does not fit its buffers goes to files there.
+        # Started by root, nginx works as another user, and what does not fit its buffers goes to files there.
         self._directory.chmod(0o755)
         place = Place(self._directory, free_port(), origin_port, etcd)
         self.port = place.port
