@@ -179,7 +179,7 @@ class Envoy(Proxy):
     name = "envoy"
 
     def version_in(self, said: str) -> str:
-        return said.split()[2].split("/")[1]
+        return said.partition("version: ")[2].split("/")[1]
 
     def arguments(self, place: Place) -> list[str]:
         text = json.dumps({"static_resources": _envoy_resources(place)})
