@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import signal
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -122,7 +124,8 @@ def register(
 
 
 async def _run(job: _Job) -> int:
-    leave = _leave_signals()
+    # Without a command that may have a use of its own for it, a closed terminal is the end as well.
+    leave = _signals(LEAVE_SIGNALS if job.command else (*LEAVE_SIGNALS, signal.SIGHUP))
     command = await Command.start(job.command) if job.command else None
     if command is not None:
         for number in PASSED_SIGNALS:
@@ -178,10 +181,10 @@ async def _end(command: Command, ended: asyncio.Future[int], number: int, leave:
     return ended.result()
 
 
-def _leave_signals() -> asyncio.Queue[int]:
-    """A queue that gets each signal that asks to leave."""
+def _signals(wanted: Iterable[signal.Signals]) -> asyncio.Queue[int]:
+    """A queue that gets each of these signals."""
     numbers: asyncio.Queue[int] = asyncio.Queue()
-    for number in LEAVE_SIGNALS:
+    for number in wanted:
         asyncio.get_running_loop().add_signal_handler(number, numbers.put_nowait, int(number))
     return numbers
 

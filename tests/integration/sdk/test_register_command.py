@@ -47,8 +47,9 @@ http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_
 """
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_it_registers_under_a_lease_and_deregisters_at_its_end(
-    etcd_server: EtcdServer, etcd_prefix: str
+    etcd_server: EtcdServer, etcd_prefix: str, number: int
 ) -> None:
     key = f"{etcd_prefix}backends/shop/b1"
     with register(
@@ -58,7 +59,7 @@ def test_it_registers_under_a_lease_and_deregisters_at_its_end(
         assert value_of(etcd_server, key) == '{"url":"http://127.0.0.1:9001","weight":3}'
         lease = etcd_server.etcdctl("get", "-w", "fields", key)
         assert '"Lease" : 0' not in lease
-        registering.signal(signal.SIGTERM)
+        registering.signal(number)
         assert registering.wait() == 0
         assert value_of(etcd_server, key) == ""
 
