@@ -171,7 +171,7 @@ async def test_what_is_not_permitted_is_refused_without_trying_again(guarded: Et
 async def test_a_forbidden_prefix_is_told_once_and_followed_once_permitted(
     guarded: EtcdServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "weldr.etcd.follow")
+    caplog.set_level(logging.INFO, "weldr.etcd.trouble")
     async with as_weldr(guarded) as client:
         starting = asyncio.create_task(_record_one(client, b"/elsewhere/"))
         await asyncio.sleep(4)
@@ -179,7 +179,7 @@ async def test_a_forbidden_prefix_is_told_once_and_followed_once_permitted(
         grant = ("role", "grant-permission", "--prefix", "weldr", "readwrite", "/elsewhere/")
         await asyncio.to_thread(guarded.etcdctl, *ROOT, *grant)
         await asyncio.wait_for(starting, 20)
-    lines = [record.message for record in caplog.records if record.name == "weldr.etcd.follow"]
+    lines = [record.message for record in caplog.records if record.name == "weldr.etcd.trouble"]
     assert lines == ["etcd cannot be followed", "following etcd works again"]
 
 
