@@ -281,7 +281,8 @@ class EtcdClient:
 
         async for attempt in AsyncRetrying(
             retry=retry_if_exception(again),
-            stop=lambda _: deadline_s - time.monotonic() < _SHORTEST_ATTEMPT_S,
+            # No attempt that has no time: its failure would hide the real one, and look like a lost answer.
+            stop=lambda state: deadline_s - time.monotonic() - state.upcoming_sleep < _SHORTEST_ATTEMPT_S,
             wait=wait_random_exponential(multiplier=0.02, max=0.5),
             reraise=True,
         ):

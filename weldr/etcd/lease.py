@@ -101,7 +101,7 @@ class LeaseKeeper:
             self._lease = lease
             began_s = time.monotonic()
             logger.debug("lease granted", extra={"lease": self._name, "id": f"{lease.id:x}"})
-            reason = await self._keep(lease.id)
+            reason = await self._keep_or_tell_why_not(lease.id)
             self._lease = None
             self._tell_lost(reason)
             if time.monotonic() - began_s < _SHORT_LIFE_S:
@@ -113,6 +113,18 @@ class LeaseKeeper:
             with attempt:
                 return await self._client.grant_lease(self._ttl_s)
         raise AssertionError("tenacity ends by a result or an exception")
+
+    async def _keep_or_tell_why_not(self, lease_id: int) -> str:
+        try:
+            return await self._keep(lease_id)
+        except EtcdClosedError as error:
+            self._lease = None
+            self._tell_lost(str(error))
+            raise
+        except Exception as error:
+            # A defect. But the owner has to know that nobody renews its lease, and to get another one.
+            logger.exception("keeping a lease failed", extra={"lease": self._name})
+            return f"keeping it failed: {error}"
 
     async def _keep(self, lease_id: int) -> str:
         """Until the lease is lost: renew it, and have the owner put its keys. Why it is lost."""
