@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> None:
         for name in options.work:
             results[name] = bench.measure(name)
     report = Report(
-        command=shlex.join(["./scripts/bench", *sys.argv[1:]]),
+        command=_command(options),
         options={"rounds": options.rounds, "seconds": options.seconds},
         versions=versions,
         missing=missing,
@@ -72,6 +72,16 @@ def run(options: argparse.Namespace) -> None:
         print(f"{name} failed at {work}: {outcome.failed}", file=sys.stderr)
     if failures(results):
         raise SystemExit(1)
+
+
+def _command(options: argparse.Namespace) -> str:
+    """What repeats this run, whatever the defaults are by then."""
+    words = ["./scripts/bench", NAME, "--rounds", str(options.rounds), "--seconds", str(options.seconds)]
+    if set(options.only) != {peer.name for peer in PEERS}:
+        words += ["--only", *options.only]
+    if set(options.work) != set(NAMES):
+        words += ["--work", *options.work]
+    return shlex.join(words)
 
 
 def _present(names: list[str]) -> tuple[list[Proxy], dict[str, str]]:
