@@ -56,10 +56,8 @@ class RequestReader:
         return self._partial.lstrip(b"\r\n").startswith(b"HEAD ")
 
     def take_body(self) -> list[bytes]:
-        """What has come of the body since the last call."""
-        body = self._body
-        if body:
-            self._body = []
+        """What has come of the body since the last call: from now on the caller's list."""
+        body, self._body = self._body, []
         return body
 
     def feed(self, data: bytes, position: int) -> int:

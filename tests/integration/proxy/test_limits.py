@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.backends import BackendConnection, answering_backend, response, scripted_backend
+from tests.support.backends import BackendConnection, Received, answering_backend, response, scripted_backend
 from tests.support.http import RawClient, Response, get, request
 from tests.support.worker import Worker, running_worker, traffic
 from weldr.model.values import Limits, Service, Settings, Timeouts, UpstreamLimits, UpstreamTimeouts
@@ -50,11 +50,13 @@ class Gated:
     def __init__(self) -> None:
         self.waiting = 0
         self.most_waiting = 0
+        self.received: list[Received] = []
         self.arrived = asyncio.Condition()
         self.answers = asyncio.Semaphore(0)
 
     async def script(self, connection: BackendConnection) -> None:
-        while await connection.request():
+        while received := await connection.request():
+            self.received.append(received)
             async with self.arrived:
                 self.waiting += 1
                 self.most_waiting = max(self.waiting, self.most_waiting)
@@ -66,6 +68,26 @@ class Gated:
     async def until_waiting(self, count: int) -> None:
         async with asyncio.timeout(10), self.arrived:
             await self.arrived.wait_for(lambda: self.waiting == count)
+
+
+async def test_a_body_that_comes_while_its_request_waits_is_sent_once(worker: Worker) -> None:
+    gated = Gated()
+    async with scripted_backend(gated.script) as backend, await RawClient.connect(worker.port) as client:
+        policy = Service(
+            limits=UpstreamLimits(backend_connections=1), timeouts=UpstreamTimeouts(connect_s=20.0)
+        )
+        await worker.serve(traffic(backend.port, policy=policy))
+        first = asyncio.create_task(request(worker.port, get()))
+        await gated.until_waiting(1)
+        await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\n")
+        await worker.wait_for(lambda: worker.beats[-1].in_flight == 2)
+        await client.send(b"abc")
+        gated.answers.release()
+        await first
+        await client.send(b"def")
+        gated.answers.release()
+        assert (await client.receive()).status == 200
+        assert [received.body for received in gated.received] == [b"", b"abcdef"]
 
 
 async def test_requests_beyond_a_backends_connections_wait_for_one(worker: Worker) -> None:
