@@ -30,6 +30,9 @@ _LINGER_S = 2.0
 _LAST_CALL_S = 1.0
 """How long a drained connection without a request waits for one that may be under way."""
 
+_AWAKE_S = 5.0
+"""How long a kept connection holds memory only to be quick with the next request."""
+
 _ERROR_OF_STATUS = {200: None, 503: "connection_limit_reached"}
 """The error types of RFC 9209 for weldr's own answers, where it is not `http_request_error`."""
 
@@ -42,14 +45,20 @@ class Phase(Enum):
     CLOSING = "closing"
 
 
+# An attribute of a class with a metaclass is slow to look up.
+_OPEN = Phase.OPEN
+
+
 class ClientConnection(asyncio.Protocol):
     """See the module."""
 
     __slots__ = (
         "_advancing",
+        "_between",
         "_context",
         "_ended",
         "_exchange",
+        "_idle_until_s",
         "_input",
         "_local",
         "_peer",
@@ -68,7 +77,9 @@ class ClientConnection(asyncio.Protocol):
     def __init__(self, context: Context) -> None:
         self._context = context
         self._exchange: Exchange | None = None
-        self._phase = Phase.OPEN
+        self._phase = _OPEN
+        self._between = True
+        """Only if nothing has come of the next request and nothing is in its way."""
         self._input = b""
         self._position = 0
         self._advancing = False
@@ -90,7 +101,7 @@ class ClientConnection(asyncio.Protocol):
         self._reader = RequestReader(_authority(self._local), table.limits)
         self._adopt(table)
         wait_s = _LAST_CALL_S if context.draining else table.timeouts.client_head_s
-        self.deadline_s = context.now_s() + wait_s
+        self.deadline_s = self._idle_until_s = context.now_s() + wait_s
         context.counters.connections += 1
         context.deadlines.add(self)
         context.clients.add(self)
@@ -105,7 +116,7 @@ class ClientConnection(asyncio.Protocol):
     def _adopt(self, table: Table) -> None:
         """Go by this table from the next request on."""
         self._table = table
-        self._reader.limits = table.limits
+        self._reader.adopt(table.limits)
         port = self._local[1] if self._local else 0
         self.forwarding = Forwarding(table.forwarding, self._peer, port)
         """What backends are told of who this is."""
@@ -113,13 +124,34 @@ class ClientConnection(asyncio.Protocol):
     # Reading.
 
     def data_received(self, data: bytes) -> None:
-        if self._phase is not Phase.OPEN:
+        if self._between:
+            self._between = False
+            if self._began_whole(data):
+                return
+        if self._phase is not _OPEN:
             return
         if self._input:
             data = self._input[self._position :] + data
         self._input = data
         self._position = 0
         self._advance()
+
+    def _began_whole(self, data: bytes) -> bool:
+        """Whether `data` was the whole next request, and is on its way: the short cut of what follows."""
+        context = self._context
+        if context.fleet.table is not self._table:
+            return False
+        try:
+            head = self._reader.whole(data)
+            if head is None:
+                return False
+            self.deadline_s = NEVER
+            exchange = self._exchange = Exchange(context, self, head, [], True)
+            exchange.seek(None)
+        except Exception as error:
+            context.fault("client", error)
+            self._transport.abort()
+        return True
 
     def eof_received(self) -> bool:
         self._ended = True
@@ -128,7 +160,7 @@ class ClientConnection(asyncio.Protocol):
                 self._refuse(RequestRefusedError(400, "the request ended before its body was complete"))
             # A client that has only closed its own direction still gets its answer.
             return True
-        if self._phase is Phase.OPEN and self._position < len(self._input):
+        if self._phase is _OPEN and self._position < len(self._input):
             return True
         self._close()
         return False
@@ -139,7 +171,7 @@ class ClientConnection(asyncio.Protocol):
             return
         self._advancing = True
         try:
-            while self._position < len(self._input) and self._phase is Phase.OPEN:
+            while self._position < len(self._input) and self._phase is _OPEN:
                 if self._exchange is None:
                     if self.congested:
                         self.gate.hold(Hold.TURN)
@@ -176,7 +208,7 @@ class ClientConnection(asyncio.Protocol):
         self.deadline_s = NEVER if complete else context.now_s() + table.timeouts.read_s
         exchange = self._exchange
         if exchange is None:
-            exchange = self._exchange = Exchange(context, self, head, reader.take_body(), complete=complete)
+            exchange = self._exchange = Exchange(context, self, head, reader.take_body(), complete)
             exchange.seek(None)
         else:
             exchange.request_received(reader.take_body(), complete=complete)
@@ -203,6 +235,12 @@ class ClientConnection(asyncio.Protocol):
         transport = self._transport
         if not transport.is_closing():
             write_parts(transport, parts, small=small)
+
+    def write_bytes(self, data: bytes) -> None:
+        """Send to the client."""
+        transport = self._transport
+        if not transport.is_closing():
+            transport.write(data)
 
     def write_own_response(
         self,
@@ -243,11 +281,15 @@ class ClientConnection(asyncio.Protocol):
             return
         reader.reset()
         idle_s = _LAST_CALL_S if context.draining else context.fleet.table.timeouts.client_idle_s
-        self.deadline_s = context.now_s() + idle_s
+        now_s = context.now_s()
+        self._idle_until_s = now_s + idle_s
+        self.deadline_s = now_s + (idle_s if idle_s < _AWAKE_S else _AWAKE_S)
         if waiting:
             self._advance()
         elif self._ended:
             self._close()
+        else:
+            self._between = not self.congested
 
     def reset(self) -> None:
         """Cut the client off in the middle of a response, so that it cannot take it for complete."""
@@ -270,6 +312,7 @@ class ClientConnection(asyncio.Protocol):
     # Closing.
 
     def _close(self) -> None:
+        self._between = False
         self._phase = Phase.CLOSING
         self._transport.close()
         self._await_flush()
@@ -278,6 +321,7 @@ class ClientConnection(asyncio.Protocol):
         if self._ended:
             self._close()
             return
+        self._between = False
         self._phase = Phase.LINGERING
         self._input = b""
         self.gate.release(Hold.ALL)
@@ -305,8 +349,8 @@ class ClientConnection(asyncio.Protocol):
 
     def drain(self) -> None:
         """Take no request any more but one that is under way."""
-        if self._exchange is None and not self._reader.started and self._phase is Phase.OPEN:
-            self.deadline_s = min(self.deadline_s, self._context.now_s() + _LAST_CALL_S)
+        if self._exchange is None and not self._reader.started and self._phase is _OPEN:
+            self._idle_until_s = self.deadline_s = min(self.deadline_s, self._context.now_s() + _LAST_CALL_S)
 
     def abort(self) -> None:
         """Cut it off."""
@@ -316,6 +360,7 @@ class ClientConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self.congested = True
+        self._between = False
         self.writes.begin(self._write_deadline_s())
         if self._exchange is not None:
             self._exchange.client_congested(True)
@@ -346,6 +391,10 @@ class ClientConnection(asyncio.Protocol):
                 self._refuse(RequestRefusedError(408, "the rest of the request did not come in time"))
         elif self._reader.started:
             self._refuse(RequestRefusedError(408, "the head of the request did not come in time"))
+        elif now_s < self._idle_until_s:
+            self._reader.forget()
+            self.forwarding.forget()
+            self.deadline_s = self._idle_until_s
         else:
             self._close()
 

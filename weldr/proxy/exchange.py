@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from weldr.proxy.client_connection import ClientConnection
 
 _MAX_BACKENDS_TRIED = 4
+_EMPTY_LINE = b"\r\n\r\n"
 
 
 class State(Enum):
@@ -59,6 +60,12 @@ class State(Enum):
     RESPONDING = "responding"
     TUNNELLING = "tunnelling"
     ENDED = "ended"
+
+
+# An attribute of a class with a metaclass is slow to look up.
+_CONNECTING = State.CONNECTING
+_WAITING = State.WAITING
+_ENDED = State.ENDED
 
 
 class Exchange:
@@ -92,11 +99,10 @@ class Exchange:
         client: ClientConnection,
         head: RequestHead,
         body: list[bytes],
-        *,
         complete: bool,
     ) -> None:
         """`body` is what has come of it, `complete` whether that is all. It begins with `seek`."""
-        self.state = State.CONNECTING
+        self.state = _CONNECTING
         self._context = context
         self._client = client
         self._head = head
@@ -126,7 +132,7 @@ class Exchange:
         parts = chunk_parts(body, last=complete) if self._head.fields.chunked else body
         if parts:
             self._upstream.write(parts)
-        if complete and self.state is State.WAITING:
+        if complete and self.state is _WAITING:
             self._await_response(self._upstream)
 
     def request_broken(self, refusal: RequestRefusedError) -> None:
@@ -143,7 +149,7 @@ class Exchange:
 
     def client_lost(self) -> None:
         """There is nobody any more to answer."""
-        if self.state is not State.ENDED:
+        if self.state is not _ENDED:
             self._end()
 
     # Towards a backend.
@@ -158,16 +164,16 @@ class Exchange:
             self._answer_unserved(service, failure)
             return
         self._service = service
-        if pool.full:
+        if pool.in_flight >= pool.max_connections:
             pool = _not_full(service, self._tried)
             if pool is None:
                 self._wait(service)
                 return
         self._pool = pool
-        pool.enter()
+        pool.in_flight += 1
         upstream = None if self._repeated else pool.take()
         if upstream is None:
-            self.state = State.CONNECTING
+            self.state = _CONNECTING
             self._context.spawn(self._connect(pool, service.connect_s), "connect")
         else:
             self._send(upstream, service)
@@ -189,7 +195,7 @@ class Exchange:
 
     def _stop_waiting(self) -> None:
         assert self._service is not None
-        self.state = State.CONNECTING
+        self.state = _CONNECTING
         self._service.pending.waiting.pop(self, None)
         self._context.deadlines.remove(self)
 
@@ -218,12 +224,12 @@ class Exchange:
                 address=pool.authority,
                 reason=failure.reason,
             )
-            if self.state is State.CONNECTING:
+            if self.state is _CONNECTING:
                 self._give_up(pool)
                 self.seek(failure)
             return
         service = self._service
-        if self.state is not State.CONNECTING or service is None:
+        if self.state is not _CONNECTING or service is None:
             upstream.close()
         elif pool.stopped:
             # It went out of rotation meanwhile: whatever was in force at that instant reaches no new request.
@@ -241,7 +247,7 @@ class Exchange:
         self._leave_pool()
 
     def _send(self, upstream: UpstreamConnection, service: ServiceTable) -> None:
-        self.state = State.WAITING
+        self.state = _WAITING
         self._upstream = upstream
         context, client, head = self._context, self._client, self._head
         upstream.begin(self, head.method, service.read_s, context.fleet.table.limits)
@@ -282,7 +288,7 @@ class Exchange:
             if parts:
                 self._client.write(parts)
             return
-        if self.state is State.WAITING:
+        if self.state is _WAITING:
             if head.status == 101:
                 self._switch(head, parts)
                 return
@@ -300,6 +306,33 @@ class Exchange:
             self._complete(upstream)
         else:
             upstream.deadline_s = self._context.now_s() + service.read_s
+
+    def upstream_answered(self, head: ResponseHead, body: bytes) -> bool:
+        """This is the whole response; false if it needs more than to be passed on as it is."""
+        request, client, upstream, pool = self._head, self._client, self._upstream, self._pool
+        if (
+            self.state is not _WAITING
+            or not self._request_complete
+            or not request.version_11
+            or not request.fields.persistent
+            or not client.may_persist
+            or upstream is None
+            or pool is None
+        ):
+            return False
+        context = self._context
+        counters = context.counters
+        if head.status >= 500:
+            counters.responses_5xx += 1
+        date = _EMPTY_LINE if head.fields.has_date else context.date + _EMPTY_LINE
+        client.write_bytes(b"".join((head.plain, date, body)))
+        self._upstream = self._pool = None
+        upstream.release_for(context.fleet.table.timeouts.upstream_idle_s)
+        self.state = _ENDED
+        counters.in_flight -= 1
+        pool.leave()
+        client.exchange_ended(persistent=True)
+        return True
 
     def _pass_on_interim(self, heads: list[ResponseHead], parts: list[bytes]) -> None:
         # RFC 9110, section 15.2: an HTTP/1.0 client knows no 1xx.
@@ -367,7 +400,7 @@ class Exchange:
         upstream = self._upstream
         assert upstream is not None
         self._upstream = None
-        if self.state is State.WAITING and self._may_repeat(upstream):
+        if self.state is _WAITING and self._may_repeat(upstream):
             self._repeated = True
             self._leave_pool()
             self.seek(None)
@@ -424,7 +457,7 @@ class Exchange:
     def _end(self) -> None:
         if self.state is State.PENDING:
             self._stop_waiting()
-        self.state = State.ENDED
+        self.state = _ENDED
         self._context.counters.in_flight -= 1
         upstream, pool = self._upstream, self._pool
         if upstream is not None:

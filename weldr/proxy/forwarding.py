@@ -65,7 +65,18 @@ class ForwardingPolicy:
 class Forwarding:
     """The fields for the requests of one client connection."""
 
-    __slots__ = ("_element", "_fixed", "_peer", "_port", "_trusted", "policy")
+    __slots__ = (
+        "_came",
+        "_element",
+        "_fixed",
+        "_host",
+        "_lines",
+        "_peer",
+        "_port",
+        "_rest",
+        "_trusted",
+        "policy",
+    )
 
     def __init__(self, policy: ForwardingPolicy, peer: str | None, port: int) -> None:
         """`peer` is the client's address, `port` the one that it connected to."""
@@ -77,6 +88,24 @@ class Forwarding:
         self._fixed = _lines(
             (b"X-Forwarded-For", self._peer), (b"X-Forwarded-Proto", b"http"), (b"X-Forwarded-Port", self._port)
         )
+
+        self.forget()
+
+    def forget(self) -> None:
+        """Hold no memory for the sake of speed."""
+        self._host = self._lines = self._rest = b""
+        self._came: ForwardedFields | None = None
+
+    def rest(self, host: bytes, lines: bytes, came: ForwardedFields | None) -> bytes:
+        """What follows the target in the head of a request to `host` with these field `lines` of the client.
+
+        That of the last request is kept: the next one often has the very same, as the objects that were
+        remembered for it.
+        """
+        if lines is not self._lines or host is not self._host or came is not self._came:
+            self._host, self._lines, self._came = host, lines, came
+            self._rest = b" HTTP/1.1\r\nHost: " + host + lines + self.lines(host, came)
+        return self._rest
 
     def lines(self, host: bytes, came: ForwardedFields | None) -> bytes:
         """The lines for a request to `host` that `came` with such fields of its own."""

@@ -57,6 +57,7 @@ class RequestFields:
         "chunked",
         "content_length",
         "count",
+        "ending",
         "forwarded",
         "has_request_id",
         "host",
@@ -73,6 +74,8 @@ class RequestFields:
 
         Raises `RequestRefusedError`.
         """
+        self.ending = section + b"\r\n\r\n"
+        """The section as it came and the empty line: what the end of a head with the same fields looks like."""
         try:
             section = canonical(section)
         except MalformedFieldError as error:

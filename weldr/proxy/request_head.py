@@ -17,6 +17,8 @@ from weldr.proxy.request_fields import RequestFields, RequestRefusedError, reque
 _REQUEST_LINE = re.compile(rb"(" + TOKEN + rb") ([!-~]++) HTTP/1\.([01])")
 """One space each, and nothing else that RFC 9112, section 3, lets a lenient recipient pass."""
 _OTHER_VERSION = re.compile(TOKEN + rb" [!-~]++ HTTP/(?!1\.[01])[0-9]\.[0-9]")
+_PLAIN_LINE = re.compile(rb"(" + TOKEN + rb") (/[!-\"$-~]*+) HTTP/1\.1")
+"""One whose target is in origin form, without a fragment."""
 _EMPTY_LINE = b"\r\n\r\n"
 
 _BEGINNING = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]")
@@ -72,18 +74,15 @@ class RequestHead:
 
     def forwarded(self, forwarding: Forwarding, request_id_line: Callable[[], bytes]) -> bytes:
         """The head for the backend. `request_id_line` makes one for a request that has none yet."""
-        fields, host = self.fields, self.host
+        fields = self.fields
         return b"".join(
             (
                 self.method,
                 b" ",
                 self.target,
-                b" HTTP/1.1\r\nHost: ",
-                host,
-                fields.lines,
+                forwarding.rest(self.host, fields.lines, fields.forwarded),
                 self._max_forwards,
                 b"" if fields.has_request_id else request_id_line(),
-                forwarding.lines(host, fields.forwarded),
                 _EMPTY_LINE,
             )
         )
@@ -145,6 +144,38 @@ def read_head(
         raise RequestRefusedError(431, f"the request has more than {limits.head_fields} fields")
     head = RequestHead(method, target, fields, version_11=version_11, default_host=default_host)
     return head, end + len(_EMPTY_LINE)
+
+
+def read_plain(data: bytes, fields: RequestFields, limits: Limits) -> RequestHead | None:
+    """What `read_head` makes of `data` if that is a head and nothing more, ends with just these `fields`, and
+    has nothing that asks for a closer look; `None` otherwise.
+
+    Most requests on a connection are like that: the fields, which are the greater part of a head, are those of
+    the request before it.
+    """
+    line_bytes = len(data) - len(fields.ending)
+    if (
+        not data.endswith(fields.ending)
+        or line_bytes > limits.request_line_bytes
+        or fields.max_forwards is not None
+    ):
+        return None
+    line = _PLAIN_LINE.fullmatch(data, 0, line_bytes)
+    if line is None:
+        return None
+    method, target = line.groups()
+    host = fields.host
+    if method in _REFUSED_METHODS or host is None or len(data) - len(_EMPTY_LINE) > limits.head_bytes:
+        return None
+    head = RequestHead.__new__(RequestHead)
+    head.method = method
+    head.target = target
+    head.version_11 = True
+    head.fields = fields
+    head.host = host
+    head.route_host = fields.route_host
+    head._max_forwards = b""
+    return head
 
 
 def check_incomplete(data: bytes | bytearray, position: int, limits: Limits, fresh: int) -> None:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from weldr.model.values import Limits
 from weldr.proxy.chunked import ChunkedDecoder, ChunkedError
-from weldr.proxy.request_fields import RequestRefusedError
-from weldr.proxy.request_head import RequestHead, check_incomplete, read_head
+from weldr.proxy.fields import MAX_REMEMBERED_SECTION_BYTES
+from weldr.proxy.request_fields import RequestFields, RequestRefusedError
+from weldr.proxy.request_head import RequestHead, check_incomplete, read_head, read_plain
 
 _CRLF = b"\r\n"
 _EMPTY_LINE = b"\r\n\r\n"
@@ -23,20 +24,31 @@ class RequestReader:
         "_chunked",
         "_default_host",
         "_left",
+        "_limits",
         "_partial",
+        "_plain_fields",
         "complete",
         "head",
-        "limits",
         "started",
     )
 
     def __init__(self, default_host: bytes, limits: Limits) -> None:
         """`default_host` is what an HTTP/1.0 request without a host means."""
-        self.limits = limits
         self._default_host = default_host
+        self.adopt(limits)
         self._partial = bytearray()
         self._chunked: ChunkedDecoder | None = None
         self.reset()
+
+    def adopt(self, limits: Limits) -> None:
+        """Go by these limits from the next request on."""
+        self._limits = limits
+        self._plain_fields: RequestFields | None = None
+        """Those of the last request, if it had no body and they are within the limits."""
+
+    def forget(self) -> None:
+        """Hold no memory for the sake of speed: it may take long until the next request comes."""
+        self._plain_fields = None
 
     def reset(self) -> None:
         """Make ready for the next request."""
@@ -59,6 +71,18 @@ class RequestReader:
         """What has come of the body since the last call: from now on the caller's list."""
         body, self._body = self._body, []
         return body
+
+    def whole(self, data: bytes) -> RequestHead | None:
+        """The next request, if it is all of `data` and like the one before it; it is complete then.
+
+        `None` says nothing about `data`: it is to be fed.
+        """
+        fields = self._plain_fields
+        head = None if fields is None else read_plain(data, fields, self._limits)
+        if head is not None:
+            self.head = head
+            self.started = self.complete = True
+        return head
 
     def feed(self, data: bytes, position: int) -> int:
         """Read on at `position`, at most to the end of the request; return the position after it.
@@ -83,7 +107,7 @@ class RequestReader:
         try:
             found = None
             if position < len(data) and (position < len(data) - 1 or not data.endswith(b"\r")):
-                found = read_head(data, position, self.limits, self._default_host)
+                found = read_head(data, position, self._limits, self._default_host)
         except RequestRefusedError:
             # The answer depends on whether it began like a HEAD request.
             self._partial += data[position : position + _MOST_BEFORE_METHOD_BYTES]
@@ -97,7 +121,7 @@ class RequestReader:
 
     def _feed_partial(self, data: bytes, position: int) -> int:
         """Go on with a head that comes in pieces."""
-        partial, limits = self._partial, self.limits
+        partial, limits = self._partial, self._limits
         before = len(partial)
         partial += data[position : position + limits.head_bytes + len(_EMPTY_LINE)]
         while partial.startswith(_CRLF):
@@ -118,12 +142,15 @@ class RequestReader:
     def _begin(self, head: RequestHead) -> None:
         self.head = head
         fields = head.fields
+        self._plain_fields = None
         if fields.chunked:
-            self._chunked = ChunkedDecoder(self.limits.head_bytes)
+            self._chunked = ChunkedDecoder(self._limits.head_bytes)
         elif fields.content_length:
             self._left = fields.content_length
         else:
             self.complete = True
+            if head.version_11 and len(fields.ending) <= MAX_REMEMBERED_SECTION_BYTES:
+                self._plain_fields = fields
 
     def _feed_counted(self, data: bytes, position: int) -> int:
         size = len(data) - position

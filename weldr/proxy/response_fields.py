@@ -1,18 +1,12 @@
-"""What the field section of a response means. Pure.
-
-As with requests, the latest meanings are remembered by the whole section.
-"""
+"""What the field section of a response means. Pure."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from functools import lru_cache
 
 from weldr.proxy.fields import (
-    MAX_REMEMBERED_SECTION_BYTES,
     PROTECTED,
-    REMEMBERED_SECTIONS,
     VIA_10,
     VIA_11,
     MalformedFieldError,
@@ -152,21 +146,6 @@ _SPECIAL: dict[bytes, Callable[[ResponseFields, bytes], None]] = {
 
 _SPLITTER = splitter(_SPECIAL)
 _NOT_IN_SECTION = frozenset((b"close", b"keep-alive", b"upgrade")) | PROTECTED
-
-
-@lru_cache(maxsize=REMEMBERED_SECTIONS)
-def _remembered(section: bytes, version_11: bool) -> ResponseFields:
-    return ResponseFields(section, version_11=version_11)
-
-
-def response_fields(section: bytes, version_11: bool) -> ResponseFields:
-    """The meaning of a section.
-
-    Raises `ResponseInvalidError`.
-    """
-    if len(section) <= MAX_REMEMBERED_SECTION_BYTES:
-        return _remembered(section, version_11)
-    return ResponseFields(section, version_11=version_11)
 
 
 _TRAILER_SPLITTER = splitter(

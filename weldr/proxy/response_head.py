@@ -1,6 +1,7 @@
 """What a response's head means, and the head that the client gets for it. Pure.
 
-As with requests, it is written anew from what was understood.
+As with requests, it is written anew from what was understood. What a head means depends on nothing but its
+bytes, and backends send the same ones again and again: so the latest meanings are remembered, by all of a head.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from http import HTTPStatus
 from typing import NamedTuple
 
 from weldr.model.values import Limits
-from weldr.proxy.fields import has_stray_control
-from weldr.proxy.response_fields import ResponseFields, ResponseInvalidError, response_fields
+from weldr.proxy.fields import MAX_REMEMBERED_SECTION_BYTES, REMEMBERED_SECTIONS, has_stray_control
+from weldr.proxy.response_fields import ResponseFields, ResponseInvalidError
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: ([\t \x21-\x7e\x80-\xff]*+))?")
 """Without a reason phrase also its space may be missing, as some servers have it."""
@@ -31,14 +32,22 @@ class StatusLine(NamedTuple):
 
 
 class ResponseHead:
-    """A response that can be forwarded, an interim one (1xx) or a final one."""
+    """A response that can be forwarded, an interim one (1xx) or a final one. Shared: nobody changes it."""
 
-    __slots__ = ("_line", "fields", "status")
+    __slots__ = ("_line", "fields", "plain", "plain_body_bytes", "status")
 
     def __init__(self, line: StatusLine, fields: ResponseFields) -> None:
         self.status = line.status
         self.fields = fields
         self._line = line.forwarded
+        self.plain = b""
+        """The final head without its end, for a client whose connection goes on, ..."""
+        self.plain_body_bytes = -1
+        """... if a body of just so many bytes follows and the backend's connection goes on, too."""
+        length = fields.content_length
+        if length is not None and self.has_body(b"") and fields.persistent and fields.kept_s is None:
+            self.plain_body_bytes = length
+            self.plain = b"".join((self._line, fields.lines, b"\r\nContent-Length: %d" % length))
 
     def has_body(self, request_method: bytes) -> bool:
         """Whether a body follows, be it an empty one (RFC 9112, section 6.3)."""
@@ -80,12 +89,41 @@ def read_head(data: bytes, position: int, limits: Limits) -> tuple[ResponseHead,
         return None
     if end - position > limits.head_bytes:
         raise _too_large(limits)
-    line_end = data.find(b"\r\n", position)
-    line = status_line(data[position:line_end])
-    fields = response_fields(data[line_end:end], line.version_11)
-    if fields.count > limits.head_fields:
+    read = _remembered_head if end - position <= MAX_REMEMBERED_SECTION_BYTES else _read
+    head = read(data[position:end])
+    if head.fields.count > limits.head_fields:
         raise _too_large(limits)
-    return ResponseHead(line, fields), end + len(_EMPTY_LINE)
+    return head, end + len(_EMPTY_LINE)
+
+
+def _read(head: bytes) -> ResponseHead:
+    line_end = head.find(b"\r\n")
+    if line_end < 0:
+        line_end = len(head)
+    line = status_line(head[:line_end])
+    return ResponseHead(line, ResponseFields(head[line_end:], version_11=line.version_11))
+
+
+_remembered_head = lru_cache(maxsize=REMEMBERED_SECTIONS)(_read)
+
+
+def read_plain(data: bytes, limits: Limits) -> tuple[ResponseHead, bytes] | None:
+    """Head and body, if `data` is a whole response with a `plain` head; `None` otherwise.
+
+    Raises `ResponseInvalidError`.
+    """
+    end = data.find(_EMPTY_LINE)
+    if not 0 < end <= MAX_REMEMBERED_SECTION_BYTES:
+        return None
+    head = _remembered_head(data[:end])
+    start = end + len(_EMPTY_LINE)
+    if (
+        len(data) - start != head.plain_body_bytes
+        or head.fields.count > limits.head_fields
+        or end > limits.head_bytes
+    ):
+        return None
+    return head, data[start:]
 
 
 def check_incomplete(data: bytes | bytearray, position: int, limits: Limits, fresh: int) -> None:

@@ -9,13 +9,14 @@ from __future__ import annotations
 from weldr.model.values import Limits
 from weldr.proxy.chunked import ChunkedDecoder, ChunkedError
 from weldr.proxy.response_fields import ResponseInvalidError, passable_trailer
-from weldr.proxy.response_head import ResponseHead, check_incomplete, read_head
+from weldr.proxy.response_head import ResponseHead, check_incomplete, read_head, read_plain
 
 _EMPTY_LINE = b"\r\n\r\n"
+_NO_LIMITS = Limits()
 
 
 class ResponseReader:
-    """Reads the responses of one connection, each after a `reset`."""
+    """Reads the responses of one connection, each after a `begin`."""
 
     __slots__ = (
         "_body",
@@ -37,12 +38,17 @@ class ResponseReader:
 
     def __init__(self) -> None:
         self._partial = bytearray()
-        self.reset(b"", Limits())
+        self._reset()
+        self.begin(b"", _NO_LIMITS)
 
-    def reset(self, method: bytes, limits: Limits) -> None:
+    def begin(self, method: bytes, limits: Limits) -> None:
         """Make ready for the response to a request with this method."""
+        if self.started:
+            self._reset()
         self._method = method
         self._limits = limits
+
+    def _reset(self) -> None:
         self.head: ResponseHead | None = None
         """The final one, as soon as it is complete and found good; a 101 is final too."""
         self.interim: list[ResponseHead] | None = None
@@ -86,6 +92,18 @@ class ResponseReader:
         if body:
             self._body = []
         return body
+
+    def whole(self, data: bytes) -> tuple[ResponseHead, bytes] | None:
+        """Head and body of the response, if it is all of `data` and nothing about it asks for a closer look.
+
+        Then the reader is as before, and the connection can carry another request. `None` says nothing about
+        `data`: it is to be fed.
+
+        Raises `ResponseInvalidError`, as `feed` does.
+        """
+        if self.started or self._method == b"HEAD":
+            return None
+        return read_plain(data, self._limits)
 
     def feed(self, data: bytes) -> None:
         """Read on.

@@ -14,6 +14,7 @@ from weldr.proxy.deadlines import NEVER
 from weldr.proxy.flow import HIGH_WATER_BYTES, Hold, ReadGate, as_transport, write_parts
 from weldr.proxy.pool import BackendPool
 from weldr.proxy.response_fields import ResponseInvalidError
+from weldr.proxy.response_head import ResponseHead
 from weldr.proxy.response_reader import ResponseReader
 from weldr.proxy.tunnel import TunnelEnd
 from weldr.proxy.write_watch import WriteWatch
@@ -23,10 +24,16 @@ _KEPT_MARGIN_S = 1.0
 
 
 class UpstreamUser(Protocol):
-    """The exchange that has the connection for itself. After each of the last three it has it no more."""
+    """The exchange that has the connection for itself.
+
+    After each of the last three it has it no more, nor after an `upstream_answered` that is true.
+    """
 
     def upstream_received(self) -> None:
         """The reader has news."""
+
+    def upstream_answered(self, head: ResponseHead, body: bytes) -> bool:
+        """This is the whole response, of which the reader knows nothing. If false, the reader is to read it."""
 
     def upstream_congested(self, congested: bool) -> None:
         """The backend does, or does not, fall behind in reading."""
@@ -87,7 +94,7 @@ class UpstreamConnection(asyncio.Protocol):
         """Serve `user` from now on."""
         self.user = user
         self.write_limit_s = write_limit_s
-        self.reader.reset(method, limits)
+        self.reader.begin(method, limits)
 
     def release(self, idle_s: float) -> None:
         """The exchange is complete: to the pool with the connection, if it is fit for another one.
@@ -95,15 +102,19 @@ class UpstreamConnection(asyncio.Protocol):
         It is kept for `idle_s`, or shorter if the backend has said that it closes it earlier.
         """
         reader = self.reader
-        self.user = None
-        self.used = True
-        if self.gate.held:
-            self.gate.release(Hold.PEER_FULL)
         assert reader.head is not None
         kept_s = reader.head.fields.kept_s
         if kept_s is not None:
             idle_s = min(idle_s, kept_s - _KEPT_MARGIN_S)
-        if reader.reusable and not self.congested and idle_s > 0:
+        self.release_for(idle_s if reader.reusable else 0.0)
+
+    def release_for(self, idle_s: float) -> None:
+        """The exchange is complete: to the pool with the connection, for no longer than this."""
+        self.user = None
+        self.used = True
+        if self.gate.held:
+            self.gate.release(Hold.PEER_FULL)
+        if idle_s > 0 and not self.congested:
             self._pool.keep(self, self._context.now_s() + idle_s)
         else:
             self.deadline_s = NEVER
@@ -143,8 +154,12 @@ class UpstreamConnection(asyncio.Protocol):
             self._pool.forget(self)
             self.transport.abort()
             return
+        reader = self.reader
         try:
-            self.reader.feed(data)
+            whole = reader.whole(data)
+            if whole is not None and user.upstream_answered(*whole):
+                return
+            reader.feed(data)
             user.upstream_received()
         except ResponseInvalidError as error:
             user.upstream_invalid(error)

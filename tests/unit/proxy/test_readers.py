@@ -14,7 +14,7 @@ from weldr.proxy.forwarding import Forwarding, ForwardingPolicy
 from weldr.proxy.request_fields import RequestRefusedError
 from weldr.proxy.request_reader import RequestReader
 from weldr.proxy.response_fields import ResponseInvalidError
-from weldr.proxy.response_head import status_line
+from weldr.proxy.response_head import ResponseHead, status_line
 from weldr.proxy.response_reader import ResponseReader
 
 ORIGIN = Forwarding(ForwardingPolicy(Settings()), "192.0.2.1", 80)
@@ -48,6 +48,62 @@ def read_requests(pieces: list[bytes]) -> Seen:
                 reader.reset()
                 body = b""
     return seen
+
+
+def test_a_request_like_the_one_before_is_read_in_one_go_and_means_the_same() -> None:
+    fields = b"\r\nHost: h\r\nX: 1\r\n\r\n"
+    for target in (b"/", b"/b?q=%23", b"/~!$&'()*+,;=:@{}|\"<>\\^`"):
+        data = b"GET " + target + b" HTTP/1.1" + fields
+        reader = RequestReader(b"localhost", Limits())
+        assert reader.whole(data) is None
+        for _ in range(2):
+            assert reader.feed(b"GET /a HTTP/1.1" + fields, 0) > 0
+            reader.reset()
+            head = reader.whole(data)
+            assert head is not None
+            assert reader.complete
+            expected = read_requests([data]).requests
+            assert [(head.forwarded(ORIGIN, lambda: b""), b"")] == expected
+            assert (head.route_host, head.idempotent, head.has_body) == (b"h", True, False)
+            reader.reset()
+    reader.forget()
+    assert reader.whole(data) is None
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"GET / HTTP/1.1\r\nHost: h\r\n\r\n",  # other fields
+        b"GET / HTTP/1.0\r\nHost: h\r\nX: 1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nA: 1\r\nHost: h\r\nX: 1\r\n\r\n",
+        b"\r\nGET / HTTP/1.1\r\nHost: h\r\nX: 1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: h\r\nX: 1\r\n\r\nG",
+        b"GET / HTTP/1.1\r\nHost: h\r\nX: 1\r\n\r\nGET / HTTP/1.1\r\nHost: h\r\nX: 1\r\n\r\n",
+        b"GET /#a HTTP/1.1\r\nHost: h\r\nX: 1\r\n\r\n",
+        b"GET http://a/ HTTP/1.1\r\nHost: h\r\nX: 1\r\n\r\n",
+        b"OPTIONS * HTTP/1.1\r\nHost: h\r\nX: 1\r\n\r\n",
+        b"TRACE / HTTP/1.1\r\nHost: h\r\nX: 1\r\n\r\n",
+        b"CONNECT / HTTP/1.1\r\nHost: h\r\nX: 1\r\n\r\n",
+        b"GET  / HTTP/1.1\r\nHost: h\r\nX: 1\r\n\r\n",
+        b"GET /\r HTTP/1.1\r\nHost: h\r\nX: 1\r\n\r\n",
+        b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\nHost: h\r\nX: 1\r\n\r\n",
+    ],
+)
+def test_any_other_request_is_left_to_a_closer_look(data: bytes) -> None:
+    reader = RequestReader(b"localhost", Limits())
+    reader.feed(b"GET /a HTTP/1.1\r\nHost: h\r\nX: 1\r\n\r\n", 0)
+    reader.reset()
+    assert reader.whole(data) is None
+
+
+def test_other_limits_are_in_force_for_a_request_like_the_one_before() -> None:
+    data = b"GET / HTTP/1.1\r\nHost: h\r\nX: 1\r\n\r\n"
+    for limits in (Limits(head_fields=1), Limits(request_line_bytes=64), Limits(head_bytes=1024)):
+        reader = RequestReader(b"localhost", Limits())
+        reader.feed(data, 0)
+        reader.reset()
+        reader.adopt(limits)
+        assert reader.whole(data) is None
 
 
 def cut(data: bytes, places: list[int]) -> list[bytes]:
@@ -117,14 +173,28 @@ def test_a_pipelined_request_is_left_unread() -> None:
     assert reader.complete
 
 
+def check_plain(reader: ResponseReader, head: ResponseHead, body: bytes) -> None:
+    """The reader was fed what it had called a whole response."""
+    assert reader.head is head
+    assert reader.complete
+    assert reader.reusable
+    assert not body or reader.take_body() == [body]
+    length = b"\r\nContent-Length: %d" % len(body)
+    assert head.plain + b"\r\n\r\n" == b"".join(head.final(length, b"", b""))
+
+
 def read_response(pieces: list[bytes], method: bytes = b"GET") -> tuple[object, ...]:
     reader = ResponseReader()
-    reader.reset(method, Limits())
+    reader.begin(method, Limits())
     body = b""
     interim: list[int] = []
     try:
         for piece in pieces:
+            plain = reader.whole(piece)
             reader.feed(piece)
+            if plain is not None:
+                check_plain(reader, *plain)
+                body += plain[1]
             body += b"".join(reader.take_body())
             interim += [head.status for head in reader.take_interim()]
         reader.end()
@@ -189,7 +259,7 @@ def test_a_connection_is_reusable_only_after_exactly_one_complete_response(
     data: bytes, method: bytes, reusable: bool
 ) -> None:
     reader = ResponseReader()
-    reader.reset(method, Limits())
+    reader.begin(method, Limits())
     reader.feed(data)
     assert reader.reusable is reusable
 
@@ -197,10 +267,10 @@ def test_a_connection_is_reusable_only_after_exactly_one_complete_response(
 def test_a_reader_goes_on_with_the_next_response_after_a_head_request() -> None:
     reader = ResponseReader()
     for _ in range(3):
-        reader.reset(b"HEAD", Limits())
+        reader.begin(b"HEAD", Limits())
         reader.feed(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n")
         assert reader.reusable
-        reader.reset(b"GET", Limits())
+        reader.begin(b"GET", Limits())
         reader.feed(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
         assert reader.reusable
         assert reader.take_body() == [b"ok"]
