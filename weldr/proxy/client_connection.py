@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from enum import Enum
+from functools import lru_cache
 
 from weldr.proxy.context import Context
 from weldr.proxy.deadlines import NEVER
@@ -331,7 +332,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _await_flush(self) -> None:
         self.deadline_s = NEVER
-        self.writes.begin(self._write_deadline_s())
+        self.writes.begin_last(self._write_deadline_s())
 
     def _write_deadline_s(self) -> float:
         return self._context.now_s() + self._context.fleet.table.timeouts.read_s
@@ -407,6 +408,7 @@ def _host_of(peer: tuple[str, int] | None) -> str | None:
     return None if peer is None else _plain_address(peer[0])
 
 
+@lru_cache(maxsize=64)
 def _authority(local: tuple[str, int] | None) -> bytes:
     if local is None:
         return b"localhost"

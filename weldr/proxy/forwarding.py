@@ -8,6 +8,7 @@ come.
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
 from typing import ClassVar
 
 from weldr.model.values import Settings
@@ -82,13 +83,7 @@ class Forwarding:
         """`peer` is the client's address, `port` the one that it connected to."""
         self.policy = policy
         self._trusted = peer is not None and policy.trusts(peer)
-        self._peer = b"unknown" if peer is None else peer.encode("ascii")
-        self._port = b"%d" % port
-        self._element = b"for=" + (b'"[%b]"' % self._peer if b":" in self._peer else self._peer)
-        self._fixed = _lines(
-            (b"X-Forwarded-For", self._peer), (b"X-Forwarded-Proto", b"http"), (b"X-Forwarded-Port", self._port)
-        )
-
+        self._peer, self._port, self._element, self._fixed = _origin(peer, port)
         self.forget()
 
     def forget(self) -> None:
@@ -137,6 +132,17 @@ class Forwarding:
             own = self._own_element(host)
             lines += b"\r\nForwarded: " + (own if before is None else before + b", " + own)
         return lines
+
+
+@lru_cache(maxsize=4096)
+def _origin(peer: str | None, port: int) -> tuple[bytes, bytes, bytes, bytes]:
+    """Peer and port as they are written, the beginning of an element of `Forwarded`, and the usual lines."""
+    address = b"unknown" if peer is None else peer.encode("ascii")
+    number = b"%d" % port
+    lines = _lines(
+        (b"X-Forwarded-For", address), (b"X-Forwarded-Proto", b"http"), (b"X-Forwarded-Port", number)
+    )
+    return address, number, b"for=" + (b'"[%b]"' % address if b":" in address else address), lines
 
 
 def _lines(*fields: tuple[bytes, bytes]) -> bytes:

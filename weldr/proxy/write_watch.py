@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import struct
+import sys
 import termios
 
 from weldr.proxy.deadlines import NEVER
@@ -29,6 +30,15 @@ class WriteWatch:
         """Something waits to be sent."""
         self.deadline_s = deadline_s
         self._unsent_bytes = unsent_bytes(self._transport)
+
+    def begin_last(self, deadline_s: float) -> None:
+        """The connection is closed once all is sent.
+
+        That is nearly always at once, so that asking the kernel now would not pay. A peer that takes nothing
+        has twice as long.
+        """
+        self.deadline_s = deadline_s
+        self._unsent_bytes = sys.maxsize
 
     def end(self) -> None:
         """Nothing does any more."""
