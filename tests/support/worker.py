@@ -13,7 +13,18 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
-from weldr.model.frames import Applied, Beat, Drain, FrameReader, InFlight, Update, Upward, encode_frame
+from weldr.model.frames import (
+    Applied,
+    Beat,
+    Drain,
+    FrameReader,
+    InFlight,
+    Tallies,
+    Update,
+    Upward,
+    encode_frame,
+)
+from weldr.model.tally import Tally
 from weldr.model.traffic import ServiceTraffic, Traffic, TrafficDelta, difference
 from weldr.model.values import Backend, Route, Service, Settings
 
@@ -33,7 +44,9 @@ class Worker:
         self.applied: list[Applied] = []
         self.in_flight: list[list[tuple[str, str, int]]] = []
         self.beats: list[Beat] = []
+        self.tallies: list[Tallies] = []
         self.log_path = Path(os.devnull)
+        self.access_log_path = Path(os.devnull)
         self._sent = Traffic()
         self._news = asyncio.Condition()
         self._channel = channel
@@ -56,8 +69,10 @@ class Worker:
                             self.applied.append(frame)
                         elif isinstance(frame, InFlight):
                             self.in_flight.append(frame.in_flight)
-                        else:
+                        elif isinstance(frame, Beat):
                             self.beats.append(frame)
+                        else:
+                            self.tallies.append(frame)
                         self._news.notify_all()
         async with self._news:
             self._gone = True
@@ -93,6 +108,15 @@ class Worker:
         """Its exit status."""
         return await asyncio.get_running_loop().run_in_executor(None, self.process.wait, limit_s)
 
+    def counted(self, service: str, backend: str) -> Tally:
+        """What it has counted so far of the requests that went this way."""
+        total = Tally(service, backend)
+        for frame in self.tallies:
+            for tally in frame.tallies:
+                if (tally.service, tally.backend) == (service, backend):
+                    total.add(tally)
+        return total
+
     @property
     def rss_bytes(self) -> int:
         for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
@@ -112,16 +136,21 @@ class Worker:
 
 @contextlib.asynccontextmanager
 async def running_worker(
-    log_path: Path, *, host: str = "127.0.0.1", descriptors: int | None = None
+    log_path: Path,
+    *,
+    host: str = "127.0.0.1",
+    descriptors: int | None = None,
+    access_log_path: Path | None = None,
 ) -> AsyncIterator[Worker]:
     """A worker that listens, and has been sent nothing yet; `descriptors` is how many it may open at most."""
+    access_log_path = access_log_path or log_path.with_suffix(".access")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     mine, theirs = socket.socketpair()
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     listener.bind((host, 0))
     listener.listen(4096)
-    with log_path.open("wb") as log:
+    with log_path.open("wb") as log, access_log_path.open("wb") as access_log:
         process = subprocess.Popen(  # noqa: ASYNC220
             [
                 *(("prlimit", f"--nofile={descriptors}:{descriptors}") if descriptors else ()),
@@ -130,6 +159,7 @@ async def running_worker(
                 *("--log-format", "json", "--grace", "10"),
             ],
             stdin=subprocess.DEVNULL,
+            stdout=access_log,
             stderr=log,
             pass_fds=(theirs.fileno(), listener.fileno()),
         )
@@ -137,6 +167,7 @@ async def running_worker(
     mine.setblocking(False)
     worker = Worker(process, mine, listener)
     worker.log_path = log_path
+    worker.access_log_path = access_log_path
     try:
         await worker.open_channel()
         yield worker

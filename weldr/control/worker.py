@@ -25,6 +25,7 @@ import sys
 from collections.abc import Callable
 from enum import StrEnum
 
+from weldr.control.statistics import Statistics
 from weldr.model.catalog import Catalog
 from weldr.model.frames import (
     Applied,
@@ -112,6 +113,7 @@ class WorkerSlot:
         listeners: list[socket.socket],
         arguments: list[str],
         catalog: Callable[[], Catalog | None],
+        statistics: Statistics,
         on_change: Callable[[], None],
     ) -> None:
         """`catalog` returns today's catalog, or `None` before the first."""
@@ -126,6 +128,7 @@ class WorkerSlot:
         self._listeners = listeners
         self._arguments = arguments
         self._catalog = catalog
+        self._statistics = statistics
         self._on_change = on_change
         self._channel: _Channel | None = None
         self._process: asyncio.subprocess.Process | None = None
@@ -260,8 +263,10 @@ class WorkerSlot:
         elif isinstance(frame, InFlight):
             self.in_flight = {(service, backend): count for service, backend, count in frame.in_flight}
             self._on_change()
-        else:
+        elif isinstance(frame, Beat):
             self.beat = frame
+        else:
+            self._statistics.add(frame)
 
     def check_alive(self, *, forgive: bool) -> None:
         """Kill a worker whose event loop is stuck. `forgive` if the manager itself was away meanwhile."""

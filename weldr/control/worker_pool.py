@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from weldr.control.listeners import Listeners
+from weldr.control.statistics import Statistics
 from weldr.control.worker import SlotState, WorkerSlot
 from weldr.model.catalog import Catalog
 
@@ -23,9 +24,18 @@ class WorkerPool:
     ) -> None:
         """`arguments` are passed to each worker program; `on_change` is called when any of them changed."""
         self._catalog: Catalog | None = None
+        self.statistics = Statistics()
+        """What all workers, also those that have ended, have counted."""
         self._ended = asyncio.Event()
         self.slots = [
-            WorkerSlot(str(index), listeners.of_worker(index), arguments, lambda: self._catalog, on_change)
+            WorkerSlot(
+                str(index),
+                listeners.of_worker(index),
+                arguments,
+                lambda: self._catalog,
+                self.statistics,
+                on_change,
+            )
             for index in range(count)
         ]
 
@@ -80,6 +90,8 @@ class WorkerPool:
             late = loop.time() - due_s > _LATE_S
             for slot in self.slots:
                 slot.check_alive(forgive=late)
+            if self._catalog is not None:
+                self.statistics.forget_absent(self._catalog.traffic)
 
     async def drain(self, grace_s: float) -> None:
         """Let every worker finish what is in flight; return when all have ended."""

@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
+from weldr.model.tally import Tally
 from weldr.model.traffic import TrafficDelta
 
 MAX_FRAME_BYTES = 256 * 1024 * 1024
@@ -54,12 +55,18 @@ class Beat(msgspec.Struct, frozen=True, tag="beat"):
 
     connections: int
     requests: int
-    responses_5xx: int
     in_flight: int
 
 
+class Tallies(msgspec.Struct, frozen=True, tag="tallies"):
+    """Up, every second: what has been counted since the last one. None is sent twice."""
+
+    tallies: list[Tally]
+    access_lines_dropped: int = 0
+
+
 Downward = Update | Drain
-Upward = Applied | InFlight | Beat
+Upward = Applied | InFlight | Beat | Tallies
 
 FrameType = TypeVar("FrameType")
 

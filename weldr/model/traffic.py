@@ -14,6 +14,9 @@ import msgspec
 
 from weldr.model.values import Backend, Route, Service, Settings
 
+DEFAULT_SERVICE = "default"
+"""Takes the requests that no route takes."""
+
 
 class ServiceTraffic(msgspec.Struct, frozen=True):
     """A service: its policy and its backends by id, the operator's overrides applied."""

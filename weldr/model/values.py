@@ -10,6 +10,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from weldr.model.access_log import AccessLogSettings
+
 Weight = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
@@ -140,6 +142,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Networks whose word on where a request came from is taken, as in `10.0.0.0/8`."""
     forwarded_fields: Literal["x-forwarded", "forwarded", "both"] = "x-forwarded"
     """How backends are told: by `X-Forwarded-For` and its kin, by `Forwarded` (RFC 7239), or by both."""
+    access_log: AccessLogSettings = AccessLogSettings()
 
 
 class Instance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):

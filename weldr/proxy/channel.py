@@ -9,7 +9,16 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from weldr.model.frames import Applied, Beat, Downward, FrameError, FrameReader, InFlight, encode_frame
+from weldr.model.frames import (
+    Applied,
+    Beat,
+    Downward,
+    FrameError,
+    FrameReader,
+    InFlight,
+    Tallies,
+    encode_frame,
+)
 from weldr.proxy.flow import as_transport
 
 logger = logging.getLogger(__name__)
@@ -80,6 +89,13 @@ class Channel(asyncio.Protocol):
         if self._writable:
             self._send(beat)
 
-    def _send(self, frame: Applied | InFlight | Beat) -> None:
+    def send_tallies(self, take: Callable[[], Tallies]) -> None:
+        """Send what `take` yields. For a manager that does not read nothing is taken, so nothing is lost."""
+        if self._writable:
+            frame = take()
+            if frame.tallies:
+                self._send(frame)
+
+    def _send(self, frame: Applied | InFlight | Beat | Tallies) -> None:
         if self._transport is not None:
             self._transport.write(encode_frame(frame))

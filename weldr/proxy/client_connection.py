@@ -57,7 +57,6 @@ class ClientConnection(asyncio.Protocol):
         "_advancing",
         "_between",
         "_context",
-        "_ended",
         "_exchange",
         "_idle_until_s",
         "_input",
@@ -70,6 +69,7 @@ class ClientConnection(asyncio.Protocol):
         "_transport",
         "congested",
         "deadline_s",
+        "ended",
         "forwarding",
         "gate",
         "writes",
@@ -84,7 +84,8 @@ class ClientConnection(asyncio.Protocol):
         self._input = b""
         self._position = 0
         self._advancing = False
-        self._ended = False
+        self.ended = False
+        """Whether the client has closed its direction."""
         self.congested = False
         """Whether the client falls behind in reading."""
         self.deadline_s = NEVER
@@ -112,7 +113,12 @@ class ClientConnection(asyncio.Protocol):
     @property
     def may_persist(self) -> bool:
         """Whether, for all that weldr knows, another request can follow on this connection."""
-        return self._position < len(self._input) or not (self._ended or self._context.draining)
+        return self._position < len(self._input) or not (self.ended or self._context.draining)
+
+    @property
+    def address(self) -> str:
+        """The client's, without its port."""
+        return self._peer or "unknown"
 
     def _adopt(self, table: Table) -> None:
         """Go by this table from the next request on."""
@@ -155,7 +161,7 @@ class ClientConnection(asyncio.Protocol):
         return True
 
     def eof_received(self) -> bool:
-        self._ended = True
+        self.ended = True
         if self._exchange is not None:
             if not self._reader.complete:
                 self._refuse(RequestRefusedError(400, "the request ended before its body was complete"))
@@ -219,6 +225,7 @@ class ClientConnection(asyncio.Protocol):
         if exchange is not None:
             exchange.request_broken(refusal)
             return
+        self._context.accounts.refused(refusal.status)
         self.write_own_response(
             refusal.status,
             refusal.reason,
@@ -254,8 +261,6 @@ class ClientConnection(asyncio.Protocol):
         head_only: bool = False,
     ) -> None:
         """Send a response of weldr's own making."""
-        if status >= 500:
-            self._context.counters.responses_5xx += 1
         response = own_response(
             status,
             reason,
@@ -287,7 +292,7 @@ class ClientConnection(asyncio.Protocol):
         self.deadline_s = now_s + (idle_s if idle_s < _AWAKE_S else _AWAKE_S)
         if waiting:
             self._advance()
-        elif self._ended:
+        elif self.ended:
             self._close()
         else:
             self._between = not self.congested
@@ -306,7 +311,7 @@ class ClientConnection(asyncio.Protocol):
         context.clients.discard(self)
         self.gate.release(Hold.ALL)
         end = TunnelEnd(context, self._transport, self.gate, write_limit_s)
-        end.ended, end.congested = self._ended, self.congested
+        end.ended, end.congested = self.ended, self.congested
         context.clients.add(end)
         return end, self._input[self._position :]
 
@@ -319,7 +324,7 @@ class ClientConnection(asyncio.Protocol):
         self._await_flush()
 
     def _linger(self) -> None:
-        if self._ended:
+        if self.ended:
             self._close()
             return
         self._between = False

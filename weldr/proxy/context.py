@@ -9,23 +9,27 @@ from collections.abc import Callable, Coroutine
 from email.utils import formatdate
 from typing import Any
 
+from weldr.proxy.access_log import AccessLog
+from weldr.proxy.accounts import Accounts
 from weldr.proxy.clients import Clients
 from weldr.proxy.deadlines import Deadlines
 from weldr.proxy.fleet import Fleet
+from weldr.proxy.line_writer import LineWriter
 from weldr.proxy.rate_limit import RateLimit
 
 logger = logging.getLogger(__name__)
+
+_STANDARD_OUTPUT = 1
 
 
 class Counters:
     """Since the worker started, but for `in_flight`."""
 
-    __slots__ = ("connections", "faults", "in_flight", "requests", "responses_5xx")
+    __slots__ = ("connections", "faults", "in_flight", "requests")
 
     def __init__(self) -> None:
         self.connections = 0
         self.requests = 0
-        self.responses_5xx = 0
         self.faults = 0
         """Exceptions that nobody expected."""
         self.in_flight = 0
@@ -42,6 +46,7 @@ class Context:
         self.clients = Clients()
         self.deadlines = Deadlines(loop)
         self.counters = Counters()
+        self.accounts = Accounts(AccessLog(LineWriter(_STANDARD_OUTPUT)))
         self.clients_by_descriptors = 1 << 20
         """For how many clients this process may open descriptors."""
         self.draining = False
@@ -58,6 +63,7 @@ class Context:
         """What is done for all connections at once, every `SWEEP_INTERVAL_S`."""
         self.date = _date_line()
         self.deadlines.sweep()
+        self.accounts.access_log.writer.flush()
 
     @property
     def client_limit(self) -> int:

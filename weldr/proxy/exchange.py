@@ -28,13 +28,15 @@ from __future__ import annotations
 
 import random
 from enum import Enum
+from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
+from weldr.model.traffic import DEFAULT_SERVICE
 from weldr.proxy.chunked import chunk_parts
 from weldr.proxy.connect import ConnectError, connect
 from weldr.proxy.context import Context
 from weldr.proxy.deadlines import NO_DEADLINE
-from weldr.proxy.fleet import DEFAULT_SERVICE, ServiceTable
+from weldr.proxy.fleet import ServiceTable
 from weldr.proxy.flow import SMALL_BYTES, Hold
 from weldr.proxy.pool import BackendPool
 from weldr.proxy.request_fields import RequestRefusedError
@@ -75,7 +77,6 @@ class Exchange:
         "_chunk_response",
         "_client",
         "_context",
-        "_head",
         "_outgoing",
         "_persistent",
         "_pool",
@@ -83,9 +84,16 @@ class Exchange:
         "_request_complete",
         "_service",
         "_service_name",
+        "_status",
         "_tried",
         "_upstream",
         "deadline_s",
+        "error",
+        "head",
+        "request_bytes",
+        "request_id_line",
+        "response_bytes",
+        "started_ns",
         "state",
     )
 
@@ -105,9 +113,16 @@ class Exchange:
         self.state = _CONNECTING
         self._context = context
         self._client = client
-        self._head = head
+        self.head = head
         self._request_complete = complete
         self._outgoing = body
+        self.started_ns = perf_counter_ns()
+        self.request_bytes = sum(map(len, body)) if body else 0
+        self.response_bytes = 0
+        self.request_id_line = b""
+        self.error: str | None = None
+        self._status = 0
+        """Of the response that the client gets; 0 before there is one."""
         self._service_name = context.fleet.table.service_name(head.route_host, head.target)
         self._service: ServiceTable | None = None
         self._pool: BackendPool | None = None
@@ -120,16 +135,22 @@ class Exchange:
         counters.requests += 1
         counters.in_flight += 1
 
+    @property
+    def client_address(self) -> str:
+        """For the access log."""
+        return self._client.address
+
     # From the client.
 
     def request_received(self, body: list[bytes], *, complete: bool) -> None:
         """More of the body, or its end, has come."""
         self._request_complete = complete
+        self.request_bytes += sum(map(len, body))
         if self._upstream is None:
             self._outgoing += body
             self._client.gate.hold(Hold.NO_PEER)
             return
-        parts = chunk_parts(body, last=complete) if self._head.fields.chunked else body
+        parts = chunk_parts(body, last=complete) if self.head.fields.chunked else body
         if parts:
             self._upstream.write(parts)
         if complete and self.state is _WAITING:
@@ -249,9 +270,11 @@ class Exchange:
     def _send(self, upstream: UpstreamConnection, service: ServiceTable) -> None:
         self.state = _WAITING
         self._upstream = upstream
-        context, client, head = self._context, self._client, self._head
+        context, client, head = self._context, self._client, self.head
         upstream.begin(self, head.method, service.read_s, context.fleet.table.limits)
-        lines = head.forwarded(client.forwarding, context.request_id_line)
+        if not head.fields.has_request_id and not self.request_id_line:
+            self.request_id_line = context.request_id_line()
+        lines = head.forwarded(client.forwarding, self.request_id_line)
         outgoing = self._outgoing
         if head.fields.chunked:
             upstream.write([lines, *chunk_parts(outgoing, last=self._request_complete)])
@@ -295,8 +318,9 @@ class Exchange:
             self.state = State.RESPONDING
             parts += self._response_head(head)
         body = reader.take_body()
+        self.response_bytes += sum(map(len, body))
         if self._chunk_response:
-            trailer = reader.trailer if self._head.fields.wants_trailer else b""
+            trailer = reader.trailer if self.head.fields.wants_trailer else b""
             parts += chunk_parts(body, last=reader.complete, trailer=trailer)
         else:
             parts += body
@@ -309,39 +333,39 @@ class Exchange:
 
     def upstream_answered(self, head: ResponseHead, body: bytes) -> bool:
         """This is the whole response; false if it needs more than to be passed on as it is."""
-        request, client, upstream, pool = self._head, self._client, self._upstream, self._pool
+        request, client, upstream, pool = self.head, self._client, self._upstream, self._pool
+        context = self._context
         if (
             self.state is not _WAITING
             or not self._request_complete
             or not request.version_11
             or not request.fields.persistent
-            or not client.may_persist
+            or client.ended
+            or context.draining
             or upstream is None
             or pool is None
         ):
             return False
-        context = self._context
-        counters = context.counters
-        if head.status >= 500:
-            counters.responses_5xx += 1
         date = _EMPTY_LINE if head.fields.has_date else context.date + _EMPTY_LINE
         client.write_bytes(b"".join((head.plain, date, body)))
         self._upstream = self._pool = None
         upstream.release_for(context.fleet.table.timeouts.upstream_idle_s)
         self.state = _ENDED
-        counters.in_flight -= 1
+        context.counters.in_flight -= 1
+        self.response_bytes = len(body)
+        context.accounts.record(pool.way, self, head.status)
         pool.leave()
         client.exchange_ended(persistent=True)
         return True
 
     def _pass_on_interim(self, heads: list[ResponseHead], parts: list[bytes]) -> None:
         # RFC 9110, section 15.2: an HTTP/1.0 client knows no 1xx.
-        if self._head.version_11:
+        if self.head.version_11:
             parts += [head.interim() for head in heads]
 
     def _response_head(self, head: ResponseHead) -> tuple[bytes, ...]:
         """The parts of the final head, after deciding how the body ends and whether the connection goes on."""
-        request = self._head
+        request = self.head
         persistent = request.fields.persistent and self._request_complete and self._client.may_persist
         framing = b""
         trailer = False
@@ -356,16 +380,15 @@ class Exchange:
             else:
                 persistent = False
         self._persistent = persistent
+        self._status = head.status
         context = self._context
-        if head.status >= 500:
-            context.counters.responses_5xx += 1
         connection = b"" if persistent and request.version_11 else self._connection_line(persistent)
         return head.final(framing, connection, context.date, trailer=trailer)
 
     def _connection_line(self, persistent: bool) -> bytes:
         if not persistent:
             return b"\r\nConnection: close"
-        return b"" if self._head.version_11 else b"\r\nConnection: keep-alive"
+        return b"" if self.head.version_11 else b"\r\nConnection: keep-alive"
 
     def _complete(self, upstream: UpstreamConnection) -> None:
         client = self._client
@@ -411,9 +434,7 @@ class Exchange:
 
     def _may_repeat(self, upstream: UpstreamConnection) -> bool:
         # At most once: what is sent again goes out on a connection that was not used before.
-        return (
-            upstream.used and not upstream.reader.started and self._head.idempotent and not self._head.has_body
-        )
+        return upstream.used and not upstream.reader.started and self.head.idempotent and not self.head.has_body
 
     def upstream_timed_out(self, *, writing: bool) -> None:
         """The backend has not sent, or not read, anything for too long."""
@@ -440,17 +461,20 @@ class Exchange:
         """Answer in place of the backend; if that has begun to answer, cut the client off."""
         client = self._client
         responding = self.state is State.RESPONDING
+        self.error = error
+        if not responding:
+            self._status = status
         self._end()
         if responding:
             client.reset()
             return
-        persistent = self._head.fields.persistent and self._request_complete and client.may_persist
+        persistent = self.head.fields.persistent and self._request_complete and client.may_persist
         client.write_own_response(
             status,
             reason,
             error=error,
             connection=self._connection_line(persistent),
-            head_only=self._head.method == b"HEAD",
+            head_only=self.head.method == b"HEAD",
         )
         client.exchange_ended(persistent=persistent)
 
@@ -458,8 +482,11 @@ class Exchange:
         if self.state is State.PENDING:
             self._stop_waiting()
         self.state = _ENDED
-        self._context.counters.in_flight -= 1
+        context = self._context
+        context.counters.in_flight -= 1
         upstream, pool = self._upstream, self._pool
+        way = (self._service_name, "") if pool is None else pool.way
+        context.accounts.record(way, self, self._status)
         if upstream is not None:
             self._upstream = None
             upstream.abort()
@@ -479,10 +506,11 @@ class Exchange:
         upstream, client, service = self._upstream, self._client, self._service
         assert upstream is not None
         assert service is not None
-        if self._head.fields.upgrade is None or not head.switches or not self._request_complete:
+        if self.head.fields.upgrade is None or not head.switches or not self._request_complete:
             self._answer(502, "http_upgrade_failed", "the backend changes to a protocol that nobody asked for")
             return
         self.state = State.TUNNELLING
+        self._status = head.status
         self._upstream = None
         parts.append(head.interim())
         client.write(parts)

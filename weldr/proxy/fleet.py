@@ -13,15 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from weldr.model.traffic import ServiceTraffic, Traffic, TrafficDelta, apply
+from weldr.model.traffic import DEFAULT_SERVICE, ServiceTraffic, Traffic, TrafficDelta, apply
 from weldr.model.values import Backend, Limits, Settings, Timeouts
 from weldr.proxy.balance import Balancer, balancer
 from weldr.proxy.forwarding import ForwardingPolicy
 from weldr.proxy.pending import Pending
 from weldr.proxy.pool import BackendPool, PoolKey
 from weldr.proxy.routes import RouteTable
-
-DEFAULT_SERVICE = "default"
 
 Number = TypeVar("Number", int, float)
 

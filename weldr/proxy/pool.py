@@ -21,11 +21,23 @@ PoolKey = tuple[str, str, str, int]
 class BackendPool:
     """See the module."""
 
-    __slots__ = ("_kept", "_on_idle", "in_flight", "key", "max_connections", "max_kept", "pending", "stopped")
+    __slots__ = (
+        "_kept",
+        "_on_idle",
+        "in_flight",
+        "key",
+        "max_connections",
+        "max_kept",
+        "pending",
+        "stopped",
+        "way",
+    )
 
     def __init__(self, key: PoolKey, on_idle: Callable[[BackendPool], None]) -> None:
         """`on_idle` is called when it is stopped and its last request has ended."""
         self.key = key
+        self.way = key[:2]
+        """Service and backend."""
         self.max_connections = 0
         self.max_kept = 0
         self.pending = Pending()
@@ -80,7 +92,7 @@ class BackendPool:
 
     def keep(self, connection: UpstreamConnection, until_s: float) -> None:
         """Take back a connection that is fit for another request, to be used before `until_s`."""
-        if self.stopped or len(self._kept) >= self.max_kept or not connection.usable:
+        if self.stopped or len(self._kept) >= self.max_kept or connection.transport.is_closing():
             connection.close()
             return
         connection.deadline_s = until_s

@@ -7,7 +7,6 @@ Pure. Whatever weldr would not understand in the same way as a backend is refuse
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 
 from weldr.model.values import Limits
 from weldr.proxy.fields import TOKEN, has_stray_control
@@ -72,8 +71,8 @@ class RequestHead:
         """Whether doing it twice does no more than doing it once (RFC 9110, section 9.2.2)."""
         return self.method in _IDEMPOTENT
 
-    def forwarded(self, forwarding: Forwarding, request_id_line: Callable[[], bytes]) -> bytes:
-        """The head for the backend. `request_id_line` makes one for a request that has none yet."""
+    def forwarded(self, forwarding: Forwarding, request_id_line: bytes) -> bytes:
+        """The head for the backend, with this line for a request that came without one."""
         fields = self.fields
         return b"".join(
             (
@@ -82,7 +81,7 @@ class RequestHead:
                 self.target,
                 forwarding.rest(self.host, fields.lines, fields.forwarded),
                 self._max_forwards,
-                b"" if fields.has_request_id else request_id_line(),
+                request_id_line,
                 _EMPTY_LINE,
             )
         )

@@ -54,6 +54,8 @@ class Worker:
             self._drain(frame.grace_s)
             return
         self._context.fleet.apply(frame.delta)
+        if frame.delta.settings is not None:
+            self._context.accounts.access_log.adopt(frame.delta.settings.access_log)
         self._channel.send_applied(frame.revision)
         if not self._serving and not self._context.draining:
             self._serving = True
@@ -80,9 +82,8 @@ class Worker:
 
     def _beat(self) -> None:
         counters = self._context.counters
-        self._channel.send_beat(
-            Beat(counters.connections, counters.requests, counters.responses_5xx, counters.in_flight)
-        )
+        self._channel.send_beat(Beat(counters.connections, counters.requests, counters.in_flight))
+        self._channel.send_tallies(self._context.accounts.take)
         self._loop.call_later(_BEAT_INTERVAL_S, self._beat)
 
     def _sweep(self) -> None:

@@ -14,10 +14,12 @@ from weldr.model.frames import (
     FrameError,
     FrameReader,
     InFlight,
+    Tallies,
     Update,
     Upward,
     encode_frame,
 )
+from weldr.model.tally import Tally
 from weldr.model.traffic import ServiceDelta, TrafficDelta
 from weldr.model.values import Backend, Route, Service, Settings, UpstreamTimeouts
 
@@ -53,7 +55,12 @@ def test_frames_arrive_whole_however_the_stream_is_cut(frames: list[Downward], d
 
 def test_each_direction_takes_only_its_own_frames() -> None:
     up: FrameReader[Upward] = FrameReader(Upward)
-    for frame in (Applied(3, [("s", "b", 1)]), InFlight([]), Beat(1, 2, 3, 4)):
+    for frame in (
+        Applied(3, [("s", "b", 1)]),
+        InFlight([]),
+        Beat(1, 2, 3),
+        Tallies([Tally("s", "b", {2: 1}, 5, 6)], 7),
+    ):
         assert up.feed(encode_frame(frame)) == [frame]
     with pytest.raises(FrameError, match="cannot be decoded"):
         up.feed(encode_frame(Drain(1)))

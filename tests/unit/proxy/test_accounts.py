@@ -1,0 +1,158 @@
+"""Each request is counted once, and written to the access log as the settings say."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from time import perf_counter_ns
+
+import msgspec
+import pytest
+
+from weldr.model.access_log import AccessLogSettings
+from weldr.model.latency import bucket_of
+from weldr.model.tally import Counted
+from weldr.model.values import Limits
+from weldr.proxy.access_log import AccessLog
+from weldr.proxy.accounts import Accounts
+from weldr.proxy.line_writer import LineWriter
+from weldr.proxy.request_head import RequestHead, read_head
+
+WAY = ("shop", "b1")
+
+
+@dataclass
+class Request:
+    """One that has ended."""
+
+    head: RequestHead
+    started_ns: int
+    request_id_line: bytes = b""
+    request_bytes: int = 3
+    response_bytes: int = 5
+    error: str | None = None
+    client_address: str = "192.0.2.1"
+
+
+def head_of(target: bytes = b"/a?token=s3cret&b=1", *lines: bytes, method: bytes = b"GET") -> RequestHead:
+    data = b"\r\n".join([method + b" " + target + b" HTTP/1.1", b"Host: h.example", *lines, b"", b""])
+    found = read_head(data, 0, Limits(), b"")
+    assert found is not None
+    return found[0]
+
+
+class Log:
+    """Accounts whose log ends in a pipe."""
+
+    def __init__(self, settings: AccessLogSettings) -> None:
+        self._reader, self._descriptor = os.pipe()
+        self.log = AccessLog(LineWriter(self._descriptor))
+        self.log.adopt(settings)
+        self.accounts = Accounts(self.log)
+
+    def record(self, head: RequestHead, status: int, elapsed_s: float = 0.0, **facts: object) -> None:
+        started_ns = perf_counter_ns() - int(elapsed_s * 1e9)
+        self.accounts.record(WAY, Request(head, started_ns, **facts), status)  # type: ignore[arg-type]
+
+    def lines(self, count: int) -> list[bytes]:
+        """So many lines, and there are no more."""
+        self.log.writer.write(b"end\n")
+        self.log.writer.flush()
+        with open(self._reader, "rb", closefd=False) as stream:
+            found = [stream.readline() for _ in range(count + 1)]
+        assert found.pop() == b"end\n"
+        return found
+
+
+@pytest.fixture
+def all_requests() -> Log:
+    return Log(AccessLogSettings(sample=1.0))
+
+
+def test_a_request_is_counted_by_method_status_and_latency() -> None:
+    log = Log(AccessLogSettings(format="off"))
+    log.record(head_of(), 200, 1.0)
+    log.record(head_of(method=b"BREW"), 404, 1.0)
+    (tally,) = log.accounts.take().tallies
+    assert (tally.service, tally.backend) == WAY
+    assert (tally.request_bytes, tally.response_bytes) == (6, 10)
+    assert {(each.method, each.status_class, each.requests) for each in tally.counted()} == {
+        ("GET", 2, 1),
+        ("OTHER", 4, 1),
+    }
+    second = bucket_of(int(1e9) >> 10)
+    assert all(each.bucket in (second, second + 1) for each in tally.counted())
+    assert log.accounts.take().tallies == []
+    assert log.lines(0) == []
+
+
+def test_what_is_refused_is_counted_apart() -> None:
+    log = Log(AccessLogSettings())
+    log.accounts.refused(400)
+    log.accounts.refused(414)
+    (tally,) = log.accounts.take().tallies
+    assert (tally.service, tally.backend) == ("", "")
+    assert list(tally.counted()) == [Counted("OTHER", 4, 0, 2)]
+
+
+def test_a_line_holds_what_is_known_of_the_request_and_no_secret(all_requests: Log) -> None:
+    head = head_of(
+        b"/a?token=s3cret&b=1",
+        b"Referer: http://x/?b=2&API_KEY=s3cret",
+        b"User-Agent: \xffagent\x80",
+        b"X-Request-Id: r1",
+    )
+    all_requests.record(head, 200)
+    (line,) = all_requests.lines(1)
+    assert b"s3cret" not in line
+    values = msgspec.json.decode(line)
+    assert values.pop("time").endswith("Z")
+    assert 0 <= values.pop("duration_s") < 1
+    assert values == {
+        "client": "192.0.2.1",
+        "method": "GET",
+        "host": "h.example",
+        "target": "/a?token=***&b=1",
+        "protocol": "HTTP/1.1",
+        "status": 200,
+        "request_bytes": 3,
+        "response_bytes": 5,
+        "service": "shop",
+        "backend": "b1",
+        "request_id": "r1",
+        "referer": "http://x/?b=2&API_KEY=***",
+        "user_agent": "\\xffagent\\x80",
+    }
+
+
+def test_the_fields_are_those_of_the_settings_in_their_order() -> None:
+    log = Log(AccessLogSettings(sample=1.0, fields=("status", "request_id", "error")))
+    log.record(head_of(), 503, request_id_line=b"\r\nX-Request-Id: made", error="connection_refused")
+    assert log.lines(1) == [b'{"status":503,"request_id":"made","error":"connection_refused"}\n']
+
+
+def test_a_combined_line_cannot_be_forged() -> None:
+    log = Log(AccessLogSettings(sample=1.0, format="combined"))
+    log.record(head_of(b'/"a\\', b'User-Agent: a" 1 "\tb\xc3\xa9', b"Referer: r"), 200)
+    (line,) = log.lines(1)
+    assert line.startswith(b"192.0.2.1 - - [")
+    assert line.endswith(b'+0000] "GET /\\"a\\\\ HTTP/1.1" 200 5 "r" "a\\" 1 \\"\\x09b\\xc3\\xa9"\n')
+
+
+def test_failed_and_slow_requests_are_written_and_of_the_others_a_share() -> None:
+    log = Log(AccessLogSettings(sample=0.25, slow_s=2.0, fields=("status",)))
+    for _ in range(8):
+        log.record(head_of(), 200)
+    log.record(head_of(), 200, 3.0)
+    log.record(head_of(), 502)
+    log.record(head_of(), 404)
+    assert [msgspec.json.decode(line)["status"] for line in log.lines(4)] == [200, 200, 200, 502]
+
+
+def test_a_reader_that_does_not_read_costs_lines_and_nothing_else(all_requests: Log) -> None:
+    head = head_of(b"/" + b"a" * 2000)
+    for _ in range(4000):
+        all_requests.record(head, 200)
+    dropped = all_requests.accounts.take().access_lines_dropped
+    assert 0 < dropped < 4000
+    assert all_requests.accounts.take().access_lines_dropped == 0

@@ -1,0 +1,53 @@
+"""What the workers count, merged: of each service and backend that there is, since the instance began.
+
+Workers send what they counted since the last time, so that one that dies takes at most a second of it along.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container
+
+from weldr.model.frames import Tallies
+from weldr.model.tally import Tally
+from weldr.model.traffic import DEFAULT_SERVICE, Traffic
+
+
+class Statistics:
+    """Owner of the sums."""
+
+    def __init__(self) -> None:
+        self.tallies: dict[tuple[str, str], Tally] = {}
+        """By service and backend; without a backend the requests that reached none."""
+        self.access_lines_dropped = 0
+        """Lines that the access log could not take."""
+        self._traffic = Traffic()
+        self._owes_another_look = False
+
+    def add(self, counted: Tallies) -> None:
+        """Count what a worker has counted."""
+        self.access_lines_dropped += counted.access_lines_dropped
+        for tally in counted.tallies:
+            held = self.tallies.get((tally.service, tally.backend))
+            if held is None:
+                self.tallies[tally.service, tally.backend] = tally
+            else:
+                held.add(tally)
+
+    def forget_absent(self, traffic: Traffic) -> None:
+        """Drop what belongs to backends and services that are gone: nobody bounds how many come and go.
+
+        Once more after the traffic has changed, since workers still count what they had begun.
+        """
+        if traffic is self._traffic and not self._owes_another_look:
+            return
+        self._owes_another_look = traffic is not self._traffic
+        self._traffic = traffic
+        named = {"", DEFAULT_SERVICE, *traffic.services, *(route.service for route in traffic.routes.values())}
+        self.tallies = {way: tally for way, tally in self.tallies.items() if _exists(way, traffic, named)}
+
+
+def _exists(way: tuple[str, str], traffic: Traffic, named: Container[str]) -> bool:
+    service, backend = way
+    if not backend:
+        return service in named
+    return service in traffic.services and backend in traffic.services[service].backends
