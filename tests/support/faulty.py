@@ -20,7 +20,7 @@ class Fault(Enum):
     BUSY = "busy"
     """It answers 503 and asks for 2 s of rest."""
     HANG = "hang"
-    """It takes requests and does not answer."""
+    """It takes requests and does not answer; when that is over, it closes their connections."""
     RESET = "reset"
     """It resets the connection when a request comes."""
     TRUNCATE = "truncate"
@@ -39,6 +39,7 @@ class FaultyServer:
         self._fault = Fault.NONE
         self._check_fault = Fault.NONE
         self._connections: set[asyncio.StreamWriter] = set()
+        self._hanging: set[asyncio.Event] = set()
         self._server: asyncio.Server | None = None
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -65,6 +66,8 @@ class FaultyServer:
 
     async def _set(self, fault: Fault, check_fault: Fault) -> None:
         self._fault, self._check_fault = fault, check_fault
+        while self._hanging:
+            self._hanging.pop().set()
         if fault is Fault.REFUSE and self._server is not None:
             self._server.close()
             self._server = None
@@ -89,7 +92,10 @@ class FaultyServer:
     async def _answer(self, writer: asyncio.StreamWriter, fault: Fault) -> bool:
         """Whether the connection goes on."""
         if fault is Fault.HANG:
-            await asyncio.sleep(3600)
+            over = asyncio.Event()
+            self._hanging.add(over)
+            await over.wait()
+            return False
         if fault is Fault.RESET:
             sock = writer.get_extra_info("socket")
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

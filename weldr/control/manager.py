@@ -190,8 +190,9 @@ class Manager:
 
     def _new_catalog(self, catalog: Catalog) -> None:
         self._catalog = catalog
-        self._health.new_catalog(catalog, self._keeper.held)
+        self._health.follow(catalog, self._keeper.held)
         self._publish()
+        self._health.update()
         self._presence.changed()
 
     def _publish(self) -> None:

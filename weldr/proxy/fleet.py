@@ -149,7 +149,8 @@ class Fleet:
         """Who has been sent requests, and answered none, since the last call. No harm done to those whose
         answers take long: it is for the manager's checks to judge.
         """
-        return [pool.key for pool in self._pools.values() if pool.health.is_silent(pool.in_flight)]
+        pools = self._pools.values()
+        return [pool.key for pool in pools if pool.health.is_silent(pool.in_flight)]
 
     def _health_changed(self, member: Member) -> None:
         # Admitting none has taken it out already: so the table may wait, and many changes cost one rebuilding.

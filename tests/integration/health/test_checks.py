@@ -171,6 +171,7 @@ def test_a_backend_that_stalls_under_load_is_out_at_the_first_failed_check(keys:
                 client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
                 time.sleep(0.1)
                 down = next(iter(weldr.logged("a backend is down")), None)
+        bad.fail(Fault.NONE)
         assert down["backend"] == "bad"
         assert down["reason"] == (
             "1 check failed, the last one: it did not answer within 0.3 s; and its requests fail"

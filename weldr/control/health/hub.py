@@ -1,5 +1,6 @@
 """Where all words on health come together: told on to the workers, the log, `health/` and the instance's
-problems."""
+problems.
+"""
 
 from __future__ import annotations
 
@@ -61,14 +62,14 @@ class HealthHub:
         """For the workers."""
         return self.monitor.standings
 
-    def new_catalog(self, catalog: Catalog, held: Mapping[tuple[str, str], bool]) -> None:
+    def follow(self, catalog: Catalog, held: Mapping[tuple[str, str], bool]) -> None:
         """Today's catalog, and the backends in it, by service and id, that have no key any more; whether it is
-        certain that they have no lease either.
+        certain that they have no lease either. From here on `standings` are for this catalog; when it is
+        published there is time for `update`.
         """
         self._catalog = catalog
         self._expired = sorted(names for names, certain in held.items() if certain)
         self.monitor.follow(catalog.traffic, held.keys())
-        self._update()
 
     def sparing_changed(self, worker: str, sparing: Sparing | None) -> None:
         """Whom a worker spares; `None` if it is gone."""
@@ -79,7 +80,7 @@ class HealthHub:
             for each in sparing.spared:
                 if each.key not in known:
                     self.monitor.suspect(each.key)
-        self._update()
+        self.update()
 
     def silent(self, backends: Iterable[BackendKey]) -> None:
         """A worker gets no answer from these."""
@@ -88,9 +89,10 @@ class HealthHub:
 
     def _standings_changed(self) -> None:
         self._on_standings()
-        self._update()
+        self.update()
 
-    def _update(self) -> None:
+    def update(self) -> None:
+        """Tell what has changed."""
         if self._catalog is None:
             return
         spared = [each for sparing in self._sparing.values() for each in sparing.spared]
