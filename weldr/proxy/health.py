@@ -10,6 +10,9 @@ One backend, as this worker's own requests see it:
 | out   | gets no request                      | its time is over -> trial                                   |
 | trial | gets one request at a time           | a success -> in; a failure -> out, for longer               |
 
+Who is in again is watched closely for as long as it was out: then two failures in a row suffice. A single one
+does not, since it may be one of the few that any backend has.
+
 A success costs the requests' path no more than to count it: what follows from successes (the end of a row of
 failures, and of a trial) is found when the next failure comes, or in the sweep.
 
@@ -26,6 +29,8 @@ from typing import Protocol
 
 from weldr.model.health import Ejection, Standing
 
+_ROW_SOON_AFTER = 2
+
 
 class State(Enum):
     """See the module's table."""
@@ -40,6 +45,7 @@ class BackendHealth:
 
     __slots__ = (
         "_back_s",
+        "_lasted_s",
         "_row",
         "_row_successes",
         "_seen_in_flight",
@@ -75,6 +81,8 @@ class BackendHealth:
         self._window_successes = 0
         self._times = 0
         """How often in a row it was out."""
+        self._lasted_s = 0.0
+        """How long it was out the last time."""
         self._back_s = 0.0
         self._trial_successes = 0
         self._seen_in_flight = 0
@@ -99,7 +107,10 @@ class BackendHealth:
         self._row += 1
         if self.state is State.TRIAL:
             return f"its request on trial failed: {reason}"
-        if 0 < policy.consecutive_failures <= self._row:
+        enough = policy.consecutive_failures
+        if now_s < self._back_s + self._lasted_s:
+            enough = min(enough, _ROW_SOON_AFTER)
+        if 0 < enough <= self._row:
             return f"{self._row} requests in a row failed, the last one: {reason}"
         return self._rate(now_s, reason, policy)
 
@@ -121,16 +132,17 @@ class BackendHealth:
         if self.state is State.IN:
             self._times = max(0, self._times - int((now_s - self._back_s) / policy.first_s))
         self._times += 1
-        self._out(now_s + min(policy.first_s * self._times, policy.longest_s), reason, asked=False)
+        self._out(now_s, min(policy.first_s * self._times, policy.longest_s), reason, asked=False)
 
     def rest(self, now_s: float, for_s: float, policy: Ejection) -> None:
         """Out, since it asked for it."""
         for_s = min(for_s, policy.longest_s)
-        self._out(now_s + for_s, f"it answered 503 and asked for {for_s:g} s", asked=True)
+        self._out(now_s, for_s, f"it answered 503 and asked for {for_s:g} s", asked=True)
 
-    def _out(self, until_s: float, reason: str, *, asked: bool) -> None:
+    def _out(self, now_s: float, for_s: float, reason: str, *, asked: bool) -> None:
         self.state = State.OUT
-        self.until_s = until_s
+        self.until_s = now_s + for_s
+        self._lasted_s = for_s
         self.reason = reason
         self.asked = asked
         self._row = 0
@@ -138,14 +150,15 @@ class BackendHealth:
 
     def is_silent(self, in_flight: int) -> bool:
         """Whether since the last call more requests have come to those that waited then, and none was
-        answered."""
+        answered.
+        """
         silent = self.successes == self._seen_successes and 0 < self._seen_in_flight < in_flight
         self._seen_in_flight, self._seen_successes = in_flight, self.successes
         return silent
 
     def passed_check(self) -> None:
-        """The manager's checks pass again: worth a trial, unless it asked for rest."""
-        if self.state is State.OUT and not self.asked:
+        """The manager's checks pass again: worth a trial, unless it asked for rest or comes and goes."""
+        if self.state is State.OUT and not self.asked and self._times <= 1:
             self.until_s = 0.0
 
     def tick(self, now_s: float) -> bool:

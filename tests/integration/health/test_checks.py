@@ -158,20 +158,23 @@ def test_a_backend_that_stalls_under_load_is_out_at_the_first_failed_check(keys:
         faulty_servers("good", "bad") as (good, bad),
         Instance(etcd=keys.etcd.endpoint, prefix=keys.prefix) as weldr,
     ):
-        # By itself the next check is an hour away, and three have to fail.
-        keys.service(health={"path": "/health", "interval_s": 3600, "timeout_s": 0.3})
+        # By itself the next check is an hour away, three have to fail, and no request ever does.
+        check = {"path": "/health", "interval_s": 3600, "timeout_s": 0.3}
+        keys.service(health=check, timeouts={"response_s": 3600})
         keys.backends(good, bad)
         weldr.wait_ready()
         wait_until(lambda: good.checks == bad.checks == 1, "both have passed")
         bad.fail(Fault.HANG)
         with contextlib.ExitStack() as stack:
             down = None
-            while down is None:
+            limit_s = time.monotonic() + 30
+            while down is None and time.monotonic() < limit_s:
                 client = stack.enter_context(socket.create_connection(("127.0.0.1", weldr.port)))
                 client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
                 time.sleep(0.1)
                 down = next(iter(weldr.logged("a backend is down")), None)
         bad.fail(Fault.NONE)
+        assert down is not None
         assert down["backend"] == "bad"
         assert down["reason"] == (
             "1 check failed, the last one: it did not answer within 0.3 s; and its requests fail"

@@ -133,6 +133,25 @@ def test_who_stays_in_for_long_is_judged_mildly_again() -> None:
     assert ejected_for_s() == 10
 
 
+def test_soon_after_it_is_back_two_failures_in_a_row_suffice_but_not_a_single_one() -> None:
+    world = World(4)
+    world.fail(0)
+    world.pass_time(10)
+    world.request(0, "ok")
+    world.pass_time(0)
+    for _ in range(5):
+        world.request(0, "it refused", "ok")
+    assert world.states() == "iiii"
+    world.fail(0, 2)
+    assert world.states() == "oiii"
+    world.pass_time(20)
+    world.request(0, "ok")
+    world.pass_time(0)
+    world.pass_time(20)
+    world.fail(0, 4)
+    assert world.states() == "iiii", "for as long as it was out, and no longer"
+
+
 def test_a_rate_of_failures_ejects_without_any_row() -> None:
     world = World(4, Ejection(failure_rate=0.5, minimum_requests=20, window_s=10))
     for _ in range(9):
@@ -240,6 +259,10 @@ def test_passing_checks_end_an_ejection_early_but_no_rest() -> None:
         backend.health.passed_check()
     world.pass_time(0)
     assert world.states() == "toii"
+    world.fail(0, 1)
+    world.backends[0].health.passed_check()
+    world.pass_time(0)
+    assert world.states() == "ooii", "who comes and goes sits its time out"
 
 
 def test_who_gets_more_and_more_requests_and_answers_none_is_silent() -> None:
