@@ -146,7 +146,7 @@ class Manager:
             config.keys,
             self.name,
             self._reports,
-            self._publish,
+            self._standings_changed,
             self._keeper.let_go,
             self._presence.changed,
         )
@@ -199,8 +199,12 @@ class Manager:
         if self._catalog is not None:
             self._pool.publish(self._catalog, self._health.standings)
 
+    def _standings_changed(self) -> None:
+        self._publish()
+        self._workers_changed()
+
     def _workers_changed(self) -> None:
-        if not self._loaded_everywhere and self._pool.all_serving:
+        if not self._loaded_everywhere and self._pool.all_serving and not self._health.awaits_required:
             self._loaded_everywhere = True
             logger.info("ready: every worker serves the catalog")
         self._presence.changed()
@@ -211,6 +215,8 @@ class Manager:
             return "it is stopping"
         if self._catalog is None:
             return "no catalog could be read from etcd yet"
+        if not self._loaded_everywhere and self._health.awaits_required:
+            return "not every backend that has to pass a check has been asked yet"
         if not self._loaded_everywhere:
             return "not every worker has the catalog yet"
         if not self._pool.any_serving:

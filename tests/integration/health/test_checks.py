@@ -104,6 +104,25 @@ def test_a_required_check_comes_before_the_first_request(keys: Keys) -> None:
         assert not load.failures(), load.failures()[:5]
 
 
+def test_an_instance_is_ready_only_after_the_first_required_checks(keys: Keys) -> None:
+    with faulty_servers("one") as (one,):
+        one.fail(Fault.NONE, Fault.HANG)
+        keys.service(health=QUICK | {"require_check": True, "timeout_s": 3})
+        keys.backends(one)
+        with Instance(etcd=keys.etcd.endpoint, prefix=keys.prefix) as weldr:
+            weldr.wait_running()
+            wait_until(lambda: one.checks, "the check is under way")
+            wait_until(
+                lambda: (
+                    weldr.admin_get("/readyz")
+                    == (503, "not ready: not every backend that has to pass a check has been asked yet\n")
+                ),
+                "it is not ready",
+            )
+            weldr.wait_ready()
+            assert weldr.admin_get("/readyz")[0] == 200, "one that fails is no reason to wait for ever"
+
+
 def test_without_any_that_has_passed_a_required_check_the_answer_says_so(keys: Keys) -> None:
     with faulty_servers("new") as (new,), Instance(etcd=keys.etcd.endpoint, prefix=keys.prefix) as weldr:
         new.fail(Fault.NONE, Fault.ERROR)

@@ -5,6 +5,7 @@ problems.
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
@@ -56,6 +57,12 @@ class HealthHub:
         self._expired: list[tuple[str, str]] = []
         self._sparing: dict[str, Sparing] = {}
         self._reported: dict[BackendKey, bytes] = {}
+        self._log = _LimitedLog()
+
+    @property
+    def awaits_required(self) -> bool:
+        """Whether there are backends that have to pass a check and have not been asked yet."""
+        return self.monitor.awaits_required
 
     @property
     def standings(self) -> Mapping[BackendKey, Standing]:
@@ -104,7 +111,7 @@ class HealthHub:
         now = datetime.now(UTC)
         for change in changes:
             self._report(change, now)
-        _log(changes)
+        self._log.tell(changes)
         self._set_problems()
 
     def _expired_keys(self) -> Iterable[BackendKey]:
@@ -150,20 +157,38 @@ def _address(key: BackendKey) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _log(changes: list[Change]) -> None:
-    for change in changes[:_LOGGED_CHANGES]:
-        service, backend_id, _, _ = change.key
-        logger.log(
-            logging.INFO if change.state == "up" else logging.WARNING,
-            _MESSAGES[change.state],
-            extra={
-                "service": service,
-                "backend": backend_id,
-                "address": _address(change.key),
-                "reason": change.reason,
-            },
-        )
-    if len(changes) > _LOGGED_CHANGES:
-        logger.warning(
-            "the health of more backends has changed", extra={"backends": len(changes) - _LOGGED_CHANGES}
-        )
+class _LimitedLog:
+    """Many backends may come and go at once, again and again: so many lines a second are told, and how many
+    not."""
+
+    def __init__(self) -> None:
+        self._second = 0
+        self._lines = 0
+        self._untold = 0
+
+    def tell(self, changes: list[Change]) -> None:
+        second = int(time.monotonic())
+        if second != self._second:
+            self._second, self._lines = second, 0
+            if self._untold:
+                logger.warning("the health of more backends changed", extra={"changes": self._untold})
+                self._untold = 0
+        room = max(0, _LOGGED_CHANGES - self._lines)
+        for change in changes[:room]:
+            _tell_one(change)
+        self._lines += len(changes[:room])
+        self._untold += len(changes[room:])
+
+
+def _tell_one(change: Change) -> None:
+    service, backend_id, _, _ = change.key
+    logger.log(
+        logging.INFO if change.state == "up" else logging.WARNING,
+        _MESSAGES[change.state],
+        extra={
+            "service": service,
+            "backend": backend_id,
+            "address": _address(change.key),
+            "reason": change.reason,
+        },
+    )

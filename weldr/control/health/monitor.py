@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 _MOST_AT_A_TIME = 2048
 _DESCRIPTORS_FOR_OTHERS = 256
+_OWN_LIMIT_TOLD_EVERY_S = 10.0
 # How long a worker's word counts, beside the time that the check itself takes.
 _SUSPICION_S = 2.0
 # What falls due within it is asked together.
@@ -48,8 +49,8 @@ class HealthMonitor:
     def __init__(
         self, on_change: Callable[[], None], on_expired_failed: Callable[[str, str, str], None]
     ) -> None:
-        """`on_change` is called when `standings` is another; `on_expired_failed` with the service, id and
-        reason of an expired backend that does not answer.
+        """`on_change` is called when `standings` or `awaits_required` is another; `on_expired_failed` with the
+        service, id and reason of an expired backend that does not answer.
         """
         self.standings: Mapping[BackendKey, Standing] = {}
         """Replaced, never edited. Who is up is not in it."""
@@ -62,6 +63,13 @@ class HealthMonitor:
         self._running: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
         self._changed: dict[BackendKey, Standing] = {}
+        self._awaited: set[BackendKey] = set()
+        self._own_limit_told_s = float("-inf")
+
+    @property
+    def awaits_required(self) -> bool:
+        """Whether there are backends that have to pass a check and have not been asked yet."""
+        return bool(self._awaited)
 
     def follow(self, traffic: Traffic, expired: Collection[tuple[str, str]]) -> None:
         """Ask the backends of this catalog from now on; the `expired` are in it although their leases are
@@ -112,6 +120,8 @@ class HealthMonitor:
         known = target is not None and target.check == check
         if target is None:
             target = self._targets[key] = _Target(check)
+            if check.require_check:
+                self._awaited.add(key)
         target.check = check
         self._note_standing(key, target)
         return [] if known else [key]
@@ -119,6 +129,7 @@ class HealthMonitor:
     def _forget(self, key: BackendKey) -> None:
         if self._targets.pop(key, None) is not None:
             self._schedule.discard(key)
+            self._awaited.discard(key)
             self._changed[key] = Standing.UP
 
     def suspect(self, key: BackendKey) -> None:
@@ -174,7 +185,7 @@ class HealthMonitor:
             failure = await probe(check, key[2], key[3])
             judged = True
         except OwnLimitError as error:
-            logger.warning("a health check could not be made", extra={"service": key[0], "reason": str(error)})
+            self._tell_own_limit(error)
         finally:
             if self._targets.get(key) is target:
                 if judged:
@@ -182,6 +193,12 @@ class HealthMonitor:
                 if self._targets.get(key) is target:
                     pause_s = target.record.pause_s(target.check)
                     self._schedule.after(key, pause_s, asyncio.get_running_loop().time())
+
+    def _tell_own_limit(self, error: OwnLimitError) -> None:
+        now_s = asyncio.get_running_loop().time()
+        if now_s - self._own_limit_told_s >= _OWN_LIMIT_TOLD_EVERY_S:
+            self._own_limit_told_s = now_s
+            logger.warning("health checks cannot be made", extra={"reason": str(error)})
 
     def _judge(self, key: BackendKey, target: _Target, failure: str | None) -> None:
         if failure is not None and key[:2] in self._expired:
@@ -191,6 +208,10 @@ class HealthMonitor:
         suspected = asyncio.get_running_loop().time() < target.suspected_until_s
         if target.record.note(failure, target.check, suspected=suspected) or was_waiting:
             self._note_standing(key, target)
+        if key in self._awaited:
+            self._awaited.discard(key)
+            if not self._awaited:
+                self._on_change()
 
     def _note_standing(self, key: BackendKey, target: _Target) -> None:
         standing = target.record.standing(target.check)
