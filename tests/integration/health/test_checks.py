@@ -201,6 +201,28 @@ def test_a_backend_that_stalls_under_load_is_out_at_the_first_failed_check(keys:
         assert good.checks == 1
 
 
+def test_an_instance_that_stood_still_blames_no_backend(keys: Keys) -> None:
+    with (
+        faulty_servers("a", "b", "c", "d") as servers,
+        Instance(etcd=keys.etcd.endpoint, prefix=keys.prefix) as weldr,
+    ):
+        keys.service(health={"path": "/health", "interval_s": 0.1, "timeout_s": 0.3, "fall": 1})
+        keys.backends(*servers)
+        weldr.wait_ready()
+        for _ in range(5):
+            checks = [server.checks for server in servers]
+            weldr.signal(signal.SIGSTOP)
+            time.sleep(0.8)
+            weldr.signal(signal.SIGCONT)
+            wait_until(
+                lambda before=checks: all(
+                    server.checks > seen + 5 for server, seen in zip(servers, before, strict=True)
+                ),
+                "checks go on",
+            )
+        assert not weldr.logged("a backend is down")
+
+
 def test_checks_end_with_their_policy_and_with_their_backend(keys: Keys) -> None:
     with (
         faulty_servers("good", "bad") as (good, bad),

@@ -46,7 +46,7 @@ class Changes:
             word: Word = "resting" if each.asked else "ejected"
             held = now.get(each.key)
             if held is None or (held.state == "resting" and word == "ejected"):
-                now[each.key] = Change(each.key, word, each.reason)
+                now[each.key] = Change(each.key, word, _told(each))
         for key, standing in standings.items():
             if standing is Standing.DOWN:
                 now[key] = Change(key, "down", check_reason(key))
@@ -61,6 +61,10 @@ class Changes:
                 changes.append(Change(key, "up", _back(word, check_reason(key))))
         self.words = {key: change.state for key, change in now.items()}
         return changes
+
+
+def _told(spared: Spared) -> str:
+    return spared.reason if spared.asked else f"{spared.reason}; out for {spared.for_s:.0f} s"
 
 
 def _back(word: Word, check_reason: str) -> str:

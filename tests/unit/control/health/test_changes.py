@@ -47,6 +47,13 @@ def test_the_strongest_word_counts_and_is_told_once() -> None:
     assert words.update() == []
 
 
+def test_for_how_long_a_backend_is_ejected_is_told() -> None:
+    [change] = Changes().update((), {}, str, [Spared(A, "5 requests failed", 9.93, False)], lambda _: True)
+    assert change.reason == "5 requests failed; out for 10 s"
+    [change] = Changes().update((), {}, str, [Spared(A, "it asked for 7 s", 6.95, True)], lambda _: True)
+    assert change.reason == "it asked for 7 s"
+
+
 def test_a_backend_that_is_gone_is_forgotten_without_a_word() -> None:
     words = Words()
     words.update(down=(A, B))
