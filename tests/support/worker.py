@@ -18,12 +18,16 @@ from weldr.model.frames import (
     Beat,
     Drain,
     FrameReader,
+    Health,
     InFlight,
+    Silent,
+    Sparing,
     Tallies,
     Update,
     Upward,
     encode_frame,
 )
+from weldr.model.health import BackendKey, Standing
 from weldr.model.tally import Tally
 from weldr.model.traffic import ServiceTraffic, Traffic, TrafficDelta, difference
 from weldr.model.values import Backend, Route, Service, Settings
@@ -45,6 +49,8 @@ class Worker:
         self.in_flight: list[list[tuple[str, str, int]]] = []
         self.beats: list[Beat] = []
         self.tallies: list[Tallies] = []
+        self.sparing: list[Sparing] = []
+        self.silent: list[Silent] = []
         self.log_path = Path(os.devnull)
         self.access_log_path = Path(os.devnull)
         self._sent = Traffic()
@@ -69,6 +75,10 @@ class Worker:
                             self.applied.append(frame)
                         elif isinstance(frame, InFlight):
                             self.in_flight.append(frame.in_flight)
+                        elif isinstance(frame, Sparing):
+                            self.sparing.append(frame)
+                        elif isinstance(frame, Silent):
+                            self.silent.append(frame)
                         elif isinstance(frame, Beat):
                             self.beats.append(frame)
                         else:
@@ -94,6 +104,10 @@ class Worker:
         self.revision += 1
         self.writer.write(encode_frame(Update(self.revision, delta)))
         return self.revision
+
+    def stand(self, standings: dict[BackendKey, Standing]) -> None:
+        """Say what the manager's checks say."""
+        self.writer.write(encode_frame(Health(list(standings.items()))))
 
     async def serve(self, traffic: Traffic) -> Applied:
         """Bring `traffic` into force."""

@@ -10,9 +10,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
+from weldr.control.health.departures import Departures
 from weldr.etcd.follow import Change, Follower, Snapshot
 from weldr.model.catalog import Catalog
 from weldr.model.events import Event, Revision
@@ -34,14 +36,20 @@ class CatalogKeeper:
         follower: Follower,
         on_catalog: Callable[[Catalog], None],
         on_event: Callable[[Event], None],
+        on_departures: Callable[[], None],
     ) -> None:
-        """`on_event` sees every change of a key, those that are no configuration too."""
+        """`on_event` sees every change of a key, those that are no configuration too. `on_departures` is called
+        when keys went of whose leases it is not known whether they live.
+        """
         self.catalog: Catalog | None = None
         """`None` until the first snapshot."""
         self._empty = Catalog(keys)
         self._follower = follower
         self._on_catalog = on_catalog
         self._on_event = on_event
+        self._on_departures = on_departures
+        self._departures = Departures()
+        self._departure_timer: asyncio.TimerHandle | None = None
         self._override_timer: asyncio.TimerHandle | None = None
 
     async def run(self) -> None:
@@ -50,27 +58,72 @@ class CatalogKeeper:
             self._replace(self._fold(changes))
 
     def _fold(self, changes: list[Change]) -> Catalog:
-        catalog = self.catalog or self._empty
+        before = catalog = self.catalog or self._empty
+        deleted: set[bytes] = set()
         # A snapshot makes whatever came before it in the same batch pointless.
         for index in reversed(range(len(changes))):
             change = changes[index]
             if isinstance(change, Snapshot):
                 catalog = catalog.resync(change.revision, change.key_values)
+                deleted.update(before.entries.keys() - catalog.entries.keys())
                 changes = changes[index + 1 :]
                 break
         revisions = [change for change in changes if isinstance(change, Revision)]
         for revision in revisions:
             for event in revision.events:
                 self._on_event(event)
-        return catalog.fold(revisions)
+                if event.deleted:
+                    deleted.add(event.key_value.key)
+        catalog = catalog.fold(revisions)
+        self._departures.observe(before, catalog, deleted, time.monotonic())
+        return catalog
+
+    # Backends whose leases are gone.
+
+    @property
+    def held(self) -> Mapping[tuple[str, str], bool]:
+        """The backends, by service and id, that stay although their keys are gone; whether their leases are,
+        too."""
+        return self._departures.held_backends()
+
+    @property
+    def unjudged_leases(self) -> set[int]:
+        """The leases of which somebody has to find out whether they live."""
+        return self._departures.unjudged_leases()
+
+    def judge_leases(self, alive: Mapping[int, bool]) -> None:
+        """Whether they live."""
+        judged = self._departures.judge(alive, time.monotonic())
+        self._held_changed()
+        for (service, name), left in list(judged.items())[:_LOGGED_CHANGES]:
+            reason = "its key was deleted" if left else "its lease ran out or was revoked"
+            logger.info("why a backend left", extra={"service": service, "backend": name, "reason": reason})
+
+    def let_go(self, service: str, name: str, reason: str) -> None:
+        """A backend that stayed without a lease does not answer."""
+        extra = {"service": service, "backend": name, "reason": reason}
+        logger.warning("a backend without a lease does not answer: it goes", extra=extra)
+        self._departures.drop(service, name)
+        self._held_changed()
+
+    def _held_changed(self) -> None:
+        if self.catalog is not None:
+            self._replace(self.catalog)
+
+    def _departures_over(self) -> None:
+        self._departures.tick(time.monotonic())
+        self._held_changed()
 
     def _replace(self, catalog: Catalog) -> None:
-        catalog = catalog.end_overrides(datetime.now(UTC))
+        catalog = catalog.end_overrides(datetime.now(UTC)).hold(self._departures.held)
         before = self.catalog or self._empty
         first = self.catalog is None
         self.catalog = catalog
         self._on_catalog(catalog)
+        if self._departures.unjudged_leases():
+            self._on_departures()
         self._wait_for_override_end(catalog)
+        self._wait_for_departures()
         if first:
             _log_first(catalog)
             # A big catalog is many objects, nearly all of which stay: looking through them again and again
@@ -90,6 +143,14 @@ class CatalogKeeper:
             # Never one long timer: the wall clock, which `until` is written in, may be set meanwhile.
             delay_s = min(max(0.0, (end - datetime.now(UTC)).total_seconds()), _MAX_TIMER_S)
             self._override_timer = asyncio.get_running_loop().call_later(delay_s, self._end_overrides)
+
+    def _wait_for_departures(self) -> None:
+        if self._departure_timer is not None:
+            self._departure_timer.cancel()
+            self._departure_timer = None
+        if (over_s := self._departures.next_s()) is not None:
+            delay_s = max(0.0, over_s - time.monotonic())
+            self._departure_timer = asyncio.get_running_loop().call_later(delay_s, self._departures_over)
 
     def _end_overrides(self) -> None:
         if self.catalog is not None:

@@ -22,6 +22,9 @@ from pathlib import Path
 from weldr.control.admin.server import AdminServer
 from weldr.control.catalog_keeper import CatalogKeeper
 from weldr.control.embedded import EmbeddedEtcd, find_etcd
+from weldr.control.health.hub import HealthHub
+from weldr.control.health.leases import LeaseInquiry
+from weldr.control.health.reports import HealthReports
 from weldr.control.listeners import ListenAddress, Listeners
 from weldr.control.presence import Presence
 from weldr.control.worker_pool import WorkerPool
@@ -114,12 +117,39 @@ class Manager:
         arguments = ["--log-format", config.log_format, "--log-level", config.log_level]
         arguments += ["--grace", str(config.grace_s), "--of", str(config.workers)]
         self._follower = Follower(client, config.keys.prefix_bytes)
-        self._pool = WorkerPool(config.workers, self._listeners, arguments, self._workers_changed)
-        self._end_at_once = self._pool.kill
-        self._presence = Presence(
-            client, config.keys.key(Kind.INSTANCE, self.name), self._describe, self._follower.expect
+        self._pool = WorkerPool(
+            config.workers,
+            self._listeners,
+            arguments,
+            self._workers_changed,
+            lambda worker, sparing: self._health.sparing_changed(worker, sparing),
+            lambda silent: self._health.silent(silent.backends),
         )
-        self._keeper = CatalogKeeper(config.keys, self._follower, self._new_catalog, self._presence.observe)
+        self._end_at_once = self._pool.kill
+        self._reports = HealthReports(client, lambda: self._presence.lease_id, self._follower.expect)
+        self._presence = Presence(
+            client,
+            config.keys.key(Kind.INSTANCE, self.name),
+            self._describe,
+            self._follower.expect,
+            self._reports.lease_granted,
+        )
+        self._keeper = CatalogKeeper(
+            config.keys,
+            self._follower,
+            self._new_catalog,
+            self._presence.observe,
+            lambda: self._inquiry.ask(),
+        )
+        self._inquiry = LeaseInquiry(client, lambda: self._keeper.unjudged_leases, self._keeper.judge_leases)
+        self._health = HealthHub(
+            config.keys,
+            self.name,
+            self._reports,
+            self._standings_changed,
+            self._keeper.let_go,
+            self._presence.changed,
+        )
 
     async def _embedded(self, stack: contextlib.AsyncExitStack) -> EtcdConfig:
         etcd = EmbeddedEtcd(find_etcd(), self._config.embedded_data)
@@ -135,8 +165,13 @@ class Manager:
         return EtcdConfig.from_text(etcd.endpoint)
 
     async def _run_parts(self) -> None:
-        keeper = asyncio.create_task(_kept_running("catalog", self._keeper.run))
-        presence = asyncio.create_task(_kept_running("presence", self._presence.run))
+        parts = [
+            asyncio.create_task(_kept_running("catalog", self._keeper.run)),
+            asyncio.create_task(_kept_running("presence", self._presence.run)),
+            asyncio.create_task(_kept_running("health checks", self._health.monitor.run)),
+            asyncio.create_task(_kept_running("health reports", self._reports.run)),
+            asyncio.create_task(_kept_running("leases", self._inquiry.run)),
+        ]
         pool = asyncio.create_task(self._pool.run())
         stop = asyncio.create_task(self._stop.wait())
         try:
@@ -148,17 +183,28 @@ class Manager:
             await self._pool.drain(self._config.grace_s)
         finally:
             self._pool.kill()
-            for task in (stop, pool, presence, keeper):
+            ending = [stop, pool, *parts]
+            for task in ending:
                 task.cancel()
-            await asyncio.gather(stop, pool, presence, keeper, return_exceptions=True)
+            await asyncio.gather(*ending, return_exceptions=True)
 
     def _new_catalog(self, catalog: Catalog) -> None:
         self._catalog = catalog
-        self._pool.publish(catalog)
+        self._health.follow(catalog, self._keeper.held)
+        self._publish()
+        self._health.update()
         self._presence.changed()
 
+    def _publish(self) -> None:
+        if self._catalog is not None:
+            self._pool.publish(self._catalog, self._health.standings)
+
+    def _standings_changed(self) -> None:
+        self._publish()
+        self._workers_changed()
+
     def _workers_changed(self) -> None:
-        if not self._loaded_everywhere and self._pool.all_serving:
+        if not self._loaded_everywhere and self._pool.all_serving and not self._health.awaits_required:
             self._loaded_everywhere = True
             logger.info("ready: every worker serves the catalog")
         self._presence.changed()
@@ -169,6 +215,8 @@ class Manager:
             return "it is stopping"
         if self._catalog is None:
             return "no catalog could be read from etcd yet"
+        if not self._loaded_everywhere and self._health.awaits_required:
+            return "not every backend that has to pass a check has been asked yet"
         if not self._loaded_everywhere:
             return "not every worker has the catalog yet"
         if not self._pool.any_serving:
@@ -185,8 +233,8 @@ class Manager:
             started=self._started,
             applied=self._pool.applied_revision,
             draining={f"{service}/{name}": count for (service, name), count in self._pool.in_flight.items()},
-            problems=[str(problems[key]) for key in first],
-            problem_count=len(problems),
+            problems=[*self._health.problems, *(str(problems[key]) for key in first)][:_PROBLEMS_IN_INSTANCE],
+            problem_count=len(self._health.problems) + len(problems),
         )
 
     def _handle_signals(self) -> None:

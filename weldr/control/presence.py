@@ -34,12 +34,16 @@ class Presence:
         key: bytes,
         describe: Callable[[], Instance],
         on_written: Callable[[int], None],
+        on_lease: Callable[[], None] = lambda: None,
     ) -> None:
-        """`describe` gives the value; `on_written` is told the revision of each write."""
+        """`describe` gives the value; `on_written` is told the revision of each write, and `on_lease` of each
+        new lease.
+        """
         self._client = client
         self._key = key
         self._describe = describe
         self._on_written = on_written
+        self._on_lease = on_lease
         self._changed = asyncio.Event()
         self._written: bytes | None = None
         self._failure: str | None = None
@@ -47,6 +51,11 @@ class Presence:
         self._lease = LeaseKeeper(
             client, LEASE_TTL_S, on_granted=self._granted, on_lost=self._lost, name="instance"
         )
+
+    @property
+    def lease_id(self) -> int | None:
+        """The instance's lease, while it is alive."""
+        return self._lease.lease_id
 
     def changed(self) -> None:
         """What `describe` returns may be different now."""
@@ -93,6 +102,7 @@ class Presence:
     async def _granted(self, lease_id: int) -> None:
         self._written = None
         await self._write(lease_id)
+        self._on_lease()
 
     def _lost(self, reason: str) -> None:
         self._written = None

@@ -22,7 +22,7 @@ import logging
 import random
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 
 from weldr.control.statistics import Statistics
@@ -33,11 +33,15 @@ from weldr.model.frames import (
     Drain,
     FrameError,
     FrameReader,
+    Health,
     InFlight,
+    Silent,
+    Sparing,
     Update,
     Upward,
     encode_frame,
 )
+from weldr.model.health import BackendKey, Standing
 from weldr.model.traffic import Traffic, difference
 
 logger = logging.getLogger(__name__)
@@ -114,9 +118,15 @@ class WorkerSlot:
         arguments: list[str],
         catalog: Callable[[], Catalog | None],
         statistics: Statistics,
+        standings: Callable[[], Mapping[BackendKey, Standing]],
         on_change: Callable[[], None],
+        on_sparing: Callable[[str, Sparing | None], None],
+        on_silent: Callable[[Silent], None],
     ) -> None:
-        """`catalog` returns today's catalog, or `None` before the first."""
+        """`catalog` returns today's catalog, or `None` before the first; `standings` the backends that are
+        anything but up. `on_sparing` is told, with this slot's name, whom the worker spares, and `None` when it
+        is gone.
+        """
         self.name = name
         self.state = SlotState.WAITING
         self.applied_revision = 0
@@ -129,10 +139,14 @@ class WorkerSlot:
         self._arguments = arguments
         self._catalog = catalog
         self._statistics = statistics
+        self._standings = standings
         self._on_change = on_change
+        self._on_sparing = on_sparing
+        self._on_silent = on_silent
         self._channel: _Channel | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._sent: Traffic | None = None
+        self._sent_standings: Mapping[BackendKey, Standing] = {}
         self._unacknowledged = 0
         self._last_sign_s = 0.0
         self._drain: Drain | None = None
@@ -203,6 +217,7 @@ class WorkerSlot:
         self._process = process
         self.pid = process.pid
         self._sent = None
+        self._sent_standings = {}
         self._unacknowledged = 0
         self._last_sign_s = loop.time()
         self._set_state(SlotState.STARTING)
@@ -220,6 +235,7 @@ class WorkerSlot:
         self.applied_revision = 0
         self.in_flight = {}
         self.beat = None
+        self._on_sparing(self.name, None)
         if not self._is_over:
             logger.error(
                 "a worker died: it is replaced", extra={"worker": self.name, "pid": pid, "status": status}
@@ -234,15 +250,23 @@ class WorkerSlot:
         catalog, channel = self._catalog(), self._channel
         if catalog is None or channel is None or not channel.writable:
             return
+        standings = self._standings()
+        worse, better = _standing_changes(self._sent_standings, standings)
         if self._sent is not None and self._sent is catalog.traffic:
+            if worse or better:
+                channel.send(encode_frame(Health(worse + better)))
+                self._sent_standings = standings
             self._acknowledge(catalog.configuration_revision)
             return
         delta = difference(self._sent or Traffic(), catalog.traffic)
         # Before anything is noted as sent: what cannot be encoded must not count.
         frame = encode_frame(Update(catalog.configuration_revision, delta))
-        self._sent = catalog.traffic
+        # Around the update: a new backend that has to pass a check first never has a moment without that mark.
+        before = encode_frame(Health(worse)) if worse else b""
+        after = encode_frame(Health(better)) if better else b""
+        self._sent, self._sent_standings = catalog.traffic, standings
         self._unacknowledged += 1
-        channel.send(frame)
+        channel.send(before + frame + after)
 
     def _acknowledge(self, revision: int) -> None:
         """Nothing is under way to the worker: it serves this revision, whose traffic it already has."""
@@ -263,6 +287,10 @@ class WorkerSlot:
         elif isinstance(frame, InFlight):
             self.in_flight = {(service, backend): count for service, backend, count in frame.in_flight}
             self._on_change()
+        elif isinstance(frame, Sparing):
+            self._on_sparing(self.name, frame)
+        elif isinstance(frame, Silent):
+            self._on_silent(frame)
         elif isinstance(frame, Beat):
             self.beat = frame
         else:
@@ -316,3 +344,17 @@ class WorkerSlot:
         if state is not self.state:
             self.state = state
             self._on_change()
+
+
+_Standings = list[tuple[BackendKey, Standing]]
+
+
+def _standing_changes(
+    sent: Mapping[BackendKey, Standing], now: Mapping[BackendKey, Standing]
+) -> tuple[_Standings, _Standings]:
+    """What has changed: to less than up, and to up."""
+    if sent is now:
+        return [], []
+    worse = [(key, standing) for key, standing in now.items() if sent.get(key) is not standing]
+    better = [(key, Standing.UP) for key in sent if key not in now]
+    return worse, better

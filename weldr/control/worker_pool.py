@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from weldr.control.listeners import Listeners
 from weldr.control.statistics import Statistics
 from weldr.control.worker import SlotState, WorkerSlot
 from weldr.model.catalog import Catalog
+from weldr.model.frames import Silent, Sparing
+from weldr.model.health import BackendKey, Standing
 
 _TICK_S = 1.0
 _LATE_S = 2.0
@@ -20,9 +22,19 @@ class WorkerPool:
     """`count` workers, each with its own listening sockets."""
 
     def __init__(
-        self, count: int, listeners: Listeners, arguments: list[str], on_change: Callable[[], None]
+        self,
+        count: int,
+        listeners: Listeners,
+        arguments: list[str],
+        on_change: Callable[[], None],
+        on_sparing: Callable[[str, Sparing | None], None],
+        on_silent: Callable[[Silent], None],
     ) -> None:
-        """`arguments` are passed to each worker program; `on_change` is called when any of them changed."""
+        """`arguments` are passed to each worker program; `on_change` is called when any of them changed,
+        `on_sparing` when one of them, by its name, spares other backends than before,
+        and `on_silent` from whom it gets no answers.
+        """
+        self._standings: Mapping[BackendKey, Standing] = {}
         self._catalog: Catalog | None = None
         self.statistics = Statistics()
         """What all workers, also those that have ended, have counted."""
@@ -34,14 +46,18 @@ class WorkerPool:
                 arguments,
                 lambda: self._catalog,
                 self.statistics,
+                lambda: self._standings,
                 on_change,
+                on_sparing,
+                on_silent,
             )
             for index in range(count)
         ]
 
-    def publish(self, catalog: Catalog) -> None:
-        """Bring every worker to this catalog."""
+    def publish(self, catalog: Catalog, standings: Mapping[BackendKey, Standing]) -> None:
+        """Bring every worker to this catalog and this health of the backends in it."""
         self._catalog = catalog
+        self._standings = standings
         for slot in self.slots:
             slot.publish()
 

@@ -80,6 +80,9 @@ class Catalog:
     """The `until` of each override that has one."""
     ended_overrides: frozenset[bytes] = frozenset()
     """Overrides whose `until` has passed, by the clock of whoever called `end_overrides`."""
+    held: Mapping[bytes, Entry] = field(default_factory=dict)
+    """Backends that are in the traffic although their keys are gone, by the decision of whoever called
+    `hold`."""
 
     def fold(self, revisions: Iterable[Revision]) -> Catalog:
         """The catalog after these revisions, in their order. Those already folded change nothing."""
@@ -123,6 +126,16 @@ class Catalog:
         """When `end_overrides` has to be called next."""
         ends = (until for key, until in self.override_ends.items() if key not in self.ended_overrides)
         return min(ends, default=None)
+
+    def hold(self, held: Mapping[bytes, Entry]) -> Catalog:
+        """The catalog with these backends, and no others, in its traffic beside those that have a key."""
+        if held == self.held:
+            return self
+        builder = _Builder(replace(self, held=held))
+        for key in held.keys() | self.held.keys():
+            if held.get(key) is not self.held.get(key):
+                builder.touch(held.get(key) or self.held[key])
+        return builder.catalog()
 
 
 class _Builder:
@@ -223,6 +236,7 @@ class _Builder:
             self.problems,
             self.override_ends,
             self.ended_overrides,
+            self.base.held,
         )
 
     def _traffic(self) -> Traffic:
@@ -280,5 +294,6 @@ class _Builder:
         return backend
 
     def _value(self, kind: Kind, *names: str) -> Value | None:
-        entry = self.entries.get(self.keys.key(kind, *names))
+        key = self.keys.key(kind, *names)
+        entry = self.entries.get(key) or self.base.held.get(key)
         return None if entry is None else entry.value

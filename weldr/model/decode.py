@@ -15,6 +15,7 @@ import msgspec
 
 from weldr.model.address import AddressError, parse_address
 from weldr.model.foreign import ForeignError, address_of_foreign
+from weldr.model.health import invalid_check
 from weldr.model.keys import Kind
 from weldr.model.route_rules import RouteError, checked_route
 from weldr.model.values import Backend, Override, Route, Service, Settings, Value, Weight
@@ -115,7 +116,10 @@ def _route(text: str) -> Route:
 
 
 def _service(text: str) -> Service:
-    return _json(text, Service)
+    value = _json(text, Service)
+    if value.health is not None and (invalid := invalid_check(value.health)) is not None:
+        raise _RejectError(f"$.health.{invalid.field}", invalid.reason)
+    return value
 
 
 def _settings(text: str) -> Settings:

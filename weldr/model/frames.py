@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
+from weldr.model.health import BackendKey, Standing
 from weldr.model.tally import Tally
 from weldr.model.traffic import TrafficDelta
 
@@ -25,6 +26,16 @@ class Update(msgspec.Struct, frozen=True, tag="update"):
 
     revision: int
     delta: TrafficDelta
+
+
+class Health(msgspec.Struct, frozen=True, tag="health"):
+    """Down: what has changed in the standing of backends, some of which the worker may not serve yet or any
+    more.
+
+    Apart from updates, since it belongs to no revision. A backend of which nothing was said is up.
+    """
+
+    standings: list[tuple[BackendKey, Standing]]
 
 
 class Drain(msgspec.Struct, frozen=True, tag="drain"):
@@ -50,6 +61,31 @@ class InFlight(msgspec.Struct, frozen=True, tag="in_flight"):
     in_flight: list[tuple[str, str, int]]
 
 
+class Spared(msgspec.Struct, frozen=True):
+    """A backend that a worker keeps from requests: `asked` for by itself, or because of its failures."""
+
+    key: BackendKey
+    reason: str
+    for_s: float
+    asked: bool
+
+
+class Sparing(msgspec.Struct, frozen=True, tag="sparing"):
+    """Up: all backends that this worker spares now, and the services that are so short of healthy ones that all
+    of theirs are used. Sent when that has changed.
+    """
+
+    spared: list[Spared]
+    panicking: list[str]
+
+
+class Silent(msgspec.Struct, frozen=True, tag="silent"):
+    """Up, every second while there are any: backends that were sent more and more requests and answered
+    none."""
+
+    backends: list[BackendKey]
+
+
 class Beat(msgspec.Struct, frozen=True, tag="beat"):
     """Up, every second: the worker's event loop is alive, and its counters since it started."""
 
@@ -65,8 +101,8 @@ class Tallies(msgspec.Struct, frozen=True, tag="tallies"):
     access_lines_dropped: int = 0
 
 
-Downward = Update | Drain
-Upward = Applied | InFlight | Beat | Tallies
+Downward = Update | Health | Drain
+Upward = Applied | InFlight | Sparing | Silent | Beat | Tallies
 
 FrameType = TypeVar("FrameType")
 

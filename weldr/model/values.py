@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from weldr.model.access_log import AccessLogSettings
+from weldr.model.health import Ejection, HealthCheck, Share
 from weldr.model.routes import Route as Route
 from weldr.model.timeouts import Seconds
 from weldr.model.timeouts import UpstreamTimeouts as UpstreamTimeouts
@@ -74,6 +75,13 @@ class Service(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     timeouts: UpstreamTimeouts = UpstreamTimeouts()
     limits: UpstreamLimits = UpstreamLimits()
+    health: HealthCheck | None = None
+    """Active checks by each instance; none if it is `None`."""
+    ejection: Ejection = Ejection()
+    panic_below: Share = 0.5
+    """If a smaller share of the backends is healthy, all are used, but for those that drain. 0 never."""
+    expired_grace_s: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 60.0
+    """How long backends stay that answer although most leases of the service ran out at once. 0 not at all."""
 
 
 class Timeouts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):

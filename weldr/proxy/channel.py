@@ -16,9 +16,13 @@ from weldr.model.frames import (
     FrameError,
     FrameReader,
     InFlight,
+    Silent,
+    Sparing,
     Tallies,
+    Upward,
     encode_frame,
 )
+from weldr.model.health import BackendKey
 from weldr.proxy.flow import as_transport
 
 logger = logging.getLogger(__name__)
@@ -31,16 +35,19 @@ class Channel(asyncio.Protocol):
         self,
         on_frame: Callable[[Downward], None],
         in_flight: Callable[[], list[tuple[str, str, int]]],
+        sparing: Callable[[], Sparing],
         on_end: Callable[[bool], None],
     ) -> None:
         """`on_end` is called once, with whether it was the manager's end and not a broken frame."""
         self._on_frame = on_frame
         self._in_flight = in_flight
+        self._sparing = sparing
         self._on_end = on_end
         self._reader: FrameReader[Downward] = FrameReader(Downward)
         self._transport: asyncio.Transport | None = None
         self._writable = True
         self._owes_in_flight = False
+        self._owes_sparing = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = as_transport(transport)
@@ -73,6 +80,8 @@ class Channel(asyncio.Protocol):
         self._writable = True
         if self._owes_in_flight:
             self.send_in_flight()
+        if self._owes_sparing:
+            self.send_sparing()
 
     def send_applied(self, revision: int) -> None:
         """Tell that this revision is in force: once for each update, so the manager bounds their number."""
@@ -83,6 +92,17 @@ class Channel(asyncio.Protocol):
         self._owes_in_flight = not self._writable
         if self._writable:
             self._send(InFlight(self._in_flight()))
+
+    def send_sparing(self) -> None:
+        """Tell who is spared now."""
+        self._owes_sparing = not self._writable
+        if self._writable:
+            self._send(self._sparing())
+
+    def send_silent(self, backends: list[BackendKey]) -> None:
+        """Tell who does not answer; not to a manager that does not read."""
+        if self._writable:
+            self._send(Silent(backends))
 
     def send_beat(self, beat: Beat) -> None:
         """Tell that the event loop is alive; not to a manager that does not read."""
@@ -96,6 +116,6 @@ class Channel(asyncio.Protocol):
             if frame.tallies:
                 self._send(frame)
 
-    def _send(self, frame: Applied | InFlight | Beat | Tallies) -> None:
+    def _send(self, frame: Upward) -> None:
         if self._transport is not None:
             self._transport.write(encode_frame(frame))

@@ -14,6 +14,9 @@ _OWN_LIMITS = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM
 """Errors that say nothing of the backend: this worker is out of descriptors, memory or local ports."""
 
 
+OWN_LIMIT = "connection_limit_reached"
+
+
 class ConnectError(Exception):
     """No connection to the backend. `error` is a type of RFC 9209, `status` what it makes of a request."""
 
@@ -48,5 +51,5 @@ def _connect_error(error: OSError | UnicodeError) -> ConnectError:
     if isinstance(error, (socket.gaierror, UnicodeError)):
         return ConnectError(502, "dns_error", "the backend's name has no address")
     if error.errno in _OWN_LIMITS:
-        return ConnectError(503, "connection_limit_reached", "weldr is out of resources for another connection")
+        return ConnectError(503, OWN_LIMIT, "weldr is out of resources for another connection")
     return ConnectError(502, "destination_ip_unroutable", "the backend cannot be reached")

@@ -38,11 +38,17 @@ class Counters:
 class Context:
     """One worker's event loop, routing, limits and counters."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, on_backend_idle: Callable[[], None]) -> None:
-        """`on_backend_idle` is called when a backend that gets no new requests has no more in flight."""
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        on_backend_idle: Callable[[], None],
+        on_sparing: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`on_backend_idle` is called when a backend that gets no new requests has no more in flight,
+        `on_sparing` when other backends than before are kept from requests for their failures."""
         self.loop = loop
         self.now_s: Callable[[], float] = loop.time
-        self.fleet = Fleet(on_backend_idle)
+        self.fleet = Fleet(on_backend_idle, on_sparing)
         self.clients = Clients()
         self.deadlines = Deadlines(loop)
         self.counters = Counters()
@@ -68,6 +74,7 @@ class Context:
         self.date = _date_line()
         self.deadlines.sweep()
         self.accounts.access_log.writer.flush()
+        self.fleet.tick(self.now_s())
 
     @property
     def client_limit(self) -> int:

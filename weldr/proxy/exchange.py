@@ -28,12 +28,12 @@ from __future__ import annotations
 
 import random
 from enum import Enum
-from time import perf_counter_ns
+from time import perf_counter_ns, time
 from typing import TYPE_CHECKING
 
 from weldr.model.traffic import DEFAULT_SERVICE
 from weldr.proxy.chunked import chunk_parts
-from weldr.proxy.connect import ConnectError, connect
+from weldr.proxy.connect import OWN_LIMIT, ConnectError, connect
 from weldr.proxy.context import Context
 from weldr.proxy.deadlines import NO_DEADLINE
 from weldr.proxy.fleet import ServiceTable
@@ -43,6 +43,7 @@ from weldr.proxy.request_fields import RequestRefusedError
 from weldr.proxy.request_head import RequestHead
 from weldr.proxy.response_fields import ResponseInvalidError
 from weldr.proxy.response_head import ResponseHead
+from weldr.proxy.retry_after import retry_after_s
 from weldr.proxy.routing.conditions import Asked
 from weldr.proxy.routing.rules import RouteRules, Verdict, body_too_large
 from weldr.proxy.ruled_request import RuledRequest
@@ -54,6 +55,8 @@ if TYPE_CHECKING:
 
 _MAX_BACKENDS_TRIED = 4
 _EMPTY_LINE = b"\r\n\r\n"
+# 501 and 505 speak of the request: any client could have a backend ejected by them.
+_NOT_THE_BACKENDS_FAULT = frozenset((501, 505))
 
 
 class State(Enum):
@@ -279,6 +282,8 @@ class Exchange:
                 address=pool.authority,
                 reason=failure.reason,
             )
+            if failure.error != OWN_LIMIT:
+                pool.failed(self._context.now_s(), failure.reason)
             if self.state is _CONNECTING:
                 self._give_up(pool)
                 self.seek(failure)
@@ -292,8 +297,10 @@ class Exchange:
             self._leave_pool()
             self.seek(None)
         elif not upstream.usable:
+            closed = ConnectError(502, "connection_terminated", "the backend closed the connection at once")
+            pool.failed(self._context.now_s(), closed.reason)
             self._give_up(pool)
-            self.seek(ConnectError(502, "connection_terminated", "the backend closed the connection at once"))
+            self.seek(closed)
         else:
             self._send(upstream, service)
 
@@ -387,6 +394,10 @@ class Exchange:
             or pool is None
         ):
             return False
+        if head.status < 500:
+            pool.health.successes += 1
+        else:
+            self._note_5xx(pool, head)
         date = _EMPTY_LINE if head.fields.has_date else context.date + _EMPTY_LINE
         client.write_bytes(b"".join((head.plain, date, body)))
         self._upstream = self._pool = None
@@ -423,10 +434,37 @@ class Exchange:
         self._persistent = persistent
         self._status = head.status
         context = self._context
+        if self._pool is not None:
+            if head.status < 500:
+                self._pool.health.successes += 1
+            else:
+                self._note_5xx(self._pool, head)
         connection = b"" if persistent and request.version_11 else self._connection_line(persistent)
         edits = None if self._ruled is None else self._ruled.rules.response_edits
         lines = None if edits is None else edits.apply(head.fields.lines)
         return head.final(framing, connection, context.date, trailer=trailer, lines=lines)
+
+    def _note_5xx(self, pool: BackendPool, head: ResponseHead) -> None:
+        context = self._context
+        rest_s = None if head.status != 503 else retry_after_s(head.fields.lines, time())
+        if rest_s is not None:
+            pool.rest(context.now_s(), rest_s)
+        elif head.status in _NOT_THE_BACKENDS_FAULT:
+            pool.health.successes += 1
+        else:
+            pool.failed(context.now_s(), f"it answered with status {head.status}")
+
+    def _note_failure(self, reason: str) -> None:
+        """The backend did not answer, or not to the end."""
+        pool = self._pool
+        if pool is None:
+            return
+        if self.state is State.RESPONDING:
+            # A 5xx that is cut off has been counted.
+            if self._status < 500:
+                pool.failed_late(self._context.now_s(), reason)
+        else:
+            pool.failed(self._context.now_s(), reason)
 
     def _connection_line(self, persistent: bool) -> bytes:
         if not persistent:
@@ -459,7 +497,7 @@ class Exchange:
             backend=backend_id,
             reason=error.reason,
         )
-        self._answer(502, error.error, error.reason)
+        self._fail(502, error.error, error.reason)
 
     def upstream_lost(self) -> None:
         """The connection is gone before the response was complete."""
@@ -471,9 +509,13 @@ class Exchange:
             self._leave_pool()
             self.seek(None)
         elif upstream.reader.started:
-            self._answer(502, "http_response_incomplete", "the backend closed before the response was complete")
+            self._fail(502, "http_response_incomplete", "the backend closed before the response was complete")
         else:
-            self._answer(502, "connection_terminated", "the backend closed the connection without a response")
+            self._fail(502, "connection_terminated", "the backend closed the connection without a response")
+
+    def _fail(self, status: int, error: str, reason: str) -> None:
+        self._note_failure(reason)
+        self._answer(status, error, reason)
 
     def _may_repeat(self, upstream: UpstreamConnection) -> bool:
         # At most once: what is sent again goes out on a connection that was not used before.
@@ -482,9 +524,9 @@ class Exchange:
     def upstream_timed_out(self, *, writing: bool) -> None:
         """The backend has not sent, or not read, anything for too long."""
         if writing:
-            self._answer(504, "connection_write_timeout", "the backend does not read the request")
+            self._fail(504, "connection_write_timeout", "the backend does not read the request")
         else:
-            self._answer(504, "http_response_timeout", "the backend did not respond in time")
+            self._fail(504, "http_response_timeout", "the backend did not respond in time")
 
     # The end.
 
@@ -493,7 +535,7 @@ class Exchange:
             self._answer(failure.status, failure.error, failure.reason)
             return
         if service is not None and service.has_backends:
-            reason = f"every backend of the service {self._service_name} is draining"
+            reason = f"every backend of the service {self._service_name} {service.why_none}"
         elif service is not None or self._service_name != DEFAULT_SERVICE:
             reason = f"the service {self._service_name} has no backend"
         else:
@@ -560,6 +602,8 @@ class Exchange:
         self.state = State.TUNNELLING
         self._status = head.status
         self._upstream = None
+        if self._pool is not None:
+            self._pool.health.successes += 1
         parts.append(head.interim())
         client.write(parts)
         backend_end, from_backend = upstream.become_tunnel(service.read_s)

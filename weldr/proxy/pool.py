@@ -9,26 +9,31 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from weldr.model.health import BackendKey
+from weldr.proxy.health import BackendHealth, Rotation
 from weldr.proxy.pending import Pending
 
 if TYPE_CHECKING:
     from weldr.proxy.upstream_connection import UpstreamConnection
 
-PoolKey = tuple[str, str, str, int]
-"""Service, the backend's id, host and port."""
+PoolKey = BackendKey
 
 
 class BackendPool:
     """See the module."""
 
     __slots__ = (
+        "_admitted",
         "_kept",
+        "_limit",
         "_on_idle",
+        "health",
         "in_flight",
         "key",
         "max_connections",
         "max_kept",
         "pending",
+        "rotation",
         "stopped",
         "way",
     )
@@ -38,7 +43,13 @@ class BackendPool:
         self.key = key
         self.way = key[:2]
         """Service and backend."""
+        self.health = BackendHealth()
+        self.rotation: Rotation | None = None
+        """The service's, while its backend is in the catalog and does not drain."""
+        self._limit = 0
+        self._admitted: int | None = None
         self.max_connections = 0
+        """The lower of its limit and what its health allows."""
         self.max_kept = 0
         self.pending = Pending()
         """The requests of its service that wait for one of its backends."""
@@ -65,6 +76,31 @@ class BackendPool:
         kept, self._kept = self._kept, []
         for connection in kept:
             connection.close()
+
+    def limit(self, connections: int) -> None:
+        """How many connections, and so requests at a time, the backend may have at most."""
+        self._limit = connections
+        self.admit(self._admitted)
+
+    def admit(self, requests: int | None) -> None:
+        """How many requests at a time its health allows; `None` for no limit but its own."""
+        self._admitted = requests
+        self.max_connections = self._limit if requests is None else min(requests, self._limit)
+
+    def failed(self, now_s: float, reason: str) -> None:
+        """A request failed, and that tells of the backend."""
+        if self.rotation is not None:
+            self.rotation.failed(self, now_s, reason)
+
+    def failed_late(self, now_s: float, reason: str) -> None:
+        """A request failed whose response has begun well, and was counted as a success."""
+        self.health.successes -= 1
+        self.failed(now_s, reason)
+
+    def rest(self, now_s: float, for_s: float) -> None:
+        """The backend asks for no requests for so long."""
+        if self.rotation is not None:
+            self.rotation.rest(self, now_s, for_s)
 
     @property
     def full(self) -> bool:

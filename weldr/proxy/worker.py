@@ -12,7 +12,7 @@ import gc
 import logging
 import socket
 
-from weldr.model.frames import Beat, Downward, Update
+from weldr.model.frames import Beat, Downward, Health, Update
 from weldr.proxy.acceptor import Acceptor, raise_descriptor_limit
 from weldr.proxy.channel import Channel
 from weldr.proxy.context import Context
@@ -21,6 +21,7 @@ from weldr.proxy.deadlines import SWEEP_INTERVAL_S
 logger = logging.getLogger(__name__)
 
 _BEAT_INTERVAL_S = 1.0
+_SPARING_PAUSE_S = 0.1
 
 
 class Worker:
@@ -37,12 +38,16 @@ class Worker:
         self._loop = loop
         self._grace_s = grace_s
         self._channel_socket = channel
-        self._context = Context(loop, on_backend_idle=self._backend_idle)
+        self._context = Context(loop, on_backend_idle=self._backend_idle, on_sparing=self._sparing_changed)
         self._context.share = share
         self._context.clients_by_descriptors = raise_descriptor_limit()
         self._acceptor = Acceptor(self._context, listeners)
-        self._channel = Channel(self._frame, self._context.fleet.leaving, self._channel_ended)
+        fleet = self._context.fleet
+        self._channel = Channel(
+            self._frame, fleet.leaving, lambda: fleet.sparing(loop.time()), self._channel_ended
+        )
         self._serving = False
+        self._sparing_due = False
         self._finished = asyncio.Event()
         self._status = 0
 
@@ -56,6 +61,9 @@ class Worker:
         return self._status
 
     def _frame(self, frame: Downward) -> None:
+        if isinstance(frame, Health):
+            self._context.fleet.apply_standings(frame.standings)
+            return
         if not isinstance(frame, Update):
             self._drain(frame.grace_s)
             return
@@ -72,6 +80,16 @@ class Worker:
 
     def _backend_idle(self) -> None:
         self._channel.send_in_flight()
+
+    def _sparing_changed(self) -> None:
+        """Many backends may fail at once: they are told together, and not too often."""
+        if not self._sparing_due:
+            self._sparing_due = True
+            self._loop.call_later(_SPARING_PAUSE_S, self._send_sparing)
+
+    def _send_sparing(self) -> None:
+        self._sparing_due = False
+        self._channel.send_sparing()
 
     def _channel_ended(self, good: bool) -> None:
         if not good:
@@ -90,6 +108,8 @@ class Worker:
         counters = self._context.counters
         self._channel.send_beat(Beat(counters.connections, counters.requests, counters.in_flight))
         self._channel.send_tallies(self._context.accounts.take)
+        if silent := self._context.fleet.silent():
+            self._channel.send_silent(silent)
         self._loop.call_later(_BEAT_INTERVAL_S, self._beat)
 
     def _sweep(self) -> None:

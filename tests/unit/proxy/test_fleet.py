@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from tests.unit.proxy.routing.asking import found, head
+from weldr.model.health import Standing
 from weldr.model.traffic import ServiceTraffic, Traffic, difference
 from weldr.model.values import Backend, Route, Service, Settings, Timeouts, UpstreamTimeouts
 from weldr.proxy.fleet import Fleet
@@ -143,3 +144,86 @@ def test_one_change_among_ten_thousand_backends_is_cheap() -> None:
         took_s.append(time.process_time() - before_s)
         steps._now = now
     assert min(took_s) < 0.005
+
+
+def members(steps: Steps) -> list[str]:
+    return sorted(pool.key[1] for pool in steps.fleet.table.services["s"].members)
+
+
+def test_who_is_down_leaves_the_rotation_and_keeps_its_pool() -> None:
+    steps = Steps()
+    steps.apply(catalog({"s": {"a": backend(1), "b": backend(2)}}))
+    pool = next(pool for pool in steps.fleet.table.services["s"].members if pool.key[1] == "a")
+    steps.fleet.apply_standings([(pool.key, Standing.DOWN)])
+    assert members(steps) == ["b"]
+    steps.fleet.apply_standings([(pool.key, Standing.UP)])
+    assert pool in steps.fleet.table.services["s"].members
+
+
+def test_a_word_on_a_backend_that_is_not_there_yet_counts_from_its_first_moment() -> None:
+    steps = Steps()
+    steps.fleet.apply_standings([(("s", "a", "127.0.0.1", 1), Standing.WAITING)])
+    steps.apply(catalog({"s": {"a": backend(1), "b": backend(2)}}))
+    assert members(steps) == ["b"]
+    steps.fleet.apply_standings([(("s", "a", "127.0.0.1", 1), Standing.UP)])
+    assert members(steps) == ["a", "b"]
+
+
+def test_drain_is_not_ignored_in_panic() -> None:
+    steps = Steps()
+    steps.apply(catalog({"s": {"a": backend(1, drain=True), "b": backend(2), "c": backend(3)}}))
+    downs = [(("s", name, "127.0.0.1", port), Standing.DOWN) for port, name in enumerate("abc", 1)]
+    steps.fleet.apply_standings(downs)
+    assert members(steps) == ["b", "c"]
+    assert steps.fleet.sparing(0.0).panicking == ["s"]
+
+
+def test_an_ejected_backend_gets_nothing_at_once_and_is_out_of_the_table_soon() -> None:
+    steps = Steps()
+    steps.apply(catalog({"s": {"a": backend(1), "b": backend(2)}}))
+    [pool] = [pool for pool in steps.fleet.table.services["s"].members if pool.key[1] == "a"]
+    for _ in range(5):
+        pool.failed(100.0, "it refused")
+    assert pool.full
+    steps.fleet.tick(100.1)
+    assert members(steps) == ["b"]
+    [spared] = steps.fleet.sparing(100.1).spared
+    assert (spared.key, spared.asked, round(spared.for_s, 1)) == (pool.key, False, 9.9)
+    steps.fleet.tick(110.1)
+    assert members(steps) == ["a", "b"]
+    assert pool.max_connections == 1
+    pool.health.successes += 1
+    steps.fleet.tick(110.6)
+    assert pool.max_connections == 1024
+    assert steps.fleet.sparing(110.6).spared == []
+
+
+def test_the_time_out_of_a_backend_outlasts_a_drain_and_ends_with_its_departure() -> None:
+    steps = Steps()
+    steps.apply(catalog({"s": {"a": backend(1), "b": backend(2)}}))
+    [pool] = [pool for pool in steps.fleet.table.services["s"].members if pool.key[1] == "a"]
+    for _ in range(5):
+        pool.failed(100.0, "it refused")
+    steps.apply(catalog({"s": {"a": backend(1, drain=True), "b": backend(2)}}))
+    assert steps.fleet.sparing(100.0).spared == []
+    pool.failed(100.0, "it refused")
+    steps.apply(catalog({"s": {"a": backend(1), "b": backend(2)}}))
+    assert members(steps) == ["b"]
+    steps.fleet.tick(110.1)
+    assert members(steps) == ["a", "b"]
+    steps.apply(catalog({"s": {"b": backend(2)}}))
+    steps.apply(catalog({"s": {"a": backend(1), "b": backend(2)}}))
+    assert steps.fleet.sparing(110.1).spared == []
+
+
+def test_a_thousand_ejections_cost_one_new_table() -> None:
+    steps = Steps()
+    steps.apply(catalog({"s": {f"b{port}": backend(port) for port in range(1, 3001)}}))
+    table = steps.fleet.table
+    pools = list(table.services["s"].members)
+    for pool in pools[:1000]:
+        for _ in range(5):
+            pool.failed(100.0, "it refused")
+    assert steps.fleet.table is table
+    steps.fleet.tick(100.1)
+    assert len(steps.fleet.table.services["s"].members) == 2000

@@ -1,0 +1,178 @@
+"""Tells the end of many leases from the end of many backends. Pure: it is told the time, and what became of
+leases.
+
+A backend whose key goes leaves the rotation at once. But if most leases of a service run out within a short
+time, that is more likely etcd's trouble, or that of the network to it, than theirs: those backends are *held*,
+in the same instant, and stay for as long as they answer, for at most `expired_grace_s`.
+
+| state   | meaning                               | leaves it                                               |
+|---------|---------------------------------------|---------------------------------------------------------|
+| gone    | the key went, and is not missed       | most others go, too -> held; put again, lease alive,    |
+|         |                                       | or `WINDOW_S` over -> forgotten                         |
+| held    | in rotation without a key             | put again, lease alive, no answer, time over or         |
+|         |                                       | not most any more -> forgotten                          |
+
+Whoever deletes its own key means it: its lease is still alive, which etcd is asked about each that went. So
+this is believed as soon as etcd has answered, and at once unless most of the service goes. A lease that was
+revoked looks like one that ran out; and a backend that was draining, or never had a lease, is believed whatever
+happens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from weldr.model.catalog import Catalog, Entry
+from weldr.model.keys import Kind
+from weldr.model.values import Backend, Service
+
+WINDOW_S = 30.0
+"""Leases that run out within it ran out together: longer than the time to live of nearly all."""
+_FEWEST_LEASES = 2
+# Beyond this they are believed: what is remembered has to have an end.
+_MAX_REMEMBERED = 100_000
+
+
+@dataclass(slots=True)
+class _Departure:
+    """A key that went while it had a lease."""
+
+    entry: Entry
+    at_s: float
+    judged: bool = False
+    held_until_s: float | None = None
+
+    @property
+    def names(self) -> tuple[str, str]:
+        assert self.entry.name is not None
+        service, backend_id = self.entry.name.names
+        return service, backend_id
+
+
+class Departures:
+    """See the module."""
+
+    def __init__(self) -> None:
+        self.held: Mapping[bytes, Entry] = {}
+        """The backends that stay. Replaced, never edited."""
+        self._gone: dict[bytes, _Departure] = {}
+        self._catalog: Catalog | None = None
+
+    def observe(self, before: Catalog, after: Catalog, deleted: Iterable[bytes], now_s: float) -> None:
+        """The catalog has changed, and these keys were deleted meanwhile; some may be back."""
+        self._catalog = after
+        touched = set()
+        for key in [key for key in self._gone if key in after.entries]:
+            touched.add(self._gone.pop(key).names[0])
+        for key in deleted:
+            entry = before.entries.get(key)
+            if entry is None or key in after.entries or not _may_be_missed(entry):
+                continue
+            if len(self._gone) < _MAX_REMEMBERED:
+                self._gone[key] = _Departure(entry, now_s)
+                touched.add(self._gone[key].names[0])
+        self._decide(touched, now_s)
+
+    def unjudged_leases(self) -> set[int]:
+        """The leases of which it is not known whether they are alive."""
+        return {departure.entry.lease for departure in self._gone.values() if not departure.judged}
+
+    def judge(self, verdicts: Mapping[int, bool], now_s: float) -> dict[tuple[str, str], bool]:
+        """Whether these leases are alive, says etcd. What that means for each backend (service, id) that went:
+        whether it left, and did not just expire.
+        """
+        judged: dict[tuple[str, str], bool] = {}
+        touched = set()
+        for key, departure in list(self._gone.items()):
+            alive = verdicts.get(departure.entry.lease)
+            if departure.judged or alive is None:
+                continue
+            judged[departure.names] = alive
+            departure.judged = True
+            if alive:
+                del self._gone[key]
+                touched.add(departure.names[0])
+        self._decide(touched, now_s)
+        return judged
+
+    def drop(self, service: str, backend_id: str) -> None:
+        """This held backend does not answer."""
+        for key in [key for key, each in self._gone.items() if each.names == (service, backend_id)]:
+            del self._gone[key]
+        self._publish()
+
+    def tick(self, now_s: float) -> None:
+        """Forget what is over."""
+        for key, departure in list(self._gone.items()):
+            over_s = departure.held_until_s or departure.at_s + WINDOW_S
+            if over_s <= now_s:
+                del self._gone[key]
+        self._publish()
+
+    def next_s(self) -> float | None:
+        """When `tick` is to be called next."""
+        return min(
+            (departure.held_until_s or departure.at_s + WINDOW_S for departure in self._gone.values()),
+            default=None,
+        )
+
+    def held_backends(self) -> dict[tuple[str, str], bool]:
+        """The backends that stay, by service and id; whether it is certain that their leases are gone."""
+        return {
+            departure.names: departure.judged
+            for departure in self._gone.values()
+            if departure.held_until_s is not None
+        }
+
+    def _decide(self, services: set[str], now_s: float) -> None:
+        gone_of: dict[str, list[_Departure]] = {service: [] for service in services}
+        for departure in self._gone.values():
+            if (service := departure.names[0]) in gone_of:
+                gone_of[service].append(departure)
+        for service, gone in gone_of.items():
+            grace_s = self._policy(service).expired_grace_s
+            if grace_s > 0 and self._are_most(service, gone):
+                for departure in gone:
+                    departure.held_until_s = departure.held_until_s or now_s + grace_s
+            else:
+                for departure in gone:
+                    departure.held_until_s = None
+        self._publish()
+
+    def _are_most(self, service: str, gone: list[_Departure]) -> bool:
+        leases_gone = {departure.entry.lease for departure in gone}
+        if len(leases_gone) < _FEWEST_LEASES:
+            return False
+        return len(leases_gone) > len(self._live_leases(service) - leases_gone)
+
+    def _live_leases(self, service: str) -> set[int]:
+        catalog = self._catalog
+        assert catalog is not None
+        held = catalog.traffic.services.get(service)
+        entries = (
+            catalog.entries.get(catalog.keys.key(Kind.BACKEND, service, backend_id))
+            for backend_id in (held.backends if held else ())
+        )
+        return {entry.lease for entry in entries if entry is not None and entry.lease}
+
+    def _policy(self, service: str) -> Service:
+        assert self._catalog is not None
+        entry = self._catalog.entries.get(self._catalog.keys.key(Kind.SERVICE, service))
+        value = entry.value if entry is not None else None
+        return value if isinstance(value, Service) else Service()
+
+    def _publish(self) -> None:
+        held = {key: each.entry for key, each in self._gone.items() if each.held_until_s is not None}
+        if held != self.held:
+            self.held = held
+
+
+def _may_be_missed(entry: Entry) -> bool:
+    return (
+        entry.name is not None
+        and entry.name.kind is Kind.BACKEND
+        and entry.lease != 0
+        and isinstance(entry.value, Backend)
+        and not entry.value.draining
+    )

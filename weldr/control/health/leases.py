@@ -1,0 +1,64 @@
+"""Asks etcd which leases are alive: the question behind every departure. See `departures.py`."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Callable, Mapping
+
+from weldr.etcd.client import EtcdClient
+from weldr.etcd.errors import EtcdClosedError, EtcdError, EtcdLeaseNotFoundError
+
+logger = logging.getLogger(__name__)
+
+_AT_A_TIME = 64
+_RETRY_PAUSE_S = 1.0
+
+
+class LeaseInquiry:
+    """Asks about whatever `unjudged` names, until each is answered or no longer named."""
+
+    def __init__(
+        self,
+        client: EtcdClient,
+        unjudged: Callable[[], set[int]],
+        on_answers: Callable[[Mapping[int, bool]], None],
+    ) -> None:
+        """`on_answers` is told whether leases are alive."""
+        self._client = client
+        self._unjudged = unjudged
+        self._on_answers = on_answers
+        self._wanted = asyncio.Event()
+
+    def ask(self) -> None:
+        """`unjudged` names new ones."""
+        self._wanted.set()
+
+    async def run(self) -> None:
+        """Ask for good."""
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            while leases := list(itertools.islice(self._unjudged(), _AT_A_TIME)):
+                verdicts = await asyncio.gather(*map(self._is_alive, leases))
+                answers = {
+                    lease: alive for lease, alive in zip(leases, verdicts, strict=True) if alive is not None
+                }
+                if answers:
+                    self._on_answers(answers)
+                else:
+                    await asyncio.sleep(_RETRY_PAUSE_S)
+
+    async def _is_alive(self, lease: int) -> bool | None:
+        """`None` if etcd does not say."""
+        try:
+            await self._client.time_to_live(lease)
+        except EtcdLeaseNotFoundError:
+            return False
+        except EtcdClosedError:
+            raise
+        except EtcdError as error:
+            logger.debug("etcd does not tell of a lease", extra={"lease": f"{lease:x}", "reason": str(error)})
+            return None
+        return True
