@@ -28,9 +28,7 @@ from weldr.proxy.fields import (
 )
 from weldr.proxy.forwarding import ForwardedFields
 
-_HOST = re.compile(
-    rb"((?:[A-Za-z0-9\-._~!$&'()*+;=]|%[0-9A-Fa-f]{2})++|\[[0-9A-Fa-f:.]++\])(?::([0-9]*+))?"
-)
+_HOST = re.compile(rb"((?:[A-Za-z0-9\-._~!$&'()*+;=]|%[0-9A-Fa-f]{2})++|\[[0-9A-Fa-f:.]++\])(?::([0-9]*+))?")
 """`uri-host [":" port]`, but without the comma: it is in no name, and is what joining two fields makes."""
 _MAX_HOST_BYTES = 261
 _MAX_PORT = 65535
