@@ -66,7 +66,7 @@ class RequestReader:
         """Whether it is, or begins like, a HEAD request: the answer to that has no body."""
         if self.head is not None:
             return self.head.method == b"HEAD"
-        return self._partial.lstrip(b"\r\n").startswith(b"HEAD ")
+        return self._partial.startswith(b"HEAD ")
 
     def take_body(self) -> list[bytes]:
         """What has come of the body since the last call: from now on the caller's list."""
