@@ -267,7 +267,7 @@ def request_fields(section: bytes, version_11: bool) -> RequestFields:
 def route_host(host: bytes) -> bytes:
     """The host as routes know it: in lower case, without port and trailing dot.
 
-    Raises `RequestRefusedError` if it is no `uri-host [":" port]` of RFC 9110, section 7.2, that can be reached.
+    Raises `RequestRefusedError` if it is no `uri-host [":" port]` of RFC 9110, section 7.2, or no port at all.
     """
     name = _remembered_route_host(host) if len(host) <= _MAX_HOST_BYTES else b""
     if not name:
