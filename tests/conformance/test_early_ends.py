@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
-from tests.support.backends import response
+from tests.support.backends import BackendConnection, response, scripted_backend
 from tests.support.conversation import (
     Asks,
     Closes,
@@ -26,8 +28,8 @@ from tests.support.conversation import (
     Shuts,
     Step,
 )
-from tests.support.http import get
-from tests.support.worker import Worker
+from tests.support.http import RawClient, get
+from tests.support.worker import Worker, traffic
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -182,3 +184,21 @@ EARLY_ENDS: dict[str, Conversation] = {
 @pytest.mark.parametrize("case", EARLY_ENDS)
 async def test_an_early_end(worker: Worker, case: str, bytewise: bool) -> None:
     await EARLY_ENDS[case].play(worker, bytewise=bytewise)
+
+
+async def test_an_answer_is_not_lost_where_the_backend_closes_without_reading_the_body(worker: Worker) -> None:
+    async def refuse(connection: BackendConnection) -> None:
+        await connection.head()
+        await connection.send(response(b"too large", status="413 Content Too Large"))
+
+    size = 4 << 20
+    async with scripted_backend(refuse) as backend:
+        await worker.serve(traffic(backend.port))
+        for _ in range(20):
+            async with await RawClient.connect(worker.port) as client:
+                post = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size
+                sending = asyncio.create_task(client.send(post + bytes(size)))
+                answer = await client.receive()
+                assert (answer.status, answer.body) == (413, b"too large")
+                sending.cancel()
+                await asyncio.gather(sending, return_exceptions=True)
