@@ -68,7 +68,7 @@ def write_parts(transport: asyncio.Transport, parts: list[bytes], *, small: bool
 
 
 def unread(transport: asyncio.Transport) -> Iterator[bytes]:
-    """What has arrived and was not delivered, at most `HIGH_WATER_BYTES` of it: for a transport that has failed."""
+    """What has arrived on a transport that has failed, and was not delivered: at most `HIGH_WATER_BYTES`."""
     sock = transport.get_extra_info("socket")
     left = HIGH_WATER_BYTES
     with contextlib.suppress(OSError, ValueError):
