@@ -374,6 +374,25 @@ async def test_a_request_is_refused(
     assert [received.target for received in recording_backend.received] == ["/after"]
 
 
+LINES = [case for case, (_, data) in REFUSED.items() if data.partition(b"\r\n")[2] == b"Host: a\r\n\r\n"]
+"""Those in which only the request line is wrong."""
+
+
+@pytest.mark.parametrize("case", LINES)
+async def test_a_request_is_refused_behind_a_good_one_with_the_same_fields(
+    worker: Worker, recording_backend: ScriptedBackend, case: str
+) -> None:
+    status, data = REFUSED[case]
+    recording_backend.received.clear()
+    async with await RawClient.connect(worker.port) as client:
+        for _ in range(2):
+            assert (await client.exchange(get("/before", "a"))).status == 200
+        await client.send(data)
+        assert (await client.receive()).status == status
+        assert await client.is_closed()
+    assert [received.target for received in recording_backend.received] == ["/before", "/before"]
+
+
 async def test_the_allowed_methods_are_named(worker: Worker, recording_backend: ScriptedBackend) -> None:
     async with await RawClient.connect(worker.port) as client:
         answer = await client.exchange(b"TRACE / HTTP/1.1\r\nHost: a\r\n\r\n")
