@@ -254,10 +254,11 @@ async def test_requests_beyond_the_descriptors_are_a_503_and_idle_ones_are_not_h
     ):
         await worker.serve(traffic(backend.port))
         clients = [await RawClient.connect(worker.port) for _ in range(299)]
+        await worker.wait_for(lambda: worker.beats and worker.beats[-1].connections == 299)
         for client in clients:
             client.writer.write(get())
         waiting = [asyncio.create_task(client.receive()) for client in clients]
-        await worker.wait_for(lambda: worker.beats and worker.beats[-1].requests == 299)
+        await worker.wait_for(lambda: worker.beats[-1].requests == 299)
         for _ in clients:
             gated.answers.release()
         statuses = [answer.status for answer in await asyncio.gather(*waiting)]
