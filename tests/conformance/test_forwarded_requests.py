@@ -258,6 +258,7 @@ FORWARDED: dict[str, Forwarded] = {
     "Upgrade to h2c": Forwarded(
         head("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAA"), "GET / HTTP/1.1"
     ),
+    "HTTP2-Settings that Connection does not name": Forwarded(head("HTTP2-Settings: AAA"), "GET / HTTP/1.1"),
     "Upgrade to h2c with a body": Forwarded(
         head("Connection: Upgrade", "Upgrade: h2c", "Content-Length: 3", line=POST) + b"abc",
         POST,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import weldr
-from tests.conformance.mutants.bench import run
+from tests.conformance.mutants.bench import Bench
 from tests.conformance.mutants.mutant import Edit, Mutant, StaleMutantError, read_mutants
 
 PACKAGE = Path(weldr.__file__).parent
@@ -33,7 +33,8 @@ def test_a_mutant_that_fits_no_more_is_told(tmp_path: Path) -> None:
 
 def test_a_mutant_is_caught_by_the_cases_of_its_rule() -> None:
     [mutant] = [each for each in MUTANTS if each.rule == "TRACE is refused"]
-    found = run(mutant, ("test_refused_requests",), first_only=True)
+    with Bench() as bench:
+        found = bench.run(mutant, ("test_refused_requests",), bytewise=False, first_only=True)
     assert found.passed
     assert len(found.failed) == 1
     assert "TRACE" in found.failed.pop()
