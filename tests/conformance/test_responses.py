@@ -6,11 +6,13 @@ A case is what the backend sends before it closes, the request, and what the cli
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 
 import pytest
 
 from tests.support.backends import backend_sending
-from tests.support.http import IncompleteResponseError, RawClient, get
+from tests.support.http import IncompleteResponseError, RawClient, get, request
 from tests.support.worker import Worker, traffic
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -47,6 +49,25 @@ PASSED: dict[str, Passed] = {
         b"HTTP/1.1 200 OK\r\n\r\n",
     ),
     "chunks": Passed(CHUNKED + b"1\r\no\r\n1;x=y\r\nk\r\n0\r\n\r\n", ("transfer-encoding: chunked",)),
+    "the same Content-Length twice is one": Passed(OK + b"Content-Length: 2\r\n" + END),
+    "Content-Length with zeros before it": Passed(OK + b"Content-Length: 002\r\n\r\nok"),
+    "a body of all bytes": Passed(
+        OK + b"Content-Length: 256\r\n\r\n" + bytes(range(256)), ("content-length: 256",), bytes(range(256))
+    ),
+    "chunks of all bytes": Passed(
+        CHUNKED + b"100\r\n" + bytes(range(256)) + b"\r\n0\r\n\r\n",
+        ("transfer-encoding: chunked",),
+        bytes(range(256)),
+    ),
+    "chunks that hold what looks like an end": Passed(
+        CHUNKED + b"5\r\n0\r\n\r\n\r\n0\r\n\r\n", ("transfer-encoding: chunked",), b"0\r\n\r\n"
+    ),
+    "chunked in capitals": Passed(
+        OK + b"Transfer-Encoding: CHUNKED\r\n\r\n2\r\nok\r\n0\r\n\r\n", ("transfer-encoding: chunked",)
+    ),
+    "a body until the connection ends that looks like chunks": Passed(
+        OK + b"\r\n2\r\nok\r\n0\r\n\r\n", ("transfer-encoding: chunked",), b"2\r\nok\r\n0\r\n\r\n"
+    ),
     "chunks without content": Passed(CHUNKED + b"0\r\n\r\n", ("transfer-encoding: chunked",), b""),
     "chunks for an HTTP/1.0 client end with the connection": Passed(
         CHUNKED + b"2\r\nok\r\n0\r\n\r\n", (), request=GET_1_0, persistent=False
@@ -65,10 +86,17 @@ PASSED: dict[str, Passed] = {
         b"HTTP/1.0 200 OK\r\n\r\nok", ("transfer-encoding: chunked",)
     ),
     "Connection: close is the backend's own": Passed(OK + b"Connection: close\r\n" + END),
+    "HTTP/1.0 of both sides": Passed(b"HTTP/1.0 200 OK\r\n" + END, request=GET_1_0),
+    "a response of HTTP/1.0 to HEAD": Passed(
+        b"HTTP/1.0 200 OK\r\nContent-Length: 9\r\n\r\n", ("content-length: 9",), b"", request=HEAD
+    ),
     "HTTP/1.0 keep-alive": Passed(OK + END, request=GET_1_0),
     "no reason phrase": Passed(b"HTTP/1.1 200\r\n" + END),
     "an empty reason phrase": Passed(b"HTTP/1.1 200 \r\n" + END),
     "a reason phrase above ASCII": Passed(b"HTTP/1.1 200 \xe9\r\n" + END),
+    "a reason phrase of many words": Passed(b"HTTP/1.1 200 All is (very) well\r\n" + END),
+    "a reason phrase of 1000 bytes": Passed(b"HTTP/1.1 200 " + b"a" * 1000 + b"\r\n" + END),
+    "the largest status": Passed(b"HTTP/1.1 999 Odd\r\n" + END, status=999),
     "a status without a name": Passed(b"HTTP/1.1 599 Odd\r\n" + END, status=599),
     "an error of the backend": Passed(b"HTTP/1.1 500 Oh\r\n" + END, status=500),
     "the fields, hop-by-hop ones removed": Passed(
@@ -78,6 +106,32 @@ PASSED: dict[str, Passed] = {
         + b"Upgrade: h2c\r\n"
         + END,
         ("content-length: 2", "set-cookie: a=1", "set-cookie: b=2", "x-a: \xe9", "x-empty: "),
+    ),
+    "what Connection names, close among it": Passed(
+        OK + b"Connection: close, X-A\r\nX-A: 1\r\nX-B: 2\r\n" + END, ("content-length: 2", "x-b: 2")
+    ),
+    "Connection cannot remove Date and Via": Passed(
+        OK + b"Connection: date, via\r\nDate: Mon, 01 Jan 2024 00:00:00 GMT\r\n" + END
+    ),
+    "Connection cannot remove Transfer-Encoding": Passed(
+        OK + b"Connection: transfer-encoding\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+        ("transfer-encoding: chunked",),
+    ),
+    "Proxy-Authenticate, TE and Trailer are removed": Passed(
+        OK + b"Proxy-Authenticate: Basic\r\nTE: trailers\r\nTrailer: X\r\n" + END
+    ),
+    "spaces around values": Passed(
+        OK + b"X-A:1\r\nX-B: \t2 \t\r\nContent-Length:\t2 \r\n\r\nok",
+        ("content-length: 2", "x-a: 1", "x-b: 2"),
+    ),
+    "WWW-Authenticate twice": Passed(
+        b"HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: A\r\nWWW-Authenticate: B\r\n" + END,
+        ("content-length: 2", "www-authenticate: A", "www-authenticate: B"),
+        status=401,
+    ),
+    "a Set-Cookie with a comma": Passed(
+        OK + b"Set-Cookie: a=1; Expires=Mon, 01 Jan 2024 00:00:00 GMT\r\n" + END,
+        ("content-length: 2", "set-cookie: a=1; Expires=Mon, 01 Jan 2024 00:00:00 GMT"),
     ),
     "Connection cannot remove Content-Length": Passed(OK + b"Connection: content-length\r\n" + END),
     "a redirect": Passed(
@@ -92,6 +146,23 @@ PASSED: dict[str, Passed] = {
     "HEAD with chunked": Passed(CHUNKED, (), b"", request=HEAD),
     "HEAD without framing": Passed(OK + b"\r\n", (), b"", request=HEAD),
     "HEAD with a body that should not be there": Passed(OK + END, ("content-length: 2",), b"", request=HEAD),
+    "HEAD with Content-Length 0": Passed(
+        OK + b"Content-Length: 0\r\n\r\n", ("content-length: 0",), b"", request=HEAD
+    ),
+    "HEAD with an error": Passed(
+        b"HTTP/1.1 404 Not Found\r\nContent-Length: 9\r\n\r\n", ("content-length: 9",), b"", 404, HEAD
+    ),
+    "204 with chunked": Passed(
+        b"HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", (), b"", 204
+    ),
+    "204 for HTTP/1.0": Passed(b"HTTP/1.1 204 No Content\r\n\r\n", (), b"", 204, GET_1_0),
+    "205 with Content-Length 0": Passed(
+        b"HTTP/1.1 205 Reset Content\r\nContent-Length: 0\r\n\r\n", ("content-length: 0",), b"", 205
+    ),
+    "304 with a body that should not be there": Passed(
+        b"HTTP/1.1 304 Not Modified\r\n" + END, ("content-length: 2",), b"", 304
+    ),
+    "304 for HTTP/1.0": Passed(b"HTTP/1.1 304 Not Modified\r\n\r\n", (), b"", 304, GET_1_0),
     "204": Passed(b"HTTP/1.1 204 No Content\r\n\r\n", (), b"", 204),
     "204 with Content-Length": Passed(b"HTTP/1.1 204 No Content\r\nContent-Length: 2\r\n\r\n", (), b"", 204),
     "204 with a body": Passed(b"HTTP/1.1 204 No Content\r\n" + END, (), b"", 204),
@@ -172,6 +243,18 @@ UNUSABLE: dict[str, Unusable] = {
     "not HTTP": Unusable(b"SSH-2.0-OpenSSH_9.2\r\n"),
     "ICY": Unusable(b"ICY 200 OK\r\n\r\n"),
     "HTTP/2.0": Unusable(b"HTTP/2.0 200 OK\r\n" + END),
+    "an empty line before the status line": Unusable(b"\r\nHTTP/1.1 200 OK\r\n" + END),
+    "a space before the status line": Unusable(b" HTTP/1.1 200 OK\r\n" + END),
+    "the protocol in lower case": Unusable(b"http/1.1 200 OK\r\n" + END),
+    "HTTP/1.2": Unusable(b"HTTP/1.2 200 OK\r\n" + END),
+    "HTTP/1.10": Unusable(b"HTTP/1.10 200 OK\r\n" + END),
+    "no status": Unusable(b"HTTP/1.1\r\n" + END),
+    "a status without a space behind it": Unusable(b"HTTP/1.1 200OK\r\n" + END),
+    "a status with a sign": Unusable(b"HTTP/1.1 +20 OK\r\n" + END),
+    "a tab before the status": Unusable(b"HTTP/1.1\t200 OK\r\n" + END),
+    "a tab after the status": Unusable(b"HTTP/1.1 200\tOK\r\n" + END),
+    "a NUL in the reason": Unusable(b"HTTP/1.1 200 O\x00K\r\n" + END),
+    "a DEL in the reason": Unusable(b"HTTP/1.1 200 O\x7fK\r\n" + END),
     "HTTP/0.9": Unusable(b"HTTP/0.9 200 OK\r\n" + END),
     "a status of two digits": Unusable(b"HTTP/1.1 20 OK\r\n" + END),
     "a status of four digits": Unusable(b"HTTP/1.1 2000 OK\r\n" + END),
@@ -181,6 +264,20 @@ UNUSABLE: dict[str, Unusable] = {
     "a bare LF after the status line": Unusable(b"HTTP/1.1 200 OK\n" + END),
     "a bare CR in the reason": Unusable(b"HTTP/1.1 200 O\rK\r\n" + END),
     "a space before the colon": Unusable(OK + b"X : 1\r\n" + END),
+    "a space before the colon of Content-Length": Unusable(OK + b"Content-Length : 2\r\n\r\nok"),
+    "a space before the colon of Transfer-Encoding": Unusable(
+        OK + b"Transfer-Encoding : chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
+    ),
+    "a first field that begins with a space": Unusable(OK + b" X: 1\r\n" + END),
+    "a field folded by a tab": Unusable(OK + b"X: 1\r\n\t2\r\n" + END),
+    "a field without a name": Unusable(OK + b": 1\r\n" + END),
+    "a DEL in a value": Unusable(OK + b"X: a\x7fb\r\n" + END),
+    "a NUL in a name": Unusable(OK + b"X\x00: 1\r\n" + END),
+    "a byte above ASCII in a name": Unusable(OK + b"X\xe9: 1\r\n" + END),
+    "bare LFs throughout": Unusable(b"HTTP/1.1 200 OK\nContent-Length: 2\n\nok"),
+    "a bare LF that ends the head": Unusable(OK + b"Content-Length: 2\r\n\nok"),
+    "a bare CR that ends the head": Unusable(OK + b"Content-Length: 2\r\n\rok"),
+    "a CR CR LF": Unusable(OK + b"X: 1\r\r\n" + END),
     "a folded field": Unusable(OK + b"X: 1\r\n 2\r\n" + END),
     "a bare CR in a value, to split the response": Unusable(OK + b"X: a\rSet-Cookie: b=c\r\n" + END),
     "a bare LF in a value, to split the response": Unusable(OK + b"X: a\nSet-Cookie: b=c\r\n" + END),
@@ -195,6 +292,22 @@ UNUSABLE: dict[str, Unusable] = {
         OK + b"Transfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n2\r\nok\r\n0\r\n\r\n"
     ),
     "two Content-Lengths": Unusable(OK + b"Content-Length: 3\r\n" + END),
+    "two Content-Lengths, one of them empty": Unusable(OK + b"Content-Length:\r\n" + END),
+    "Content-Length and chunked of a 304": Unusable(
+        b"HTTP/1.1 304 Not Modified\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n"
+    ),
+    "Content-Length and chunked to HEAD": Unusable(
+        OK + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n", request=HEAD
+    ),
+    "Content-Length and identity": Unusable(
+        OK + b"Transfer-Encoding: identity\r\n" + END, "http_response_transfer_coding"
+    ),
+    "an empty Content-Length": Unusable(OK + b"Content-Length:\r\n\r\nok"),
+    "a negative Content-Length": Unusable(OK + b"Content-Length: -2\r\n\r\nok"),
+    "a Content-Length with a plus": Unusable(OK + b"Content-Length: +2\r\n\r\nok"),
+    "a hexadecimal Content-Length": Unusable(OK + b"Content-Length: 0x2\r\n\r\nok"),
+    "a Content-Length with a space within": Unusable(OK + b"Content-Length: 2 2\r\n\r\nok"),
+    "a list of Content-Lengths that differ": Unusable(OK + b"Content-Length: 2, 3\r\n\r\nok"),
     "a list of Content-Lengths": Unusable(OK + b"Content-Length: 2, 2\r\n\r\nok"),
     "a Content-Length that is no number": Unusable(OK + b"Content-Length: two\r\n\r\nok"),
     "a Content-Length that overflows": Unusable(OK + b"Content-Length: 99999999999999999999\r\n\r\nok"),
@@ -204,6 +317,15 @@ UNUSABLE: dict[str, Unusable] = {
     "another transfer coding before chunked": Unusable(
         OK + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", "http_response_transfer_coding"
     ),
+    "another transfer coding behind chunked": Unusable(
+        OK + b"Transfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n", "http_response_transfer_coding"
+    ),
+    "chunked twice": Unusable(
+        OK + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "http_response_transfer_coding",
+    ),
+    "an empty transfer coding": Unusable(OK + b"Transfer-Encoding:\r\n\r\nok", "http_response_transfer_coding"),
+    "xchunked": Unusable(OK + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", "http_response_transfer_coding"),
     "chunked from HTTP/1.0": Unusable(
         b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
     ),
@@ -222,6 +344,11 @@ UNUSABLE: dict[str, Unusable] = {
     "101 that nobody asked for": Unusable(
         b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n", "http_upgrade_failed"
     ),
+    "an interim response and garbage": Unusable(b"HTTP/1.1 103 Hm\r\n\r\nSSH-2.0\r\n", request=GET_1_0),
+    "a malformed interim response": Unusable(b"HTTP/1.1 103 Hm\r\nX : 1\r\n\r\n" + OK + END),
+    "an interim response with two framings": Unusable(
+        b"HTTP/1.1 103 Hm\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n" + OK + END
+    ),
     "101 without an Upgrade field": Unusable(
         b"HTTP/1.1 101 Switching Protocols\r\n\r\n", "http_upgrade_failed"
     ),
@@ -238,7 +365,7 @@ async def test_an_unusable_response_is_a_502(worker: Worker, case: str, bytewise
             answer = await client.exchange(unusable.request)
             assert answer.status == 502
             assert answer.get("proxy-status") == f"weldr; error={unusable.error}"
-            assert answer.body.count(b"\n") == 1
+            assert answer.body.count(b"\n") == (unusable.request != HEAD)
             assert answer.get("set-cookie") is None
             # The client has done nothing wrong: its connection is kept.
             assert (await client.exchange(unusable.request)).status == 502
@@ -263,17 +390,54 @@ TRUNCATED: dict[str, tuple[bytes, bytes]] = {
 @BOTH_WAYS
 @pytest.mark.parametrize("case", TRUNCATED)
 async def test_a_truncated_response_does_not_look_complete(worker: Worker, case: str, bytewise: bool) -> None:
-    sent, request = TRUNCATED[case]
+    sent, asked = TRUNCATED[case]
     async with backend_sending(sent, bytewise=bytewise) as backend:
         await worker.serve(traffic(backend.port))
         async with await RawClient.connect(worker.port) as client:
-            await client.send(request)
+            await client.send(asked)
             try:
                 answer = await client.receive()
             except IncompleteResponseError:
                 return
             # All of it came in one piece, and so it was known to be unusable before anything was passed on.
             assert answer.status == 502
+
+
+async def test_a_date_of_the_backend_is_the_only_one(worker: Worker) -> None:
+    date = "Mon, 01 Jan 2024 00:00:00 GMT"
+    async with backend_sending(OK + b"Date: " + date.encode() + b"\r\nConnection: date\r\n" + END) as backend:
+        await worker.serve(traffic(backend.port))
+        assert (await request(worker.port, GET)).get("date") == date
+
+
+async def test_a_date_that_is_missing_is_made(worker: Worker) -> None:
+    async with backend_sending(OK + END) as backend:
+        await worker.serve(traffic(backend.port))
+        made = (await request(worker.port, GET)).get("date")
+        assert made is not None
+        assert abs(parsedate_to_datetime(made) - datetime.now(UTC)) < timedelta(seconds=10)
+
+
+async def test_via_of_a_response_is_appended(worker: Worker) -> None:
+    async with backend_sending(b"HTTP/1.0 200 OK\r\nVia: 1.1 first\r\nConnection: via\r\n" + END) as backend:
+        await worker.serve(traffic(backend.port))
+        assert (await request(worker.port, GET)).get("via") == "1.1 first, 1.0 weldr"
+
+
+async def test_a_reason_phrase_is_passed_on(worker: Worker) -> None:
+    async with backend_sending(b"HTTP/1.1 200 All is well\r\n" + END) as backend:
+        await worker.serve(traffic(backend.port))
+        async with await RawClient.connect(worker.port) as client:
+            await client.send(GET)
+            assert await client.reader.readline() == b"HTTP/1.1 200 All is well\r\n"
+
+
+async def test_an_interim_response_keeps_its_fields_but_hop_by_hop_ones(worker: Worker) -> None:
+    hints = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nConnection: X-B\r\nX-B: 1\r\nKeep-Alive: x\r\n\r\n"
+    async with backend_sending(hints + OK + END) as backend:
+        await worker.serve(traffic(backend.port))
+        [interim] = (await request(worker.port, GET)).interim
+    assert interim.fields == [("link", "</a>"), ("via", "1.1 weldr")]
 
 
 async def test_a_response_is_cut_off_by_a_reset_where_its_end_would_be_its_completion(worker: Worker) -> None:

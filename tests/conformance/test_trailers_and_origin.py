@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from tests.support.backends import ScriptedBackend, backend_sending
+from tests.support.backends import ScriptedBackend, answering_backend, backend_sending
 from tests.support.http import RawClient, get, request
-from tests.support.worker import Worker, traffic
+from tests.support.worker import Worker, running_worker, traffic
 from weldr.model.values import Settings
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -143,6 +145,29 @@ async def test_the_word_of_the_client_on_the_origin_is(
     [received] = recording_backend.received
     told = {name: value for name, field in FIELDS.items() if (value := received.get(field)) is not None}
     assert told == {name: value.format(port=worker.port) for name, value in expected.items()}
+
+
+async def test_an_ipv6_client_is_quoted_in_forwarded_and_nowhere_else(tmp_path: Path) -> None:
+    async with running_worker(tmp_path / "log", host="::1") as worker, answering_backend() as backend:
+        await worker.serve(traffic(backend.port, settings=Settings(forwarded_fields="both")))
+        async with await RawClient.connect(worker.port, "::1") as client:
+            await client.exchange(get("/", f"[::1]:{worker.port}"))
+    [received] = backend.received
+    assert received.get("forwarded") == f'for="[::1]";host="[::1]:{worker.port}";proto=http'
+    assert received.get("x-forwarded-for") == "::1"
+
+
+async def test_an_ipv6_proxy_may_be_trusted(tmp_path: Path) -> None:
+    settings = Settings(forwarded_fields="both", trusted_proxies=["::1/128"])
+    async with running_worker(tmp_path / "log", host="::1") as worker, answering_backend() as backend:
+        await worker.serve(traffic(backend.port, settings=settings))
+        async with await RawClient.connect(worker.port, "::1") as client:
+            await client.exchange(
+                get("/", "a", 'Forwarded: for="[2001:db8::1]:80"', "X-Forwarded-For: 2001:db8::1")
+            )
+    [received] = backend.received
+    assert received.get("forwarded") == 'for="[2001:db8::1]:80", for="[::1]";host="a";proto=http'
+    assert received.get("x-forwarded-for") == "2001:db8::1, ::1"
 
 
 async def test_a_change_of_trust_is_in_force_on_connections_that_are_open(

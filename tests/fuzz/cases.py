@@ -23,6 +23,15 @@ CASES: dict[str, Scenario] = {
         ),
         connects=b"\x02",
     ),
+    "a body that comes, after its head, while the connection to the backend is made": Scenario(
+        clients=(
+            Client(
+                b"POST /r0 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n",
+                cuts=b"\x3a",
+            ),
+        ),
+        connects=b"\x02",
+    ),
     "a refused body of a HEAD request": Scenario(
         clients=(
             Client(b"HEAD /r0 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nGET / HTTP/1.1\r\n\r\n"),

@@ -74,6 +74,9 @@ def _check_forwarded_form(request: Request) -> None:
     require(len(request.values(b"x-forwarded-for")) == 1, "not one X-Forwarded-For")
     for name in (b"keep-alive", b"proxy-connection", b"proxy-authorization", b"http2-settings"):
         require(name not in names, f"{name!r} was forwarded")
+    spelled = [name.replace(b"_", b"-") for name in names if b"_" in name]
+    for name in (b"x-forwarded-for", b"x-forwarded-proto", b"content-length", b"transfer-encoding"):
+        require(name not in spelled, f"what CGI takes for {name!r} was forwarded")
     options = request.options()
     require(options <= {b"upgrade", b"te"}, f"forwarded Connection options: {options}")
     require((b"upgrade" in options) == (b"upgrade" in names), "Upgrade without Connection, or without itself")

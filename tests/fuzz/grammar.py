@@ -11,8 +11,10 @@ _REQUEST_HEAD = re.compile(_TOKEN + rb" [!-~]+ HTTP/1\.[01]\r\n" + _FIELDS)
 _RESPONSE_HEAD = re.compile(rb"HTTP/1\.[01] [1-9][0-9][0-9] [\t -~\x80-\xff]*\r\n" + _FIELDS)
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})(?:[ \t]*;[\t -~\x80-\xff]*)?\r\n")
 _TRAILER = re.compile(_FIELDS)
-_AUTHORITY = re.compile(rb"(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2}|\[[0-9A-Fa-f:.]+\])+(?::[0-9]*)?")
+_AUTHORITY = re.compile(rb"(?:[A-Za-z0-9\-._~!$&'()*+;=]|%[0-9A-Fa-f]{2}|\[[0-9A-Fa-f:.]+\])+(?::([0-9]*))?")
 
+_MOST_HOST_BYTES = 261
+"""No name in the DNS is longer than 255, and a port takes up to six."""
 
 _LENGTH = re.compile(rb"^content-length:", re.IGNORECASE | re.MULTILINE)
 _CODING = re.compile(rb"^transfer-encoding:[^\r\n]*\r\n", re.IGNORECASE | re.MULTILINE)
@@ -41,7 +43,8 @@ def is_response_head(head: bytes) -> bool:
 
 
 def is_authority(host: bytes) -> bool:
-    return _AUTHORITY.fullmatch(host) is not None
+    found = _AUTHORITY.fullmatch(host)
+    return found is not None and int(found[1] or 0) <= 65535 and len(host) <= _MOST_HOST_BYTES
 
 
 @dataclass

@@ -47,7 +47,12 @@ def end_to_end(message: Message, named: set[bytes] | None = None) -> Fields:
     dropped = HOP_BY_HOP | _OF_THE_CLIENT | _REWRITTEN
     if named:
         dropped |= named - _BEYOND_CONNECTION
-    return [(name, value) for name, value in message.fields if name not in dropped]
+    return [(name, value) for name, value in message.fields if name not in dropped and not _is_look_alike(name)]
+
+
+def _is_look_alike(name: bytes) -> bool:
+    """Whether CGI and its kin would take it for one of the fields that weldr vouches for."""
+    return b"_" in name and name.replace(b"_", b"-") in _OF_THE_CLIENT
 
 
 def destination(request: Request) -> tuple[bytes, bytes] | None:
@@ -94,5 +99,7 @@ def is_good(request: Request) -> bool:
         and not request.values(b"expect")
         and not request.trailers
         and request.head.lower().count(b"content-length") <= 1
+        and b"content_length" not in request.head.lower()
+        and b"transfer_encoding" not in request.head.lower()
         and not _LENGTH_LIST.search(request.head)
     )

@@ -13,7 +13,7 @@ import h11
 from tests.fuzz.grammar import decode_chunked, is_request_head, is_response_head
 
 Fields = list[tuple[bytes, bytes]]
-_EMPTY_LINES = re.compile(rb"\A(?:\r\n)+")
+EMPTY_LINES = re.compile(rb"\A(?:\r\n)+")
 _LIMIT_BYTES = 1 << 24
 
 
@@ -72,7 +72,7 @@ def read_requests(stream: bytes) -> Requests:
     found: list[Request] = []
     while True:
         # RFC 9112, section 2.2: empty lines before a request are ignored.
-        request, rest = _read_request(_EMPTY_LINES.sub(b"", stream))
+        request, rest = _read_request(EMPTY_LINES.sub(b"", stream))
         if request is None:
             return Requests(found, stream)
         found.append(request)

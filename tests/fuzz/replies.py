@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.fuzz.meaning import end_to_end, is_good, is_subsequence
-from tests.fuzz.reading import Reply, Request, Requests, Response, read_reply
+from tests.fuzz.reading import EMPTY_LINES, Reply, Request, Requests, Response, read_reply
 from tests.fuzz.sides import ClientSide, Forwarded
 from tests.fuzz.transport import End
 from tests.fuzz.violation import require
@@ -48,7 +48,7 @@ def _check_last(rest: bytes, requests: Requests) -> None:
         return
     broken = requests.rest or (requests.messages and not requests.messages[-1].complete)
     require(bool(broken), f"a response that nobody asked for: {rest!r}")
-    head_only = requests.rest.lstrip(b"\r\n").startswith(b"HEAD ")
+    head_only = EMPTY_LINES.sub(b"", requests.rest).startswith(b"HEAD ")
     reply = read_reply(rest, b"HEAD" if head_only else b"GET", None, ended=True)
     if reply.final is None or not reply.final.complete:
         require(False, f"a refusal is no response: {rest!r}")

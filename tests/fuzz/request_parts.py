@@ -112,6 +112,8 @@ GOOD_FIELDS = (
 ODD_FIELDS = (
     b"X-Forwarded-For: 1.2.3.4\r\n",
     b"X-Forwarded-Host: evil\r\n",
+    b"X_Forwarded_For: 1.2.3.4\r\n",
+    b"x-forwarded_proto: evil\r\n",
     b"Forwarded: for=1.2.3.4\r\n",
     b"X-Request-Id: 1\r\n",
     b"Via: 1.1 weldr\r\n",

@@ -26,6 +26,8 @@ class Asked:
     id: str
     method: str
     size: int
+    framing: str
+    """Of the response, as the backend is asked for it."""
     upload: bytes
     wire: bytes
     started_s: float
@@ -197,7 +199,7 @@ class Visitor:
             else:
                 fields += f"Content-Length: {len(upload)}\r\n"
         head = f"{method} /{size}/{framing} HTTP/{version}\r\n{fields}\r\n".encode("ascii")
-        return Asked(request_id, method, size, upload, head + coded, time.monotonic())
+        return Asked(request_id, method, size, framing, upload, head + coded, time.monotonic())
 
     def _check(self, asked: Asked, reply: Reply) -> bool:
         """Count the reply; whether it is the last of its connection."""
@@ -209,11 +211,19 @@ class Visitor:
         elif reply.fields["x-soak-got"] != checksum(asked.upload):
             self._tally.error(f"the upload of {asked.id} was changed")
         elif asked.method != "HEAD" and reply.body != body_for(asked.id, asked.size):
-            got = f"{len(reply.body)} bytes of {asked.size}"
-            self._tally.error(f"the body for {asked.id} is wrong, but looks complete: {got}")
+            self._wrong_body(asked, reply)
         else:
             self._tally.good[asked.method] += 1
         return reply.last
+
+    def _wrong_body(self, asked: Asked, reply: Reply) -> None:
+        got = f"{len(reply.body)} bytes of {asked.size}"
+        if asked.framing == "close" and body_for(asked.id, asked.size).startswith(reply.body):
+            # The connections of a backend that is killed are closed in good order, which ends such a body.
+            name = reply.fields["x-soak-name"]
+            self._tally.failure("cut off", asked.started_s, name=name, detail=f"a body without an end, {got}")
+        else:
+            self._tally.error(f"the body for {asked.id} is wrong, but looks complete: {got}")
 
     def _refused(self, reply: Reply, started_s: float) -> None:
         reason = reply.fields.get("proxy-status", "no reason")

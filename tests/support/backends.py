@@ -78,6 +78,11 @@ class BackendConnection:
             await self.body(received)
         return received
 
+    @property
+    def unread(self) -> bytes:
+        """What has come and was not read."""
+        return bytes(self.reader._buffer)  # type: ignore[attr-defined]
+
     async def send(self, data: bytes) -> None:
         self.writer.write(data)
         await self.writer.drain()

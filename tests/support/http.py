@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from dataclasses import dataclass, field
 
 LIMIT_S = 20.0
@@ -71,7 +73,7 @@ class RawClient:
         interim = []
         async with asyncio.timeout(LIMIT_S):
             while True:
-                response = await self._head()
+                response = await self.receive_head()
                 if response.status >= 200 or response.status == 101:
                     break
                 interim.append(response)
@@ -79,7 +81,11 @@ class RawClient:
             await self._body(response, method)
         return response
 
-    async def _head(self) -> Response:
+    async def receive_head(self) -> Response:
+        """The next head, of an interim or a final response.
+
+        Raises `IncompleteResponseError`.
+        """
         try:
             head = await self.reader.readuntil(b"\r\n\r\n")
         except asyncio.IncompleteReadError as error:
@@ -129,6 +135,12 @@ class RawClient:
         """Send a request and receive its response."""
         await self.send(data, bytewise=bytewise)
         return await self.receive(method=data.partition(b" ")[0].decode("latin-1"))
+
+    def reset(self) -> None:
+        """Close with a RST."""
+        sock = self.writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.writer.transport.abort()
 
     async def receive_rest(self) -> bytes:
         """Everything until the other side closes."""

@@ -27,12 +27,15 @@ _CLEAN = {
 class WeldrProcess:
     """`weldr ARGUMENTS…`. Its standard error is read to the end, so that it never blocks on us."""
 
-    def __init__(self, *arguments: str, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, *arguments: str, environment: dict[str, str] | None = None, under: tuple[str, ...] = ()
+    ) -> None:
+        """`under` is a command that runs this one, such as `prlimit …`."""
         self.records: list[dict[str, Any]] = []
         self.lines: list[str] = []
         self._news = threading.Condition()
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "weldr", *arguments],
+            [*under, sys.executable, "-P", "-m", "weldr", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from weldr.control.admin.server import AdminServer
 from weldr.control.catalog_keeper import CatalogKeeper
+from weldr.control.descriptors import raise_hard_limit
 from weldr.control.embedded import EmbeddedEtcd, find_etcd
 from weldr.control.health.hub import HealthHub
 from weldr.control.health.leases import LeaseInquiry
@@ -76,6 +77,7 @@ class Manager:
         Raises `ListenError` and `EmbeddedEtcdError`.
         """
         self._handle_signals()
+        raise_hard_limit()
         config = self._config
         async with contextlib.AsyncExitStack() as stack:
             admin_listeners = Listeners([config.admin], 1, "--admin")

@@ -14,12 +14,14 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
 OTHER = "OTHER"
 
 STATUS_CLASSES = 6
-"""1xx to 5xx, and 0 where the client had gone before there was an answer."""
+"""1xx to 5xx, and 0 where the client had gone before there was an answer. A status of 600 or more counts as one
+of 5xx, which is how a client is to take it (RFC 9110, section 15)."""
 
 
 def kind_of(method_index: int, status: int, bucket: int) -> int:
     """One number for the method, by its place in `METHODS`, the status's class and the latency's bucket."""
-    return (method_index * STATUS_CLASSES + status // 100) * MOST_BUCKETS + bucket
+    status_class = min(status // 100, STATUS_CLASSES - 1)
+    return (method_index * STATUS_CLASSES + status_class) * MOST_BUCKETS + bucket
 
 
 class Counted(NamedTuple):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import resource
 import socket
 
 from weldr.proxy.client_connection import ClientConnection
@@ -21,21 +20,6 @@ _BACKLOG = 4096
 """That of the manager: each call of listen() sets it anew."""
 _ROOM = 0.95
 """It accepts again when there are fewer clients than this part of the limit, so as not to turn on and off."""
-_OWN_DESCRIPTORS = 64
-_MOST_DESCRIPTORS = 1 << 20
-
-
-def raise_descriptor_limit() -> int:
-    """Allow this process as many descriptors as the system lets it; return for how many clients they do.
-
-    A client may need one more, for its backend.
-    """
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = _MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _MOST_DESCRIPTORS)
-    with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return max(1, (soft - _OWN_DESCRIPTORS) // 2)
 
 
 class Acceptor:
@@ -50,7 +34,7 @@ class Acceptor:
         self._paused = False
         # Starting, pausing and draining must not overlap: one socket could be left accepting.
         self._one_at_a_time = asyncio.Lock()
-        context.clients.on_change = self._clients_changed
+        context.clients.on_change = self.keep_to_limit
 
     async def start(self) -> None:
         """Accept from now on."""
@@ -74,7 +58,8 @@ class Acceptor:
     def _connection(self) -> ClientConnection:
         return ClientConnection(self._context)
 
-    def _clients_changed(self) -> None:
+    def keep_to_limit(self) -> None:
+        """Stop accepting, or begin again, as there is room: the limit changes by itself, too."""
         limit, count = self._context.client_limit, len(self._context.clients)
         if self._paused:
             if count < limit * _ROOM or count == 0:

@@ -16,7 +16,7 @@ from weldr.proxy.access_log import AccessLog, LoggedRequest
 
 _KIND_OF_METHOD = {method.encode("ascii"): kind_of(index, 0, 0) for index, method in enumerate(METHODS)}
 _KIND_OF_OTHER = kind_of(len(METHODS), 0, 0)
-_KIND_OF_STATUS = [kind_of(0, status, 0) for status in range(600)]
+_KIND_OF_STATUS = [kind_of(0, status, 0) for status in range(1000)]
 
 Way = tuple[str, str]
 """Service and backend; no backend where none was reached."""

@@ -48,6 +48,8 @@ class ChunkedDecoder:
         found = None if self._partial else _SIZE.match(data, position)
         if found is not None:
             after = found.end()
+            if after - position > _MAX_SIZE_LINE_BYTES + 2:
+                raise ChunkedError("a chunk extension is too large")
         else:
             line, after = self._line(data, position)
             if line is None:
@@ -65,11 +67,12 @@ class ChunkedDecoder:
         """A whole line with its CRLF, once it is there, and the position after it."""
         partial = self._partial
         before = len(partial)
-        partial += data[position : position + _MAX_SIZE_LINE_BYTES + 1]
+        partial += data[position : position + _MAX_SIZE_LINE_BYTES + 2]
         found = partial.find(b"\r\n", max(0, before - 1))
+        # Of the CRLF at its end, which does not count, the CR may be there.
+        if (len(partial) - 1 if found < 0 else found) > _MAX_SIZE_LINE_BYTES:
+            raise ChunkedError("a chunk extension is too large")
         if found < 0:
-            if len(partial) > _MAX_SIZE_LINE_BYTES:
-                raise ChunkedError("a chunk extension is too large")
             _refuse_stray_control(partial, before)
             return None, len(data)
         line = bytes(partial[: found + 2])
@@ -105,15 +108,16 @@ class ChunkedDecoder:
         if before == 0 and data.startswith(b"\r\n", position):
             self.complete = True
             return position + 2
-        partial += data[position : position + self._max_trailer_bytes + 1]
+        partial += data[position : position + self._max_trailer_bytes + 4]
         if partial.startswith(b"\r\n"):
             end = 2
         else:
             found = partial.find(b"\r\n\r\n", max(0, before - 3))
             end = found + 4
-            if found < 0 or found > self._max_trailer_bytes:
-                if len(partial) > self._max_trailer_bytes:
-                    raise ChunkedError("the trailer section is too large")
+            # Of the empty line at its end, which does not count, all but one byte may be there.
+            if (len(partial) - 3 if found < 0 else found) > self._max_trailer_bytes:
+                raise ChunkedError("the trailer section is too large")
+            if found < 0:
                 _refuse_stray_control(partial, before)
                 return len(data)
             try:

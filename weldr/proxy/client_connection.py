@@ -206,7 +206,7 @@ class ClientConnection(asyncio.Protocol):
         self._position = reader.feed(self._input, self._position)
         head = reader.head
         if head is None:
-            if not was_started:
+            if reader.started and not was_started:
                 self.deadline_s = context.now_s() + table.timeouts.client_head_s
             return
         complete = reader.complete

@@ -13,6 +13,7 @@ from weldr.proxy.access_log import AccessLog
 from weldr.proxy.accounts import Accounts
 from weldr.proxy.clients import Clients
 from weldr.proxy.deadlines import Deadlines
+from weldr.proxy.descriptors import for_clients, for_kept
 from weldr.proxy.fleet import Fleet
 from weldr.proxy.line_writer import LineWriter
 from weldr.proxy.rate_limit import RateLimit
@@ -53,12 +54,12 @@ class Context:
         self.deadlines = Deadlines(loop)
         self.counters = Counters()
         self.accounts = Accounts(AccessLog(LineWriter(_STANDARD_OUTPUT)))
-        self.clients_by_descriptors = 1 << 20
-        """For how many clients this process may open descriptors."""
         self.mirrored = 0
         """Copies of requests that are under way."""
         self.share = 1.0
         """This worker's part of what the instance grants as a whole."""
+        self.connections = 1 << 20
+        """For how many this process may open descriptors, to clients and backends together."""
         self.draining = False
         """No connection is kept for another request."""
         self.date = _date_line()
@@ -75,11 +76,13 @@ class Context:
         self.deadlines.sweep()
         self.accounts.access_log.writer.flush()
         self.fleet.tick(self.now_s())
+        self.fleet.trim_kept(for_kept(self.connections, len(self.clients), self.counters.in_flight))
 
     @property
     def client_limit(self) -> int:
         """How many clients may be connected."""
-        return min(self.fleet.table.limits.client_connections, self.clients_by_descriptors)
+        by_descriptors = for_clients(self.connections, self.counters.in_flight)
+        return min(self.fleet.table.limits.client_connections, by_descriptors)
 
     def request_id_line(self) -> bytes:
         """An `X-Request-Id` field line, different each time."""

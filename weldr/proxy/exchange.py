@@ -596,7 +596,7 @@ class Exchange:
         upstream, client, service = self._upstream, self._client, self._service
         assert upstream is not None
         assert service is not None
-        if self.head.fields.upgrade is None or not head.switches or not self._request_complete:
+        if not head.switches_to(self.head.fields.upgrade) or not self._request_complete:
             self._answer(502, "http_upgrade_failed", "the backend changes to a protocol that nobody asked for")
             return
         self.state = State.TUNNELLING

@@ -255,6 +255,16 @@ class Fleet:
             self._on_sparing()
         return rotation
 
+    def trim_kept(self, most: int) -> None:
+        """Close kept connections beyond so many, where there are the most of them."""
+        excess = sum(pool.kept for pool in self._pools.values()) - most
+        if excess <= 0:
+            return
+        for pool in sorted(self._pools.values(), key=lambda pool: pool.kept, reverse=True):
+            if excess <= 0:
+                return
+            excess -= pool.trim(excess)
+
     def _pool_idle(self, pool: BackendPool) -> None:
         self._leaving.pop(pool.key, None)
         self._on_idle()

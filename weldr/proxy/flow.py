@@ -7,8 +7,11 @@ Memory stays bounded because nobody is read whose data has nowhere to go. A tran
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import socket
 import struct
+from collections.abc import Iterator
 from typing import Final, cast
 
 HIGH_WATER_BYTES = 64 * 1024
@@ -62,6 +65,16 @@ def write_parts(transport: asyncio.Transport, parts: list[bytes], *, small: bool
         transport.write(b"".join(parts))
     else:
         transport.writelines(parts)
+
+
+def unread(transport: asyncio.Transport) -> Iterator[bytes]:
+    """What has arrived on a transport that has failed, and was not delivered: at most `HIGH_WATER_BYTES`."""
+    sock = transport.get_extra_info("socket")
+    left = HIGH_WATER_BYTES
+    with contextlib.suppress(OSError, ValueError):
+        while left > 0 and (data := os.read(sock.fileno(), left)):
+            left -= len(data)
+            yield data
 
 
 def reset(transport: asyncio.Transport) -> None:

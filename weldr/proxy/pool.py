@@ -134,6 +134,19 @@ class BackendPool:
         connection.deadline_s = until_s
         self._kept.append(connection)
 
+    @property
+    def kept(self) -> int:
+        """How many connections are kept."""
+        return len(self._kept)
+
+    def trim(self, count: int) -> int:
+        """Close so many of the kept connections, or all, those first that were not used for longest."""
+        oldest = self._kept[:count]
+        del self._kept[:count]
+        for connection in oldest:
+            connection.close()
+        return len(oldest)
+
     def forget(self, connection: UpstreamConnection) -> None:
         """The connection is closed."""
         if connection in self._kept:

@@ -7,9 +7,11 @@ section: nothing is ever guessed from a part of it.
 
 from __future__ import annotations
 
+import ipaddress
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
+from itertools import product
 
 from weldr.proxy.fields import (
     MAX_REMEMBERED_SECTION_BYTES,
@@ -26,10 +28,10 @@ from weldr.proxy.fields import (
 )
 from weldr.proxy.forwarding import ForwardedFields
 
-_HOST = re.compile(
-    rb"(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})++(?::[0-9]*+)?|\[[0-9A-Fa-f:.]++\](?::[0-9]*+)?"
-)
+_HOST = re.compile(rb"((?:[A-Za-z0-9\-._~!$&'()*+;=]|%[0-9A-Fa-f]{2})++|\[[0-9A-Fa-f:.]++\])(?::([0-9]*+))?")
+"""`uri-host [":" port]`, but without the comma: it is in no name, and is what joining two fields makes."""
 _MAX_HOST_BYTES = 261
+_MAX_PORT = 65535
 # A backend that took one of these would speak another protocol than the one that weldr relays.
 _REFUSED_UPGRADES = (b"h2c", b"http/", b"tls/")
 
@@ -188,16 +190,29 @@ class RequestFields:
             self._rest += b"\r\nExpect: " + value
 
     def _take_request_id(self, value: bytes) -> None:
-        self.has_request_id = True
-        self._rest += b"\r\nX-Request-Id: " + value
+        if value:
+            self.has_request_id = True
+            self._rest += b"\r\nX-Request-Id: " + value
 
     def _take_forwarded(self, name: bytes, value: bytes) -> None:
         if self.forwarded is None:
             self.forwarded = ForwardedFields()
         self.forwarded.add(name, value)
 
+    def _refuse_look_alike(self, value: bytes) -> None:
+        raise RequestRefusedError(400, "a field that frames the request is spelled with an underscore")
+
     def _drop(self, value: bytes) -> None:
         pass
+
+
+def _look_alikes(name: bytes) -> Iterator[bytes]:
+    """The name with underscores. CGI and its kin, WSGI among them, cannot tell these from the name itself."""
+    for joints in product(b"-_", repeat=name.count(b"-")):
+        parts = iter(joints)
+        spelled = bytes(next(parts) if byte == b"-"[0] else byte for byte in name)
+        if spelled != name:
+            yield spelled
 
 
 def _forwarded_taker(name: bytes) -> Callable[[RequestFields, bytes], None]:
@@ -221,7 +236,14 @@ _SPECIAL: dict[bytes, Callable[[RequestFields, bytes], None]] = {
     b"proxy-authorization": RequestFields._drop,
     b"trailer": RequestFields._drop,
     b"http2-settings": RequestFields._drop,
-} | {name: _forwarded_taker(name) for name in ForwardedFields.NAMES}
+}
+_SPECIAL |= {name: _forwarded_taker(name) for name in ForwardedFields.NAMES}
+_SPECIAL |= {alike: RequestFields._drop for name in ForwardedFields.NAMES for alike in _look_alikes(name)}
+_SPECIAL |= {
+    alike: RequestFields._refuse_look_alike
+    for name in (b"content-length", b"transfer-encoding")
+    for alike in _look_alikes(name)
+}
 
 _SPLITTER = splitter(_SPECIAL)
 _NOT_IN_SECTION = frozenset((b"close", b"keep-alive", b"upgrade", b"te")) | PROTECTED
@@ -245,7 +267,7 @@ def request_fields(section: bytes, version_11: bool) -> RequestFields:
 def route_host(host: bytes) -> bytes:
     """The host as routes know it: in lower case, without port and trailing dot.
 
-    Raises `RequestRefusedError` if it is no `uri-host [":" port]` of RFC 9110, section 7.2.
+    Raises `RequestRefusedError` if it is no `uri-host [":" port]` of RFC 9110, section 7.2, or no port at all.
     """
     name = _remembered_route_host(host) if len(host) <= _MAX_HOST_BYTES else b""
     if not name:
@@ -255,10 +277,20 @@ def route_host(host: bytes) -> bytes:
 
 @lru_cache(maxsize=1024)
 def _remembered_route_host(host: bytes) -> bytes:
-    if not _HOST.fullmatch(host):
+    found = _HOST.fullmatch(host)
+    if found is None:
         return b""
-    name = host.lower()
-    if not name.endswith(b"]"):
-        bare, separator, _ = name.rpartition(b":")
-        name = bare if separator else name
-    return name.removesuffix(b".")
+    name, port = found.groups()
+    if port and int(port) > _MAX_PORT:
+        return b""
+    if name.startswith(b"["):
+        return name.lower() if _is_ipv6(name[1:-1]) else b""
+    return name.lower().removesuffix(b".")
+
+
+def _is_ipv6(text: bytes) -> bool:
+    try:
+        ipaddress.IPv6Address(text.decode("ascii"))
+    except ValueError:
+        return False
+    return True

@@ -14,6 +14,7 @@ from weldr.proxy.request_head import RequestHead, check_incomplete, read_head, r
 _CRLF = b"\r\n"
 _EMPTY_LINE = b"\r\n\r\n"
 _MOST_BEFORE_METHOD_BYTES = 64
+_NOTHING_YET = (b"", b"\r")
 
 
 class RequestReader:
@@ -55,7 +56,7 @@ class RequestReader:
         self.head: RequestHead | None = None
         """As soon as it is complete and found good."""
         self.started = False
-        """Whether any byte of the request has come."""
+        """Whether any byte of the request has come; empty lines before it are none of it."""
         self.complete = False
         self._left = 0
         self._body: list[bytes] = []
@@ -65,7 +66,7 @@ class RequestReader:
         """Whether it is, or begins like, a HEAD request: the answer to that has no body."""
         if self.head is not None:
             return self.head.method == b"HEAD"
-        return self._partial.lstrip(b"\r\n").startswith(b"HEAD ")
+        return self._partial.startswith(b"HEAD ")
 
     def take_body(self) -> list[bytes]:
         """What has come of the body since the last call: from now on the caller's list."""
@@ -89,9 +90,9 @@ class RequestReader:
 
         Raises `RequestRefusedError`, after which the connection cannot be read any further.
         """
-        self.started = True
         if self.head is None:
             position = self._feed_head(data, position)
+            self.started = self.head is not None or self._partial not in _NOTHING_YET
         if self._left:
             return self._feed_counted(data, position)
         if self._chunked is not None:

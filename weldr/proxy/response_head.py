@@ -12,7 +12,12 @@ from http import HTTPStatus
 from typing import NamedTuple
 
 from weldr.model.values import Limits
-from weldr.proxy.fields import MAX_REMEMBERED_SECTION_BYTES, REMEMBERED_SECTIONS, has_stray_control
+from weldr.proxy.fields import (
+    MAX_REMEMBERED_SECTION_BYTES,
+    REMEMBERED_SECTIONS,
+    connection_options,
+    has_stray_control,
+)
 from weldr.proxy.response_fields import ResponseFields, ResponseInvalidError
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: ([\t \x21-\x7e\x80-\xff]*+))?")
@@ -57,6 +62,13 @@ class ResponseHead:
     def switches(self) -> bool:
         """Whether it says that the connection now speaks another protocol."""
         return self.status == 101 and self.fields.upgrade is not None
+
+    def switches_to(self, offered: bytes | None) -> bool:
+        """Whether it changes to what is among the protocols that were `offered` (RFC 9110, section 7.8)."""
+        upgrade = self.fields.upgrade
+        if not self.switches or offered is None or not upgrade:
+            return False
+        return connection_options(upgrade) <= connection_options(offered)
 
     def interim(self) -> bytes:
         """The bytes of a 1xx response, including the 101 that begins a tunnel."""

@@ -11,7 +11,7 @@ from typing import Protocol
 from weldr.model.values import Limits
 from weldr.proxy.context import Context
 from weldr.proxy.deadlines import NEVER
-from weldr.proxy.flow import HIGH_WATER_BYTES, Hold, ReadGate, as_transport, write_parts
+from weldr.proxy.flow import HIGH_WATER_BYTES, Hold, ReadGate, as_transport, unread, write_parts
 from weldr.proxy.pool import BackendPool
 from weldr.proxy.response_fields import ResponseInvalidError
 from weldr.proxy.response_head import ResponseHead
@@ -183,6 +183,8 @@ class UpstreamConnection(asyncio.Protocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if exc is not None and self.user is not None and not self.gate.held:
+            self._receive_rest()
         self._context.deadlines.remove(self)
         self._pool.forget(self)
         user, self.user = self.user, None
@@ -191,6 +193,13 @@ class UpstreamConnection(asyncio.Protocol):
                 user.upstream_lost()
             except Exception as error:
                 self._context.fault("upstream", error)
+
+    def _receive_rest(self) -> None:
+        """A backend that refuses a body answers and closes: then writing fails before its answer is read."""
+        for data in unread(self.transport):
+            self.data_received(data)
+            if self.user is None:
+                return
 
     def pause_writing(self) -> None:
         self.congested = True

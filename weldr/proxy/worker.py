@@ -13,10 +13,11 @@ import logging
 import socket
 
 from weldr.model.frames import Beat, Downward, Health, Update
-from weldr.proxy.acceptor import Acceptor, raise_descriptor_limit
+from weldr.proxy.acceptor import Acceptor
 from weldr.proxy.channel import Channel
 from weldr.proxy.context import Context
 from weldr.proxy.deadlines import SWEEP_INTERVAL_S
+from weldr.proxy.descriptors import raise_soft_limit
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ class Worker:
         self._channel_socket = channel
         self._context = Context(loop, on_backend_idle=self._backend_idle, on_sparing=self._sparing_changed)
         self._context.share = share
-        self._context.clients_by_descriptors = raise_descriptor_limit()
+        self._context.connections = raise_soft_limit()
         self._acceptor = Acceptor(self._context, listeners)
         fleet = self._context.fleet
         self._channel = Channel(
@@ -114,6 +115,7 @@ class Worker:
 
     def _sweep(self) -> None:
         self._context.tick()
+        self._acceptor.keep_to_limit()
         self._loop.call_later(SWEEP_INTERVAL_S, self._sweep)
 
     def _drain(self, grace_s: float) -> None:

@@ -231,6 +231,72 @@ async def test_running_out_of_descriptors_sheds_load_and_recovers(tmp_path: Path
         assert "Traceback" not in worker.log
 
 
+async def test_idle_clients_leave_descriptors_to_the_backends_and_take_no_more_than_one_each(
+    tmp_path: Path,
+) -> None:
+    async with running_worker(tmp_path / "log", descriptors=464) as worker, answering_backend() as backend:
+        await worker.serve(traffic(backend.port))
+        # Of 400 connections a quarter is for the backends.
+        clients = [await RawClient.connect(worker.port) for _ in range(299)]
+        for few in (clients[start : start + 50] for start in range(0, len(clients), 50)):
+            answers = await asyncio.gather(*(client.exchange(get()) for client in few))
+            assert {answer.status for answer in answers} == {200}
+        for client in clients:
+            client.writer.transport.abort()
+    assert "as many clients as may be" not in worker.log
+
+
+async def test_requests_beyond_the_descriptors_are_a_503_and_idle_ones_are_not_harmed(tmp_path: Path) -> None:
+    gated = Gated()
+    async with (
+        running_worker(tmp_path / "log", descriptors=464) as worker,
+        scripted_backend(gated.script) as backend,
+    ):
+        await worker.serve(traffic(backend.port))
+        clients = [await RawClient.connect(worker.port) for _ in range(299)]
+        await worker.wait_for(lambda: worker.beats and worker.beats[-1].connections == 299)
+        for client in clients:
+            client.writer.write(get())
+        waiting = [asyncio.create_task(client.receive()) for client in clients]
+        await worker.wait_for(lambda: worker.beats[-1].requests == 299)
+        for _ in clients:
+            gated.answers.release()
+        statuses = [answer.status for answer in await asyncio.gather(*waiting)]
+        assert set(statuses) == {200, 503}
+        assert 100 <= statuses.count(200) <= 170
+        # Those that were shed were told so, and are served now.
+        shed = clients[statuses.index(503)]
+        gated.answers.release()
+        assert (await shed.exchange(get())).status == 200
+        for client in clients:
+            client.writer.transport.abort()
+    assert "Traceback" not in worker.log
+
+
+async def test_kept_connections_give_way_to_clients(tmp_path: Path) -> None:
+    gated = Gated()
+    async with (
+        running_worker(tmp_path / "log", descriptors=264) as worker,
+        scripted_backend(gated.script) as backend,
+    ):
+        await worker.serve(traffic(backend.port))
+        # Of 200 connections at first 90 are clients' and 90 are kept to the backend.
+        first = [await RawClient.connect(worker.port) for _ in range(90)]
+        for client in first:
+            client.writer.write(get())
+        await gated.until_waiting(90)
+        for _ in first:
+            gated.answers.release()
+        for client in first:
+            assert (await client.receive()).status == 200
+        others = [await RawClient.connect(worker.port) for _ in range(59)]
+        await worker.wait_for(lambda: sum(each.ended.is_set() for each in backend.connections) >= 39)
+        gated.answers.release()
+        assert (await others[-1].exchange(get())).status == 200
+        for client in (*first, *others):
+            client.writer.transport.abort()
+
+
 async def test_a_silent_tunnel_is_closed_after_its_time(worker: Worker) -> None:
     async def script(connection: BackendConnection) -> None:
         await connection.request()

@@ -1,0 +1,104 @@
+"""How many connections there may be, and how many requests wait for one."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.backends import response
+from tests.support.conversation import (
+    Asks,
+    Conversation,
+    Gets,
+    Leaves,
+    Loses,
+    Nothing,
+    Sees,
+    SeesHead,
+    Sends,
+)
+from tests.support.http import get
+from tests.support.worker import Worker
+from weldr.model.values import Limits, Service, Settings, Timeouts, UpstreamLimits
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+BOTH_WAYS = pytest.mark.parametrize("bytewise", [False, True], ids=["whole", "bytewise"])
+GET = get("/", "a")
+OK = response()
+UPGRADE = get("/", "a", "Connection: Upgrade", "Upgrade: x")
+SWITCH = b"HTTP/1.1 101 S\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n"
+
+
+def timeouts(**seconds: float) -> Settings:
+    return Settings(timeouts=Timeouts(**seconds))
+
+
+def limits(**most: int) -> Settings:
+    return Settings(limits=Limits(**most))
+
+
+ONE = Service(limits=UpstreamLimits(backend_connections=1))
+FULL = Sees(503, error="connection_limit_reached", by=2)
+BUSY = (Asks(GET), Gets())
+"""The backend has a request, and a client waits for its response."""
+
+COUNTS: dict[str, Conversation] = {
+    "a request waits for the only connection": Conversation(
+        (
+            *BUSY,
+            Asks(get("/2", "a"), by=2),
+            Nothing(by=2),
+            Sends(OK),
+            Sees(),
+            Gets("GET /2 HTTP/1.1"),
+            Sends(OK),
+            Sees(by=2),
+        ),
+        policy=ONE,
+    ),
+    "requests wait in their order": Conversation(
+        (
+            *BUSY,
+            *[Asks(get("/2", "a"), by=2), Nothing(by=2), Asks(get("/3", "a"), by=3), Nothing(by=3)],
+            *[Sends(OK), Sees(), Gets("GET /2 HTTP/1.1"), Sends(OK), Sees(by=2)],
+            *[Gets("GET /3 HTTP/1.1"), Sends(OK), Sees(by=3)],
+        ),
+        limits(backend_connections=1),
+    ),
+    "no more requests wait than may": Conversation(
+        (*BUSY, Asks(GET, by=2), FULL, Sends(OK), Sees(), Asks(GET, by=2), Gets(), Sends(OK), Sees(by=2)),
+        policy=Service(limits=UpstreamLimits(backend_connections=1, pending_requests=0)),
+    ),
+    "no request waits for longer than a connection may take": Conversation(
+        (*BUSY, Asks(GET, by=2), FULL, Sends(OK), Sees(), Asks(GET, by=2), Gets(), Sends(OK), Sees(by=2)),
+        timeouts(connect_s=0.2),
+        ONE,
+    ),
+    "a client that leaves gives up its place": Conversation(
+        (*BUSY, Asks(GET, by=2), Nothing(by=2), Leaves(by=2), Nothing(), Sends(OK), Sees(), Nothing()),
+        policy=ONE,
+    ),
+    "a client that leaves makes room": Conversation(
+        (*BUSY, Asks(GET, by=2), Nothing(by=2), Leaves(), Loses(), Gets(on=2), Sends(OK, on=2), Sees(by=2)),
+        policy=ONE,
+    ),
+    "a tunnel takes a connection": Conversation(
+        (Asks(UPGRADE), Gets(), Sends(SWITCH), SeesHead(101), Asks(GET, by=2), FULL),
+        timeouts(connect_s=0.2),
+        ONE,
+    ),
+    "clients beyond the limit wait to be accepted": Conversation(
+        (
+            *[Asks(GET), Gets(), Asks(GET, by=2), Gets(on=2), Sends(OK), Sees(), Sends(OK, on=2), Sees(by=2)],
+            *[Asks(GET, by=3), Nothing(by=3, on=2), Leaves(), Gets(on=2), Sends(OK, on=2), Sees(by=3)],
+        ),
+        limits(client_connections=2),
+    ),
+}
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize("case", COUNTS)
+async def test_the_number_of_connections_is_bounded(worker: Worker, case: str, bytewise: bool) -> None:
+    await COUNTS[case].play(worker, bytewise=bytewise)

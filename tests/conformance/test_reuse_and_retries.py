@@ -1,0 +1,323 @@
+"""Which connection to a backend carries which request, and which request is sent again."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.backends import response
+from tests.support.conversation import (
+    Asks,
+    Closes,
+    Conversation,
+    Ends,
+    Gets,
+    GetsBytes,
+    GetsHead,
+    Leaves,
+    Loses,
+    Nothing,
+    Resets,
+    Sees,
+    SeesBytes,
+    SeesEnd,
+    SeesHead,
+    Sends,
+    Shuts,
+)
+from tests.support.http import get
+from tests.support.worker import Worker
+from weldr.model.values import Limits, Service, Settings, Timeouts, UpstreamLimits, UpstreamTimeouts
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+GET = get("/", "a")
+HEAD = b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n"
+POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"
+OK = response()
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
+FIRST = (Asks(GET), Gets(), Sends(OK), Sees())
+"""An exchange after which the connection is kept."""
+
+
+def head(method: str, *fields: str) -> bytes:
+    return "\r\n".join((f"{method} / HTTP/1.1", "Host: a", *fields, "", "")).encode("ascii")
+
+
+def kept(answer: bytes, *, ask: bytes = GET, body: bytes = b"ok", status: int = 200) -> Conversation:
+    """After this answer the next request comes on the same connection."""
+    method = ask.partition(b" ")[0].decode()
+    got = Gets(f"{method} / HTTP/1.1")
+    sees = Sees(status, body, method=method)
+    return Conversation((Asks(ask), got, Sends(answer), sees, Asks(ask), got, Sends(answer), sees))
+
+
+def not_kept(answer: bytes) -> Conversation:
+    """After this answer weldr closes the connection by itself, and the next request comes on another."""
+    again = (Asks(GET), Gets(on=2), Sends(OK, on=2), Sees())
+    return Conversation((Asks(GET), Gets(), Sends(answer), Sees(), Loses(), *again))
+
+
+REUSE: dict[str, Conversation] = {
+    "after Content-Length": kept(OK),
+    "after an empty body": kept(response(b""), body=b""),
+    "after chunks": kept(CHUNKED),
+    "after chunks and a trailer section": kept(CHUNKED[:-2] + b"X: 1\r\n\r\n"),
+    "after HEAD": kept(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n", ask=HEAD, body=b""),
+    "after HEAD with chunked": kept(
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", ask=HEAD, body=b""
+    ),
+    "after 204": kept(b"HTTP/1.1 204 No Content\r\n\r\n", body=b"", status=204),
+    "after 304 with Content-Length": kept(
+        b"HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n", body=b"", status=304
+    ),
+    "after an error of the backend": kept(response(status="500 Oh"), status=500),
+    "after HTTP/1.0 with keep-alive": kept(
+        b"HTTP/1.0 200 OK\r\nConnection: Keep-Alive\r\nContent-Length: 2\r\n\r\nok"
+    ),
+    "by another client": Conversation((*FIRST, Asks(GET, by=2), Gets(), Sends(OK), Sees(by=2))),
+    "after a request with a body": Conversation(
+        (Asks(POST), Gets("POST / HTTP/1.1", b"abc"), Sends(OK), Sees(), Asks(GET), Gets(), Sends(OK), Sees())
+    ),
+    "not after HTTP/1.0 without keep-alive": not_kept(b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok"),
+    "not after Connection: close": not_kept(response(b"ok", "Connection: close")),
+    "not after Connection: CLOSE among others": not_kept(response(b"ok", "Connection: x, CLOSE")),
+    "not after Keep-Alive: timeout=0": not_kept(response(b"ok", "Keep-Alive: timeout=0")),
+    "not after a byte too much": not_kept(OK + b"\n"),
+    "not after a response too much": not_kept(OK + response(b"evil")),
+    "not after a byte behind the last chunk": not_kept(CHUNKED + b"x"),
+    "not after a 204 with a body": Conversation(
+        (
+            Asks(GET),
+            Gets(),
+            Sends(b"HTTP/1.1 204 No Content\r\n\r\nok"),
+            Sees(204, b""),
+            Loses(),
+            Asks(GET),
+            Gets(on=2),
+            Sends(OK, on=2),
+            Sees(),
+        )
+    ),
+    "not after bytes that come later and unasked": Conversation(
+        (*FIRST, Sends(response(b"evil")), Loses(), Asks(GET), Gets(on=2), Sends(OK, on=2), Sees())
+    ),
+    "not after the backend has shut its side": Conversation(
+        (*FIRST, Ends(), Loses(), Asks(GET), Gets(on=2), Sends(OK, on=2), Sees())
+    ),
+    "not after a response that came before its request was complete": Conversation(
+        (
+            Asks(POST[:-1]),
+            GetsHead(),
+            GetsBytes(b"ab"),
+            Sends(OK),
+            Sees(connection="close"),
+            Loses(),
+            SeesEnd(),
+            Asks(GET, by=2),
+            Gets(on=2),
+            Sends(OK, on=2),
+            Sees(by=2),
+        )
+    ),
+    "not after a client that left": Conversation(
+        (Asks(GET), Gets(), Leaves(), Loses(), Asks(GET, by=2), Gets(on=2), Sends(OK, on=2), Sees(by=2))
+    ),
+    "not after a client that left in the middle of the response": Conversation(
+        (
+            Asks(GET),
+            Gets(),
+            Sends(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok"),
+            SeesHead(),
+            SeesBytes(b"ok"),
+            Leaves(),
+            Loses(),
+        )
+    ),
+    "not if none may be kept": Conversation(
+        (*FIRST, Loses(), Asks(GET), Gets(on=2), Sends(OK, on=2), Sees()),
+        policy=Service(limits=UpstreamLimits(backend_idle_connections=0)),
+    ),
+    "no more than may be kept": Conversation(
+        (
+            Asks(GET, by=1),
+            Gets(on=1),
+            Asks(GET, by=2),
+            Gets(on=2),
+            Sends(OK, on=1),
+            Sees(by=1),
+            Sends(OK, on=2),
+            Sees(by=2),
+            Loses(on=2),
+            Asks(GET, by=2),
+            Gets(on=1),
+            Sends(OK, on=1),
+            Sees(by=2),
+        ),
+        settings=Settings(limits=Limits(backend_idle_connections=1)),
+    ),
+    "not when it was unused for too long": Conversation(
+        (*FIRST, Loses(), Asks(GET), Gets(on=2), Sends(OK, on=2), Sees()),
+        settings=Settings(timeouts=Timeouts(upstream_idle_s=0.1)),
+    ),
+    "not when the backend is about to close it": Conversation(
+        (Asks(GET), Gets(), Sends(response(b"ok", "Keep-Alive: timeout=2")), Sees(), Loses()),
+    ),
+    "one request at a time": Conversation(
+        (
+            Asks(GET),
+            Gets(),
+            Asks(GET, by=2),
+            Gets(on=2),
+            Sends(response(b"two"), on=2),
+            Sees(body=b"two", by=2),
+            Sends(response(b"one")),
+            Sees(body=b"one"),
+        )
+    ),
+    "a pipelined request waits for its turn": Conversation(
+        (
+            Asks(get("/1", "a") + get("/2", "a")),
+            Gets("GET /1 HTTP/1.1"),
+            Nothing(),
+            Sends(OK),
+            Sees(),
+            Gets("GET /2 HTTP/1.1"),
+            Sends(response(b"2nd")),
+            Sees(body=b"2nd"),
+        )
+    ),
+    "a pipelined request after one with a body": Conversation(
+        (
+            Asks(POST + get("/2", "a")),
+            Gets("POST / HTTP/1.1", b"abc"),
+            Nothing(),
+            Sends(OK),
+            Sees(),
+            Gets("GET /2 HTTP/1.1"),
+            Sends(OK),
+            Sees(),
+        )
+    ),
+    "pipelined requests of a client that has shut its side": Conversation(
+        (
+            Asks(get("/1", "a") + get("/2", "a")),
+            Shuts(),
+            Gets("GET /1 HTTP/1.1"),
+            Sends(OK),
+            Sees(),
+            Gets("GET /2 HTTP/1.1"),
+            Sends(OK),
+            # It may be that its end was not read yet, since it was not its turn.
+            Sees(connection="*"),
+            SeesEnd(),
+        )
+    ),
+}
+
+
+def repeated(method: str, *, lost: Closes | Resets = Closes()) -> Conversation:  # noqa: B008
+    got = f"{method} / HTTP/1.1"
+    sends = Sends(b"HTTP/1.1 204 No Content\r\n\r\n", on=2)
+    return Conversation(
+        (*FIRST, Asks(head(method)), Gets(got), lost, Gets(got, on=2), sends, Sees(204, b"", method=method))
+    )
+
+
+def not_repeated(
+    ask: bytes, *after: Sends, got: Gets | GetsHead, error: str = "connection_terminated"
+) -> Conversation:
+    """Lost on a kept connection, and not sent again."""
+    return Conversation((*FIRST, Asks(ask), got, *after, Closes(), Sees(502, error=error)))
+
+
+RETRIES: dict[str, Conversation] = {
+    "GET": repeated("GET"),
+    "HEAD": repeated("HEAD"),
+    "OPTIONS": repeated("OPTIONS"),
+    "DELETE": repeated("DELETE"),
+    "PUT without a body": repeated("PUT"),
+    "GET after a reset": repeated("GET", lost=Resets()),
+    "not POST": not_repeated(POST, got=Gets("POST / HTTP/1.1", b"abc")),
+    "not POST without a body": not_repeated(head("POST"), got=Gets("POST / HTTP/1.1")),
+    "not PATCH": not_repeated(head("PATCH"), got=Gets("PATCH / HTTP/1.1")),
+    "no unknown method": not_repeated(head("FOO"), got=Gets("FOO / HTTP/1.1")),
+    "no method in lower case": not_repeated(head("get"), got=Gets("get / HTTP/1.1")),
+    "not PUT with a body": not_repeated(
+        head("PUT", "Content-Length: 3") + b"abc", got=Gets("PUT / HTTP/1.1", b"abc")
+    ),
+    "not GET with chunks": not_repeated(
+        head("GET", "Transfer-Encoding: chunked") + b"0\r\n\r\n", got=Gets("GET / HTTP/1.1")
+    ),
+    "not after a byte of the response": not_repeated(
+        GET, Sends(b"H"), got=Gets(), error="http_response_incomplete"
+    ),
+    "not after an interim response": Conversation(
+        (
+            *FIRST,
+            Asks(GET),
+            Gets(),
+            Sends(b"HTTP/1.1 103 Early Hints\r\n\r\n"),
+            SeesHead(103),
+            Closes(),
+            Sees(502, error="http_response_incomplete"),
+        )
+    ),
+    "not on a new connection": Conversation(
+        (Asks(GET), Gets(), Closes(), Sees(502, error="connection_terminated"))
+    ),
+    "once": Conversation(
+        (
+            *FIRST,
+            Asks(GET),
+            Gets(),
+            Closes(),
+            Gets(on=2),
+            Closes(on=2),
+            Sees(502, error="connection_terminated"),
+        )
+    ),
+    "on a new connection, whatever is kept": Conversation(
+        (
+            Asks(GET, by=1),
+            Gets(on=1),
+            Asks(GET, by=2),
+            Gets(on=2),
+            Sends(OK, on=1),
+            Sees(by=1),
+            Sends(OK, on=2),
+            Sees(by=2),
+            Asks(GET, by=1),
+            Gets(on=2),
+            Closes(on=2),
+            Gets(on=3),
+            Sends(OK, on=3),
+            Sees(by=1),
+        )
+    ),
+    "not after the time for the response": Conversation(
+        (*FIRST, Asks(GET), Gets(), Sees(504, error="http_response_timeout"), Loses()),
+        policy=Service(timeouts=UpstreamTimeouts(response_s=0.2)),
+    ),
+    "on the next backend where no connection was made, even with a body": Conversation(
+        (
+            *(
+                step
+                for _ in range(3)
+                for step in (Asks(POST), Gets("POST / HTTP/1.1", b"abc"), Sends(OK), Sees())
+            ),
+        ),
+        refusing=2,
+    ),
+}
+
+
+@pytest.mark.parametrize("bytewise", [False, True], ids=["whole", "bytewise"])
+@pytest.mark.parametrize("case", REUSE)
+async def test_a_connection_is_used_again(worker: Worker, case: str, bytewise: bool) -> None:
+    await REUSE[case].play(worker, bytewise=bytewise)
+
+
+@pytest.mark.parametrize("bytewise", [False, True], ids=["whole", "bytewise"])
+@pytest.mark.parametrize("case", RETRIES)
+async def test_a_lost_request_is_sent_again(worker: Worker, case: str, bytewise: bool) -> None:
+    await RETRIES[case].play(worker, bytewise=bytewise)

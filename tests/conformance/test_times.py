@@ -1,0 +1,161 @@
+"""How long weldr waits, and what puts a wait off."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.backends import response
+from tests.support.conversation import (
+    Asks,
+    Connects,
+    Conversation,
+    Gets,
+    GetsBytes,
+    GetsHead,
+    Loses,
+    Pauses,
+    Sees,
+    SeesBytes,
+    SeesCut,
+    SeesEnd,
+    SeesHead,
+    Sends,
+)
+from tests.support.http import get
+from tests.support.worker import Worker
+from weldr.model.values import Service, Settings, Timeouts, UpstreamTimeouts
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+BOTH_WAYS = pytest.mark.parametrize("bytewise", [False, True], ids=["whole", "bytewise"])
+GET = get("/", "a")
+POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n"
+OK = response()
+LONG = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"
+UPGRADE = get("/", "a", "Connection: Upgrade", "Upgrade: x")
+SWITCH = b"HTTP/1.1 101 S\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n"
+AGAIN = (Asks(GET), Gets(), Sends(OK), Sees())
+LATE = Sees(408, error="http_request_error", connection="close")
+
+
+def timeouts(**seconds: float) -> Settings:
+    return Settings(timeouts=Timeouts(**seconds))
+
+
+def own_timeouts(**seconds: float) -> Service:
+    return Service(timeouts=UpstreamTimeouts(**seconds))
+
+
+TIMES: dict[str, Conversation] = {
+    "a client that says nothing": Conversation((Connects(), SeesEnd()), timeouts(client_head_s=0.2)),
+    "a head that does not end": Conversation((Asks(GET[:-2]), LATE, SeesEnd()), timeouts(client_head_s=0.2)),
+    "a head that does not end, after another request": Conversation(
+        (Asks(GET), Gets(), Sends(OK), Sees(), Asks(GET[:9]), LATE, SeesEnd()), timeouts(client_head_s=0.2)
+    ),
+    "a head whose lines come one by one": Conversation(
+        (Asks(GET[:-2]), *[Asks(b"X: 1\r\n"), Pauses(0.15)] * 8, Asks(b"\r\n"), LATE),
+        timeouts(client_head_s=0.4),
+    ),
+    "no head behind empty lines": Conversation(
+        (Asks(GET), Gets(), Sends(OK), Sees(), Asks(b"\r\n"), SeesEnd()),
+        timeouts(client_head_s=0.2, client_idle_s=0.4),
+    ),
+    "no head, and empty lines again and again": Conversation(
+        (
+            Asks(GET),
+            Gets(),
+            Sends(OK),
+            Sees(),
+            *[Asks(b"\r\n"), Pauses(0.15)] * 8,
+            Asks(GET),
+            SeesEnd(or_cut=True),
+        ),
+        timeouts(client_head_s=0.2, client_idle_s=0.4),
+    ),
+    "a head that comes long after empty lines": Conversation(
+        (Asks(b"\r\n"), Asks(GET), Gets(), Sends(OK), Sees(), Asks(b"\r\n"), Pauses(0.8), *AGAIN),
+        timeouts(client_head_s=0.2),
+    ),
+    "no further request": Conversation(
+        (Asks(GET), Gets(), Sends(OK), Sees(), SeesEnd()), timeouts(client_idle_s=0.2)
+    ),
+    "a body that stops": Conversation(
+        (Asks(POST + b"ab"), GetsHead(), GetsBytes(b"ab"), LATE, Loses(), SeesEnd()), timeouts(read_s=0.2)
+    ),
+    "a body that is slow, but goes on": Conversation(
+        (
+            Asks(POST.replace(b": 3", b": 5")),
+            GetsHead(),
+            *[Asks(b"a"), GetsBytes(b"a"), Pauses(0.3)] * 5,
+            Sends(OK),
+            Sees(),
+        ),
+        timeouts(read_s=0.5),
+    ),
+    "no response": Conversation(
+        (Asks(GET), Gets(), Sees(504, error="http_response_timeout"), Loses()), timeouts(response_s=0.2)
+    ),
+    "no response, by the service's own time": Conversation(
+        (Asks(GET), Gets(), Sees(504, error="http_response_timeout"), Loses()),
+        policy=own_timeouts(response_s=0.2),
+    ),
+    "a response head that trickles in": Conversation(
+        (
+            Asks(GET),
+            Gets(),
+            Sends(b"HTTP/1.1 200 OK\r\n"),
+            *[Sends(b"X: 1\r\n"), Pauses(0.15)] * 8,
+            Sends(b"Content-Length: 2\r\n\r\nok"),
+            Sees(504, error="http_response_timeout"),
+        ),
+        timeouts(response_s=0.4),
+    ),
+    "interim responses put nothing off": Conversation(
+        (
+            Asks(GET),
+            Gets(),
+            *[Sends(b"HTTP/1.1 103 Hm\r\n\r\n"), Pauses(0.15)] * 8,
+            Sends(OK),
+            Sees(504, error="http_response_timeout", interim=None),
+        ),
+        timeouts(response_s=0.4),
+    ),
+    "a response that stops": Conversation(
+        (Asks(GET), Gets(), Sends(LONG + b"ok"), SeesHead(), SeesBytes(b"ok"), SeesCut(), Loses()),
+        timeouts(read_s=0.2),
+    ),
+    "a response that is slow, but goes on": Conversation(
+        (
+            Asks(GET),
+            Gets(),
+            Sends(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"),
+            *[Pauses(0.3), Sends(b"a")] * 5,
+            Sees(body=b"aaaaa"),
+        ),
+        timeouts(read_s=0.5),
+    ),
+    "a tunnel in which nobody speaks": Conversation(
+        (Asks(UPGRADE), Gets(), Sends(SWITCH), SeesHead(101), SeesCut(), Loses()), timeouts(tunnel_idle_s=0.2)
+    ),
+    "a tunnel in which one side speaks": Conversation(
+        (
+            Asks(UPGRADE),
+            Gets(),
+            Sends(SWITCH),
+            SeesHead(101),
+            *[Sends(b"a"), SeesBytes(b"a"), Pauses(0.3)] * 4,
+            Asks(b"b"),
+            GetsBytes(b"b"),
+        ),
+        timeouts(tunnel_idle_s=0.6),
+    ),
+    "a kept connection to the backend": Conversation(
+        (Asks(GET), Gets(), Sends(OK), Sees(), Loses()), timeouts(upstream_idle_s=0.2)
+    ),
+}
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize("case", TIMES)
+async def test_the_time_for(worker: Worker, case: str, bytewise: bool) -> None:
+    await TIMES[case].play(worker, bytewise=bytewise)

@@ -1,0 +1,35 @@
+"""How clients and backends share a worker's descriptors."""
+
+from __future__ import annotations
+
+import pytest
+
+from weldr.proxy.descriptors import for_clients, for_kept
+
+
+@pytest.mark.parametrize(
+    ("connections", "in_flight", "clients"),
+    [
+        (20_000, 0, 18_976),
+        (20_000, 1024, 18_976),
+        (20_000, 5000, 15_000),
+        (400, 0, 300),
+        (400, 100, 300),
+        (400, 200, 200),
+        (2, 0, 2),
+        (2, 5, 1),
+    ],
+)
+def test_clients_may_take_all_but_what_requests_need_or_may_need(
+    connections: int, in_flight: int, clients: int
+) -> None:
+    assert for_clients(connections, in_flight) == clients
+
+
+def test_ten_thousand_idle_clients_fit_into_twenty_thousand_descriptors() -> None:
+    assert for_clients(20_000 - 64, 0) > 10_000
+
+
+def test_what_is_kept_is_what_others_leave() -> None:
+    assert for_kept(400, clients=100, in_flight=50) == 250
+    assert for_kept(400, clients=390, in_flight=50) == 0
