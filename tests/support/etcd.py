@@ -285,6 +285,16 @@ class EtcdServer:
             raise RuntimeError(f"etcdctl {' '.join(arguments)}: {done.stderr.decode('utf-8', 'replace')}")
         return output
 
+    def handled(self, method: str) -> int:
+        """How many requests for this gRPC method it has answered, by its own count."""
+        with urllib.request.urlopen(f"{self.endpoint}/metrics", timeout=5) as answer:
+            lines = answer.read().decode().splitlines()
+        return sum(
+            int(float(line.rpartition(" ")[2]))
+            for line in lines
+            if line.startswith("grpc_server_handled_total") and f'grpc_method="{method}"' in line
+        )
+
     def close(self) -> None:
         """End it and remove its data."""
         self.kill()
