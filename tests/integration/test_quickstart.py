@@ -14,14 +14,13 @@ from pathlib import Path
 import pytest
 
 from tests.support.instance import http_get, wait_until
+from tests.support.ports import free_port
 
 DEMO = Path(__file__).resolve().parents[2] / "scripts" / "demo.py"
 
 
 def free_address() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
+    return f"127.0.0.1:{free_port()}"
 
 
 def running_with(word: str) -> list[str]:

@@ -14,6 +14,7 @@ import pytest
 
 from tests.support.etcd import EtcdServer
 from tests.support.instance import Instance, WeldrProcess, wait_until
+from tests.support.ports import free_port
 from tests.support.servers import NamedServer, named_servers
 
 
@@ -23,13 +24,6 @@ def register(etcd: EtcdServer, prefix: str, *arguments: str) -> WeldrProcess:
 
 def value_of(etcd: EtcdServer, key: str) -> str:
     return etcd.etcdctl("get", "--print-value-only", key).strip()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 SERVER = """
