@@ -6,9 +6,14 @@ import itertools
 import os
 from collections.abc import Generator, Iterator
 
+import hypothesis
 import pytest
 
 from tests.support.etcd import EtcdServer
+
+# How long an example takes is a matter of what else the machine does.
+hypothesis.settings.register_profile("weldr", deadline=None)
+hypothesis.settings.load_profile("weldr")
 
 _numbers = itertools.count(1)
 

@@ -37,10 +37,14 @@ def running_with(word: str) -> list[str]:
 
 
 @pytest.fixture
-def demo() -> Iterator[tuple[subprocess.Popen[str], str]]:
+def demo(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
     listen = free_address()
     command = [sys.executable, "-P", str(DEMO), "--listen", listen, "--admin", free_address()]
-    program = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    # What it is killed over stays behind, and goes with the test's other files.
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    program = subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, start_new_session=True, env=environment
+    )
     yield program, listen
     program.kill()
     program.wait(10)

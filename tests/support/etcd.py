@@ -248,6 +248,9 @@ class EtcdServer:
     def freeze(self) -> None:
         """Its connections stay open and nothing answers, as on a host that hangs."""
         os.kill(self.pid, signal.SIGSTOP)
+        # The signal is only on its way yet, and there are many threads that it has to reach.
+        while any(_state(task) not in ("T", "Z") for task in Path(f"/proc/{self.pid}/task").iterdir()):
+            time.sleep(0.001)
 
     def thaw(self) -> None:
         os.kill(self.pid, signal.SIGCONT)
@@ -333,6 +336,10 @@ class EtcdCluster:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _state(task: Path) -> str:
+    return (task / "stat").read_text().rpartition(")")[2].split()[0]
 
 
 def close_all(servers: Iterable[EtcdServer]) -> None:

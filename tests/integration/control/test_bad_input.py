@@ -38,6 +38,7 @@ def assert_one_line(weldr: WeldrProcess, status: int, *words: str) -> None:
         ("http://127.0.0.1:2379/path", ["path"]),
         ("http://user:hunter2@127.0.0.1:2379", ["--user"]),
         (",", ["no etcd URL"]),
+        ("", ["no etcd URL"]),
     ],
 )
 def test_a_malformed_etcd_url_is_wrong_usage(url: str, words: list[str]) -> None:

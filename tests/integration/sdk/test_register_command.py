@@ -271,6 +271,7 @@ def test_a_registration_that_etcd_refuses_is_said_once_and_made_when_it_is_permi
         (("shop", "127.0.0.1"), 2, "no port"),
         (("shop", "http://127.0.0.1:1/x"), 2, "path"),
         (("a/b", "127.0.0.1:1"), 2, "slash"),
+        (("\udcff", "127.0.0.1:1"), 2, "is no text"),
         (("shop", "127.0.0.1:1", "--ttl", "0"), 2, "--ttl"),
         (("shop", "127.0.0.1:1", "--weight", "-1"), 2, "--weight"),
         (("shop", "127.0.0.1:1", "--check", "nonsense"), 2, "nonsense"),
