@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.peers.proxies import PEERS, PROJECT, WELDR, Proxy
-from tests.support.etcd import EtcdServer, free_port
+from tests.support.etcd import EtcdServer
+from tests.support.ports import free_port
 
 _LIMIT_S = 30.0
 _CLEAN = {name: value for name, value in os.environ.items() if not name.startswith(("WELDR_", "ETCD"))}

@@ -15,7 +15,8 @@ from benchmarks.peers import accounting
 from benchmarks.peers.exact import WrongAnswerError, check
 from benchmarks.peers.proxies import PROJECT, Place, Proxy
 from benchmarks.peers.works import WORKS
-from tests.support.etcd import EtcdServer, free_port
+from tests.support.etcd import EtcdServer
+from tests.support.ports import free_port
 
 _LIMIT_S = 30.0
 _LOG_BYTES = 2000

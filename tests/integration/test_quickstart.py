@@ -14,14 +14,13 @@ from pathlib import Path
 import pytest
 
 from tests.support.instance import http_get, wait_until
+from tests.support.ports import free_port
 
 DEMO = Path(__file__).resolve().parents[2] / "scripts" / "demo.py"
 
 
 def free_address() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
+    return f"127.0.0.1:{free_port()}"
 
 
 def running_with(word: str) -> list[str]:
@@ -38,10 +37,14 @@ def running_with(word: str) -> list[str]:
 
 
 @pytest.fixture
-def demo() -> Iterator[tuple[subprocess.Popen[str], str]]:
+def demo(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
     listen = free_address()
     command = [sys.executable, "-P", str(DEMO), "--listen", listen, "--admin", free_address()]
-    program = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    # What it is killed over stays behind, and goes with the test's other files.
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    program = subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, start_new_session=True, env=environment
+    )
     yield program, listen
     program.kill()
     program.wait(10)

@@ -9,7 +9,7 @@ import random
 import sys
 
 from tests.soak.tally import Kills
-from tests.support.etcd import free_port
+from tests.support.ports import free_port
 from weldr.etcd.client import EtcdClient
 
 STEADY = "b0"

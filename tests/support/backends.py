@@ -189,10 +189,3 @@ async def backend_sending(data: bytes, *, bytewise: bool = False) -> AsyncIterat
 
     async with scripted_backend(script) as backend:
         yield backend
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])

@@ -12,8 +12,9 @@ import contextlib
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from tests.support.backends import BackendConnection, Received, ScriptedBackend, free_port, scripted_backend
+from tests.support.backends import BackendConnection, Received, ScriptedBackend, scripted_backend
 from tests.support.http import LIMIT_S, IncompleteResponseError, RawClient
+from tests.support.ports import free_port
 from tests.support.worker import Worker, traffic
 from weldr.model.values import Service, Settings
 

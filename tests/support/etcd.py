@@ -6,11 +6,9 @@ that runs the tests, however that ends.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import importlib.util
 import os
-import random
 import shutil
 import signal
 import socket
@@ -24,6 +22,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.ports import free_port
+
 LIMIT_S = 30.0
 _PROJECT = Path(__file__).resolve().parents[2]
 
@@ -36,9 +36,6 @@ ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 if os.getppid() == int(sys.argv[1]):
     os.execv(sys.argv[2], sys.argv[2:])
 """
-
-# Below the kernel's range for outgoing connections: the port of a stopped server stays free for its return.
-_PORTS = range(12_000, 30_000)
 
 _CLEAN = {name: value for name, value in os.environ.items() if not name.startswith(("ETCDCTL_", "ETCD_"))}
 
@@ -95,15 +92,6 @@ def _version(path: Path) -> tuple[int, ...]:
 def _skips_fsync(path: Path) -> bool:
     shown = subprocess.run([path, "--help"], capture_output=True, text=True, check=False)
     return "--unsafe-no-fsync" in shown.stdout + shown.stderr
-
-
-def free_port() -> int:
-    """A loopback port that nothing listens on and that no outgoing connection will take."""
-    for port in random.sample(_PORTS, 500):
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-    raise RuntimeError("no free port")
 
 
 @dataclass(frozen=True)
@@ -260,6 +248,9 @@ class EtcdServer:
     def freeze(self) -> None:
         """Its connections stay open and nothing answers, as on a host that hangs."""
         os.kill(self.pid, signal.SIGSTOP)
+        # The signal is only on its way yet, and there are many threads that it has to reach.
+        while any(_state(task) not in ("T", "Z") for task in Path(f"/proc/{self.pid}/task").iterdir()):
+            time.sleep(0.001)
 
     def thaw(self) -> None:
         os.kill(self.pid, signal.SIGCONT)
@@ -284,6 +275,16 @@ class EtcdServer:
         if check and done.returncode != 0:
             raise RuntimeError(f"etcdctl {' '.join(arguments)}: {done.stderr.decode('utf-8', 'replace')}")
         return output
+
+    def handled(self, method: str) -> int:
+        """How many requests for this gRPC method it has answered, by its own count."""
+        with urllib.request.urlopen(f"{self.endpoint}/metrics", timeout=5) as answer:
+            lines = answer.read().decode().splitlines()
+        return sum(
+            int(float(line.rpartition(" ")[2]))
+            for line in lines
+            if line.startswith("grpc_server_handled_total") and f'grpc_method="{method}"' in line
+        )
 
     def close(self) -> None:
         """End it and remove its data."""
@@ -335,6 +336,10 @@ class EtcdCluster:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _state(task: Path) -> str:
+    return (task / "stat").read_text().rpartition(")")[2].split()[0]
 
 
 def close_all(servers: Iterable[EtcdServer]) -> None:

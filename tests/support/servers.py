@@ -16,6 +16,8 @@ class NamedServer:
 
     def __init__(self, name: str, port: int = 0) -> None:
         self.name = name
+        self.connections = 0
+        """How many were made to it."""
         self.requests = 0
         self.waiting = 0
         self._gate = asyncio.Event()
@@ -44,6 +46,7 @@ class NamedServer:
         self._ready.set()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
         body = self.name.encode()
         answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
         with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):

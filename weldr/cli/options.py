@@ -50,7 +50,8 @@ def etcd_options(command: Command) -> Command:
         **options: Any,
     ) -> Any:
         etcd = None
-        if endpoints:
+        # An empty text is no wish for the embedded etcd, but a variable of somebody's script that is not set.
+        if endpoints is not None:
             try:
                 etcd = EtcdConfig.from_text(
                     endpoints, cacert=cacert, cert=cert, key=key, user=user, password=password

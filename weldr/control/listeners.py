@@ -3,15 +3,34 @@
 The sockets of one address form a SO_REUSEPORT group, over which the kernel spreads connections. A worker
 inherits its own. When it dies, the manager's copy keeps the socket and the connections queued on it alive for
 the worker that replaces it.
+
+A listening socket that is closed for good resets what is queued on it and every handshake under way. So before
+the end it takes no more of them (`take_no_more`), while the worker accepts what has come until then.
 """
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import errno
 import socket
+import struct
+import sys
 from dataclasses import dataclass
 
 _BACKLOG = 4096
+
+_SO_ATTACH_FILTER = 26
+_SYN, _SYN_AND_ACK = 0x02, 0x12
+_FLAGS_OFFSET = 13
+# Classic BPF on a TCP segment: (code, jump if true, jump if false, operand).
+_DROP_FIRST_SEGMENTS = (
+    (0x30, 0, 0, _FLAGS_OFFSET),  # load the byte with the flags
+    (0x54, 0, 0, _SYN_AND_ACK),  # keep these two
+    (0x15, 0, 1, _SYN),  # is SYN alone set?
+    (0x06, 0, 0, 0),  # drop
+    (0x06, 0, 0, 0xFFFFFFFF),  # pass
+)
 
 
 class ListenError(Exception):
@@ -94,6 +113,22 @@ def _open(
         listener.close()
         raise ListenError(str(address), *_explain(error, option)) from None
     return listener
+
+
+def take_no_more(listener: socket.socket) -> None:
+    """Have the kernel drop new connections to this socket, for all who hold it and for good.
+
+    Those under way get through. Clients that come later try again after a second, by themselves; by then the
+    socket is closed, and they are refused or another program has taken its place.
+    """
+    if sys.platform != "linux":
+        return
+    code = b"".join(struct.pack("HBBI", *instruction) for instruction in _DROP_FIRST_SEGMENTS)
+    buffer = ctypes.create_string_buffer(code, len(code))
+    program = struct.pack("HP", len(_DROP_FIRST_SEGMENTS), ctypes.addressof(buffer))
+    # Without it (a kernel may be built so) a few connections are reset, as with any other server.
+    with contextlib.suppress(OSError):
+        listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
 
 
 def _explain(error: OSError, option: str) -> tuple[str, str]:

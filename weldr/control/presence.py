@@ -46,6 +46,8 @@ class Presence:
         self._on_lease = on_lease
         self._changed = asyncio.Event()
         self._written: bytes | None = None
+        self._put_under: int | None = None
+        """The lease that the key was put under first; what is written later is written here."""
         self._failure: str | None = None
         self._writing = asyncio.Lock()
         self._lease = LeaseKeeper(
@@ -81,7 +83,7 @@ class Presence:
                 await self._changed.wait()
                 self._changed.clear()
                 lease_id = self._lease.lease_id
-                if lease_id is None:
+                if lease_id is None or lease_id != self._put_under:
                     continue  # `_granted` writes it
                 try:
                     await self._write(lease_id)
@@ -103,6 +105,9 @@ class Presence:
         self._written = None
         await self._write(lease_id)
         self._on_lease()
+        self._put_under = lease_id
+        # What changed while this was written.
+        self._changed.set()
 
     def _lost(self, reason: str) -> None:
         self._written = None

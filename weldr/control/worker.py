@@ -25,6 +25,7 @@ import sys
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 
+from weldr.control.listeners import take_no_more
 from weldr.control.statistics import Statistics
 from weldr.model.catalog import Catalog
 from weldr.model.frames import (
@@ -311,8 +312,9 @@ class WorkerSlot:
     def drain(self, grace_s: float) -> None:
         """Let the worker finish what is in flight and end; there is no next one.
 
-        The manager's copies of its listening sockets are closed now: from here on the worker holds the last
-        ones, and closes them when they are empty. Where no worker runs, one is started for what is queued.
+        Its listening sockets take no more connections, and the manager's copies of them are closed now: from
+        here on the worker holds the last ones, and closes them when they are empty. Where no worker runs, one
+        is started for what is queued.
         """
         self._drain = Drain(grace_s)
         self._drained.set()
@@ -322,6 +324,8 @@ class WorkerSlot:
     def _send_drain(self, drain: Drain) -> None:
         assert self._channel is not None
         self._set_state(SlotState.DRAINING)
+        for listener in self._listeners:
+            take_no_more(listener)
         self._channel.send(encode_frame(drain))
         self._close_listeners()
 

@@ -7,6 +7,9 @@ Renewals go out every quarter of the time to live, and at least every 2 s. A qua
 fail. The 2 s bound how long a dead connection goes unnoticed, since etcd takes no faster pings from gRPC: a
 renewal that is late by more than 2 s (or a third of the time to live) makes the client move to another member.
 No kind of failure is special: a renewal either succeeded before the deadline or the lease is lost.
+
+That etcd is away is told by the connection. That it refuses the lease or its keys is told here, once for each
+reason, and so is its end.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from tenacity import AsyncRetrying, retry_if_exception, wait_random_exponential
 
 from weldr.etcd.answers import LeaseGrant
 from weldr.etcd.client import EtcdClient
-from weldr.etcd.errors import EtcdClosedError, EtcdError, EtcdLeaseNotFoundError
+from weldr.etcd.errors import EtcdClosedError, EtcdError, EtcdLeaseNotFoundError, EtcdUnavailableError
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +58,7 @@ class LeaseKeeper:
         self._name = name
         self._lease: LeaseGrant | None = None
         self._task: asyncio.Task[None] | None = None
+        self._refusal: str | None = None
 
     @property
     def lease_id(self) -> int | None:
@@ -111,7 +115,11 @@ class LeaseKeeper:
     async def _grant(self) -> LeaseGrant:
         async for attempt in _for_ever():
             with attempt:
-                return await self._client.grant_lease(self._ttl_s)
+                try:
+                    return await self._client.grant_lease(self._ttl_s)
+                except EtcdError as error:
+                    self._tell_refused(error)
+                    raise
         raise AssertionError("tenacity ends by a result or an exception")
 
     async def _keep_or_tell_why_not(self, lease_id: int) -> str:
@@ -148,11 +156,15 @@ class LeaseKeeper:
                     await self._on_granted(lease_id)
                 except EtcdLeaseNotFoundError:
                     return False
-                except EtcdError:
+                except EtcdError as error:
+                    self._tell_refused(error)
                     raise
                 except Exception:
                     logger.exception("putting the keys of a lease failed", extra={"lease": self._name})
                     raise
+        if self._refusal is not None:
+            self._refusal = None
+            logger.info("etcd takes the lease and its keys now", extra={"lease": self._name})
         return True
 
     async def _renew_until_lost(self, lease_id: int) -> str:
@@ -179,6 +191,12 @@ class LeaseKeeper:
             else:
                 return None
         return reason
+
+    def _tell_refused(self, error: EtcdError) -> None:
+        reason = str(error)
+        if not isinstance(error, EtcdUnavailableError | EtcdClosedError) and reason != self._refusal:
+            self._refusal = reason
+            logger.error("etcd refuses the lease or its keys", extra={"lease": self._name, "reason": reason})
 
     def _tell_lost(self, reason: str) -> None:
         logger.debug("lease lost", extra={"lease": self._name, "reason": reason})

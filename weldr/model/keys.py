@@ -85,6 +85,14 @@ def name_to_bytes(name: str) -> bytes:
     return _ESCAPE.sub(unescape, name.encode("utf-8"))
 
 
+def _is_text(name: str) -> bool:
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 class KeySpace:
     """The keys under one prefix: makes them and takes them apart."""
 
@@ -97,7 +105,7 @@ class KeySpace:
     def key(self, kind: Kind, *names: str) -> bytes:
         """The key of `kind` with these names.
 
-        Raises `ValueError` for a wrong number of names, or a name that is empty or holds a slash.
+        Raises `ValueError` for a wrong number of names, or a name that is empty, no text or holds a slash.
         """
         expected = NAMES_OF_KIND[kind]
         if len(names) != len(expected):
@@ -105,6 +113,8 @@ class KeySpace:
         for part, name in zip(expected, names, strict=True):
             if not name or "/" in name:
                 raise ValueError(f"{part} {name!r} is empty or holds a slash")
+            if not _is_text(name):
+                raise ValueError(f"{part} {name!r} is no text: write other bytes as \\xNN")
         return self.prefix_bytes + b"/".join([kind.value.encode(), *map(name_to_bytes, names)])
 
     def of_kind(self, kind: Kind, *names: str) -> bytes:

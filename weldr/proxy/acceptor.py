@@ -20,6 +20,8 @@ _BACKLOG = 4096
 """That of the manager: each call of listen() sets it anew."""
 _ROOM = 0.95
 """It accepts again when there are fewer clients than this part of the limit, so as not to turn on and off."""
+_HANDSHAKE_S = 0.1
+"""How long, when the worker drains, it accepts connections whose handshake was under way when that began."""
 
 
 class Acceptor:
@@ -81,13 +83,15 @@ class Acceptor:
                 await self._listen()
 
     async def drain(self) -> None:
-        """Accept all that have connected already, then stop.
+        """Accept all that have connected already, or are about to, then stop.
 
-        A closed listening socket would drop the connections that are queued on it.
+        A closed listening socket would drop the connections that are queued on it. The manager has seen to it
+        that no new ones begin.
         """
         accepted: list[socket.socket] = []
+        self._draining = True
+        await asyncio.sleep(_HANDSHAKE_S if self._started else 0)
         async with self._one_at_a_time:
-            self._draining = True
             if self._started:
                 for listener in self._listeners:
                     accepted += _accept_all(listener)

@@ -38,6 +38,7 @@ def assert_one_line(weldr: WeldrProcess, status: int, *words: str) -> None:
         ("http://127.0.0.1:2379/path", ["path"]),
         ("http://user:hunter2@127.0.0.1:2379", ["--user"]),
         (",", ["no etcd URL"]),
+        ("", ["no etcd URL"]),
     ],
 )
 def test_a_malformed_etcd_url_is_wrong_usage(url: str, words: list[str]) -> None:
@@ -200,10 +201,34 @@ def test_a_wrong_ca_is_said_once_and_waited_out(tmp_path: Path) -> None:
         assert [line for line in weldr.lines if not line.startswith("{")] == []
 
 
+def test_an_etcd_without_space_stops_no_traffic_and_is_said_once() -> None:
+    with (
+        named_servers("one") as (one,),
+        EtcdServer(None, "--quota-backend-bytes=1000000") as etcd,
+    ):
+        etcd.etcdctl("put", "/weldr/backends/default/b1", one.address)
+        for number in range(8):
+            etcd.etcdctl("put", f"/other/{number}", stdin_bytes=b"x" * 200_000, check=False)
+        assert "NOSPACE" in etcd.etcdctl("alarm", "list")
+        with Instance(etcd=etcd.endpoint) as weldr:
+            weldr.wait_ready()
+            record = weldr.wait_logged("etcd refuses the lease or its keys", lease="instance")
+            assert "space exceeded" in record["reason"]
+            assert weldr.get() == (200, "one")
+            etcd.etcdctl("del", "--prefix", "/other/")
+            answer = json.loads(etcd.etcdctl("get", "-w", "json", "/other/"))
+            etcd.etcdctl("compact", str(answer["header"]["revision"]))
+            etcd.etcdctl("defrag")
+            etcd.etcdctl("alarm", "disarm")
+            weldr.wait_logged("etcd takes the lease and its keys now")
+            assert len(weldr.logged("etcd refuses")) == 1
+            assert "Traceback" not in "\n".join(weldr.lines)
+
+
 BAD_VALUES = {
     "empty": (b"", "$"),
     "not UTF-8": (b"\xff\xfe", "byte 0"),
-    "1.4 MB": (b"x" * 1_400_000, "$"),
+    "1.5 MB": (b"x" * 1_500_000, "$"),
     "deeply nested": (b'{"a":' * 50_000, "$"),
     "unknown field": (b'{"url": "127.0.0.1:1", "wait": 1}', "$"),
     "wrong type": (b'{"url": 5}', "$.url"),

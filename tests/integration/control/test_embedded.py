@@ -45,8 +45,9 @@ def test_the_line_that_it_prints_registers_a_first_backend() -> None:
         assert not etcd_pids(match[1])
 
 
-def test_its_etcd_does_not_outlive_a_killed_weldr() -> None:
-    with Instance() as weldr:
+def test_its_etcd_does_not_outlive_a_killed_weldr(tmp_path: Path) -> None:
+    # Nobody is left to remove its temporary directory.
+    with Instance(environment={"TMPDIR": str(tmp_path)}) as weldr:
         weldr.wait_ready()
         endpoint = weldr.logged("started an embedded one")[0]["endpoint"]
         assert len(etcd_pids(endpoint)) == 1

@@ -8,6 +8,7 @@ import signal
 import socket
 import threading
 import time
+from pathlib import Path
 
 from tests.support.etcd import EtcdServer
 from tests.support.instance import Instance, wait_until
@@ -165,6 +166,33 @@ def test_traffic_flows_while_etcd_is_away_and_changes_are_taken_on_its_return(
             lambda: own_etcd.etcdctl("get", "--prefix", "--keys-only", "/weldr/instances/").strip(),
             "the instance is back in etcd",
         )
+
+
+def test_a_restored_etcd_is_taken_as_a_difference_that_cuts_nothing(
+    own_etcd: EtcdServer, tmp_path: Path
+) -> None:
+    backup = tmp_path / "backup"
+    with (
+        named_servers("one", "two", "three") as (one, two, three),
+        Instance(etcd=own_etcd.endpoint) as weldr,
+    ):
+        put_backends(own_etcd, "/weldr/", b1=one.address, b2=two.address)
+        weldr.wait_ready()
+        load = Load(weldr.address, connections=1).start()
+        own_etcd.etcdctl("snapshot", "save", str(backup))
+        put_backends(own_etcd, "/weldr/", b3=three.address)
+        wait_until(lambda: three.requests > 100, "all three are used")
+        connections = one.connections, two.connections
+        own_etcd.kill()
+        own_etcd.restore(backup)
+        own_etcd.start()
+        weldr.wait_logged("all keys were read anew", reason="restored")
+        weldr.wait_logged("backend left", backend="b3")
+        requests = one.requests
+        wait_until(lambda: one.requests > requests + 100, "the others are used on")
+        load.stop()
+        assert not load.failures(), load.failures()[:5]
+        assert (one.connections, two.connections) == connections, "the connections to them were kept"
 
 
 def test_all_backends_changed_in_one_transaction_change_at_one_instant_on_each_worker(

@@ -62,6 +62,16 @@ async def test_every_change_arrives_once_and_an_emptied_prefix_is_empty(
         assert recording.follower.revision == recording.changes[-1].revision
 
 
+async def test_following_costs_no_reads_however_much_changes(own_etcd: EtcdServer) -> None:
+    async with connect(own_etcd.endpoint) as client, Recording(client, b"/c/") as recording:
+        before = own_etcd.handled("Range")
+        for number in range(200):
+            await client.put(b"/c/%d" % (number % 7), b"%d" % number)
+        await recording.holds(b"/c/%d" % (199 % 7), b"199")
+        assert own_etcd.handled("Range") == before
+        assert own_etcd.handled("Put") == 200
+
+
 async def test_a_lost_connection_costs_neither_an_event_nor_a_snapshot(
     client: EtcdClient, etcd_prefix: str
 ) -> None:

@@ -53,6 +53,7 @@ async def test_a_lease_outlives_its_time_and_its_keys_go_with_the_owner(
         found = await client.get(key)
         assert found is not None
         assert found.lease == owner.keeper.lease_id
+        assert found.mod_revision == found.create_revision, "keeping it alive writes nothing"
         assert (len(owner.granted), owner.lost) == (1, [])
     assert await client.get(key) is None
     assert owner.lost == [], "leaving is not losing"

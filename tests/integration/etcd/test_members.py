@@ -9,7 +9,8 @@ import time
 import pytest
 
 from tests.integration.etcd.recording import Recording, connect, member_in_use, until
-from tests.support.etcd import EtcdBinary, EtcdCluster, EtcdServer, free_port
+from tests.support.etcd import EtcdBinary, EtcdCluster, EtcdServer
+from tests.support.ports import free_port
 from tests.support.relay import TcpRelay
 from weldr.etcd.errors import EtcdTimeoutError, EtcdUnavailableError
 

@@ -8,7 +8,8 @@ import socket
 
 import pytest
 
-from tests.support.backends import BackendConnection, free_port, response, scripted_backend
+from tests.support.backends import BackendConnection, response, scripted_backend
+from tests.support.ports import free_port
 from weldr.control.health.probe import OwnLimitError, probe
 from weldr.model.health import HealthCheck
 from weldr.version import __version__

@@ -11,11 +11,11 @@ import pytest
 from tests.support.backends import (
     BackendConnection,
     answering_backend,
-    free_port,
     response,
     scripted_backend,
 )
 from tests.support.http import IncompleteResponseError, RawClient, Response, get, request
+from tests.support.ports import free_port
 from tests.support.worker import Worker, traffic
 from weldr.model.values import Backend, Route, Service, Settings, Timeouts, UpstreamTimeouts
 

@@ -14,6 +14,7 @@ import pytest
 
 from tests.support.etcd import EtcdServer
 from tests.support.instance import Instance, WeldrProcess, wait_until
+from tests.support.ports import free_port
 from tests.support.servers import NamedServer, named_servers
 
 
@@ -23,13 +24,6 @@ def register(etcd: EtcdServer, prefix: str, *arguments: str) -> WeldrProcess:
 
 def value_of(etcd: EtcdServer, key: str) -> str:
     return etcd.etcdctl("get", "--print-value-only", key).strip()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 SERVER = """
@@ -248,12 +242,36 @@ def test_a_key_that_somebody_deleted_is_put_again(etcd_server: EtcdServer, etcd_
         wait_until(lambda: value_of(etcd_server, key), "it is there again")
 
 
+def test_a_registration_that_etcd_refuses_is_said_once_and_made_when_it_is_permitted(
+    own_etcd: EtcdServer,
+) -> None:
+    for command in (
+        "user add root:rootpw",
+        "user grant-role root root",
+        "role add shop",
+        "user add shop:secret",
+        "user grant-role shop shop",
+        "auth enable",
+    ):
+        own_etcd.etcdctl(*command.split())
+    with register(own_etcd, "/weldr/", "shop", "127.0.0.1:9001", "--user", "shop:secret") as registering:
+        record = registering.wait_logged("etcd refuses the lease or its keys", lease="registration")
+        assert "permission denied" in record["reason"]
+        grant = "role grant-permission --prefix shop readwrite /weldr/backends/shop/"
+        own_etcd.etcdctl("--user=root:rootpw", *grant.split())
+        registering.wait_logged("registration: registered")
+        registering.wait_logged("etcd takes the lease and its keys now")
+        assert len(registering.logged("etcd refuses")) == 1
+        assert "Traceback" not in "\n".join(registering.lines)
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "words"),
     [
         (("shop", "127.0.0.1"), 2, "no port"),
         (("shop", "http://127.0.0.1:1/x"), 2, "path"),
         (("a/b", "127.0.0.1:1"), 2, "slash"),
+        (("\udcff", "127.0.0.1:1"), 2, "is no text"),
         (("shop", "127.0.0.1:1", "--ttl", "0"), 2, "--ttl"),
         (("shop", "127.0.0.1:1", "--weight", "-1"), 2, "--weight"),
         (("shop", "127.0.0.1:1", "--check", "nonsense"), 2, "nonsense"),

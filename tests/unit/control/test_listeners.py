@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import socket
+import struct
+from collections.abc import Iterator
 
 import pytest
 
-from weldr.control.listeners import ListenAddress, ListenError, Listeners
+from weldr.control.listeners import ListenAddress, ListenError, Listeners, take_no_more
+
+_SO_ATTACH_FILTER, _SO_DETACH_FILTER = 26, 27
 
 
 @pytest.mark.parametrize(
@@ -59,3 +64,52 @@ def test_a_port_that_is_taken_is_an_error(shared: bool) -> None:
 def test_a_name_without_an_address_is_an_error() -> None:
     with pytest.raises(ListenError, match="the name has no address"):
         Listeners([ListenAddress("no-such-host.invalid", 80)], workers=1)
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    with socket.socket() as opened:
+        opened.bind(("127.0.0.1", 0))
+        opened.listen()
+        opened.settimeout(5)
+        yield opened
+
+
+def test_a_socket_that_takes_no_more_drops_new_connections_and_keeps_those_it_has(
+    listener: socket.socket,
+) -> None:
+    where = listener.getsockname()
+    with socket.create_connection(where, timeout=5) as queued, socket.socket() as late:
+        take_no_more(listener)
+        late.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            late.connect(where)
+        accepted, _ = listener.accept()
+        with accepted:
+            queued.sendall(b"hello")
+            assert accepted.recv(5) == b"hello"
+    listener.close()
+    with socket.socket() as later:
+        assert later.connect_ex(where) != 0, "it is refused at once"
+
+
+def test_a_handshake_that_is_under_way_gets_through_a_socket_that_takes_no_more(
+    listener: socket.socket,
+) -> None:
+    with socket.socket() as slow:
+        slow.setblocking(False)
+        _hear_nothing(slow)
+        slow.connect_ex(listener.getsockname())
+        take_no_more(listener)
+        # The server's half of the handshake comes again after a second.
+        slow.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
+        accepted, peer = listener.accept()
+        accepted.close()
+        assert peer == slow.getsockname()
+
+
+def _hear_nothing(client: socket.socket) -> None:
+    """As if whatever is sent to it took its time."""
+    drop_all = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0), 8)
+    program = struct.pack("HP", 1, ctypes.addressof(drop_all))
+    client.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)

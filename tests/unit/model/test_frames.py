@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -44,13 +46,18 @@ UPDATE = Update(
 @given(st.lists(st.sampled_from([UPDATE, Drain(1.5)]), max_size=4), st.data())
 def test_frames_arrive_whole_however_the_stream_is_cut(frames: list[Downward], data: st.DataObject) -> None:
     stream = b"".join(map(encode_frame, frames))
+    cuts = sorted(data.draw(st.sets(st.integers(0, len(stream)), max_size=20)))
+    assert in_pieces(stream, [0, *cuts, len(stream)]) == frames
+
+
+def test_frames_arrive_whole_byte_by_byte() -> None:
+    stream = encode_frame(UPDATE) + encode_frame(Drain(1.5))
+    assert in_pieces(stream, list(range(len(stream) + 1))) == [UPDATE, Drain(1.5)]
+
+
+def in_pieces(stream: bytes, cuts: list[int]) -> list[Downward]:
     reader: FrameReader[Downward] = FrameReader(Downward)
-    arrived: list[Downward] = []
-    while stream:
-        size = data.draw(st.integers(1, len(stream)))
-        arrived += reader.feed(stream[:size])
-        stream = stream[size:]
-    assert arrived == frames
+    return [frame for begin, end in itertools.pairwise(cuts) for frame in reader.feed(stream[begin:end])]
 
 
 def test_each_direction_takes_only_its_own_frames() -> None:
