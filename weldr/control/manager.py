@@ -115,7 +115,7 @@ class Manager:
     def _compose(self, client: EtcdClient) -> None:
         config = self._config
         arguments = ["--log-format", config.log_format, "--log-level", config.log_level]
-        arguments += ["--grace", str(config.grace_s)]
+        arguments += ["--grace", str(config.grace_s), "--of", str(config.workers)]
         self._follower = Follower(client, config.keys.prefix_bytes)
         self._pool = WorkerPool(
             config.workers,

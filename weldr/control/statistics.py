@@ -5,7 +5,7 @@ Workers send what they counted since the last time, so that one that dies takes 
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Iterator
 
 from weldr.model.frames import Tallies
 from weldr.model.tally import Tally
@@ -42,8 +42,12 @@ class Statistics:
             return
         self._owes_another_look = traffic is not self._traffic
         self._traffic = traffic
-        named = {"", DEFAULT_SERVICE, *traffic.services, *(route.service for route in traffic.routes.values())}
+        named = {"", DEFAULT_SERVICE, *traffic.services, *_targets(traffic)}
         self.tallies = {way: tally for way, tally in self.tallies.items() if _exists(way, traffic, named)}
+
+
+def _targets(traffic: Traffic) -> Iterator[str]:
+    return (name for route in traffic.routes.values() for name in route.service_names)
 
 
 def _exists(way: tuple[str, str], traffic: Traffic, named: Container[str]) -> bool:

@@ -17,6 +17,7 @@ from weldr.model.address import AddressError, parse_address
 from weldr.model.foreign import ForeignError, address_of_foreign
 from weldr.model.health import invalid_check
 from weldr.model.keys import Kind
+from weldr.model.route_rules import RouteError, checked_route
 from weldr.model.values import Backend, Override, Route, Service, Settings, Value, Weight
 
 MAX_VALUE_BYTES = 256 * 1024
@@ -108,20 +109,10 @@ def _override(text: str) -> Override:
 
 
 def _route(text: str) -> Route:
-    value = _json(text, Route)
-    if value.host is not None:
-        bare = value.host.removeprefix("*.")
-        if not bare or bare != bare.lower() or re.search(r"[^a-z0-9._\-:\[\]]", bare):
-            raise _RejectError(
-                "$.host", f"{value.host!r} is no host name: expected shop.example or *.shop.example"
-            )
-        if re.search(r":\d*\Z", bare) and bare.count(":") == 1:
-            raise _RejectError("$.host", f"{value.host!r} has a port: routes match the host name alone")
-    if value.path is not None and not value.path.startswith("/"):
-        raise _RejectError("$.path", f"{value.path!r} does not begin with a slash")
-    if "/" in value.service:
-        raise _RejectError("$.service", f"{value.service!r} holds a slash: no service can be named so")
-    return value
+    try:
+        return checked_route(_json(text, Route))
+    except RouteError as error:
+        raise _RejectError(error.place, error.reason) from None
 
 
 def _service(text: str) -> Service:

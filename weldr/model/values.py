@@ -12,9 +12,11 @@ import msgspec
 
 from weldr.model.access_log import AccessLogSettings
 from weldr.model.health import Ejection, HealthCheck, Share
+from weldr.model.routes import Route as Route
+from weldr.model.timeouts import Seconds
+from weldr.model.timeouts import UpstreamTimeouts as UpstreamTimeouts
 
 Weight = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
-Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 CountOrNone = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
 
@@ -60,17 +62,6 @@ class Override(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         )
 
 
-class UpstreamTimeouts(
-    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
-):
-    """How long a service's backends may take. What is `None` is taken from the settings."""
-
-    connect_s: Seconds | None = None
-    response_s: Seconds | None = None
-    read_s: Seconds | None = None
-    tunnel_idle_s: Seconds | None = None
-
-
 class UpstreamLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """What a service's backends are spared, in each worker. What is `None` is taken from the settings."""
 
@@ -91,18 +82,6 @@ class Service(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """If a smaller share of the backends is healthy, all are used, but for those that drain. 0 never."""
     expired_grace_s: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 60.0
     """How long backends stay that answer although most leases of the service ran out at once. 0 not at all."""
-
-
-class Route(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Which requests go to which service. What is `None` matches everything."""
-
-    service: Annotated[str, msgspec.Meta(min_length=1)]
-    host: str | None = None
-    """A host name, or `*.` and a host name for every name below it; in lower case, without a port."""
-    path: str | None = None
-    """A prefix by whole segments: `/cart` takes `/cart` and `/cart/x`, not `/cartoon`."""
-    priority: Annotated[int, msgspec.Meta(ge=-1_000_000_000, le=1_000_000_000)] = 0
-    """Higher wins, before anything else is compared."""
 
 
 class Timeouts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):

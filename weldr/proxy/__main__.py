@@ -32,13 +32,13 @@ def main() -> int:
     for sock in (channel, *listeners):
         sock.setblocking(False)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        status = runner.run(_run(channel, listeners, arguments.grace))
+        status = runner.run(_run(channel, listeners, arguments.grace, arguments.of))
     logs.flush()
     return status
 
 
-async def _run(channel: socket.socket, listeners: list[socket.socket], grace_s: float) -> int:
-    return await Worker(channel, listeners, grace_s).run()
+async def _run(channel: socket.socket, listeners: list[socket.socket], grace_s: float, workers: int) -> int:
+    return await Worker(channel, listeners, grace_s, share=1 / workers).run()
 
 
 def _arguments() -> argparse.Namespace:
@@ -48,6 +48,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--channel-fd", type=int, required=True)
     parser.add_argument("--listen-fd", type=int, action="append", required=True)
     parser.add_argument("--name", required=True)
+    parser.add_argument("--of", type=int, default=1, help="how many workers the instance has")
     parser.add_argument("--grace", type=float, required=True, help="seconds to finish, if the manager is gone")
     parser.add_argument("--log-format", choices=logs.FORMATS, default="auto")
     parser.add_argument("--log-level", choices=logs.LEVELS, default="info")

@@ -67,6 +67,7 @@ class ClientConnection(asyncio.Protocol):
         "_reader",
         "_table",
         "_transport",
+        "address",
         "congested",
         "deadline_s",
         "ended",
@@ -99,6 +100,8 @@ class ClientConnection(asyncio.Protocol):
         self.writes = WriteWatch(transport)
         table = context.fleet.table
         self._peer = _host_of(transport.get_extra_info("peername"))
+        self.address = self._peer or "unknown"
+        """The client's, without its port."""
         self._local = transport.get_extra_info("sockname")
         self._reader = RequestReader(_authority(self._local), table.limits)
         self._adopt(table)
@@ -114,11 +117,6 @@ class ClientConnection(asyncio.Protocol):
     def may_persist(self) -> bool:
         """Whether, for all that weldr knows, another request can follow on this connection."""
         return self._position < len(self._input) or not (self.ended or self._context.draining)
-
-    @property
-    def address(self) -> str:
-        """The client's, without its port."""
-        return self._peer or "unknown"
 
     def _adopt(self, table: Table) -> None:
         """Go by this table from the next request on."""
@@ -154,7 +152,7 @@ class ClientConnection(asyncio.Protocol):
                 return False
             self.deadline_s = NEVER
             exchange = self._exchange = Exchange(context, self, head, [], True)
-            exchange.seek(None)
+            exchange.begin()
         except Exception as error:
             context.fault("client", error)
             self._transport.abort()
@@ -216,7 +214,7 @@ class ClientConnection(asyncio.Protocol):
         exchange = self._exchange
         if exchange is None:
             exchange = self._exchange = Exchange(context, self, head, reader.take_body(), complete)
-            exchange.seek(None)
+            exchange.begin()
         else:
             exchange.request_received(reader.take_body(), complete=complete)
 
@@ -258,6 +256,7 @@ class ClientConnection(asyncio.Protocol):
         error: str | None,
         connection: bytes,
         field_line: bytes | None = None,
+        content_type: str | None = None,
         head_only: bool = False,
     ) -> None:
         """Send a response of weldr's own making."""
@@ -267,6 +266,7 @@ class ClientConnection(asyncio.Protocol):
             date=self._context.date,
             error=error,
             field_line=field_line,
+            content_type=content_type,
             connection=connection,
             head_only=head_only,
         )

@@ -55,6 +55,10 @@ class Context:
         self.accounts = Accounts(AccessLog(LineWriter(_STANDARD_OUTPUT)))
         self.clients_by_descriptors = 1 << 20
         """For how many clients this process may open descriptors."""
+        self.mirrored = 0
+        """Copies of requests that are under way."""
+        self.share = 1.0
+        """This worker's part of what the instance grants as a whole."""
         self.draining = False
         """No connection is kept for another request."""
         self.date = _date_line()

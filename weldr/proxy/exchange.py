@@ -44,6 +44,9 @@ from weldr.proxy.request_head import RequestHead
 from weldr.proxy.response_fields import ResponseInvalidError
 from weldr.proxy.response_head import ResponseHead
 from weldr.proxy.retry_after import retry_after_s
+from weldr.proxy.routing.conditions import Asked
+from weldr.proxy.routing.rules import RouteRules, Verdict, body_too_large
+from weldr.proxy.ruled_request import RuledRequest
 from weldr.proxy.tunnel import join
 from weldr.proxy.upstream_connection import UpstreamConnection
 
@@ -85,6 +88,7 @@ class Exchange:
         "_pool",
         "_repeated",
         "_request_complete",
+        "_ruled",
         "_service",
         "_service_name",
         "_status",
@@ -112,7 +116,7 @@ class Exchange:
         body: list[bytes],
         complete: bool,
     ) -> None:
-        """`body` is what has come of it, `complete` whether that is all. It begins with `seek`."""
+        """`body` is what has come of it, `complete` whether that is all."""
         self.state = _CONNECTING
         self._context = context
         self._client = client
@@ -126,7 +130,8 @@ class Exchange:
         self.error: str | None = None
         self._status = 0
         """Of the response that the client gets; 0 before there is one."""
-        self._service_name = context.fleet.table.service_name(head.route_host, head.target)
+        self._service_name = DEFAULT_SERVICE
+        self._ruled: RuledRequest | None = None
         self._service: ServiceTable | None = None
         self._pool: BackendPool | None = None
         self._upstream: UpstreamConnection | None = None
@@ -143,12 +148,37 @@ class Exchange:
         """For the access log."""
         return self._client.address
 
+    def begin(self) -> None:
+        """Find out who is to answer, and ask."""
+        route = self._context.fleet.table.routes.find(self.head, self._client.address)
+        if route is not None:
+            self._service_name = route.service
+            if route.rules is not None and not self._obey(route.rules):
+                return
+        self.seek(None)
+
+    def _obey(self, rules: RouteRules) -> bool:
+        """Whether the request goes on to a service under these rules; it was answered otherwise."""
+        asked = Asked(self.head, self._client.address)
+        verdict = rules.verdict(asked, self._context.now_s(), self._context.share)
+        if verdict is None:
+            self._service_name = rules.service(asked)
+            self._ruled = RuledRequest(rules, self._context)
+            if self._ruled.body_came(self._outgoing):
+                return True
+            verdict = body_too_large(rules.max_body_bytes)
+        self._give(verdict)
+        return False
+
     # From the client.
 
     def request_received(self, body: list[bytes], *, complete: bool) -> None:
         """More of the body, or its end, has come."""
         self._request_complete = complete
         self.request_bytes += sum(map(len, body))
+        if self._ruled is not None and not self._ruled.body_came(body):
+            self._give(body_too_large(self._ruled.rules.max_body_bytes))
+            return
         if self._upstream is None:
             self._outgoing += body
             self._client.gate.hold(Hold.NO_PEER)
@@ -156,6 +186,8 @@ class Exchange:
         parts = chunk_parts(body, last=complete) if self.head.fields.chunked else body
         if parts:
             self._upstream.write(parts)
+        if complete and self._ruled is not None:
+            self._ruled.complete(self.head, self._client.forwarding, self.request_id_line)
         if complete and self.state is _WAITING:
             self._await_response(self._upstream)
 
@@ -187,6 +219,8 @@ class Exchange:
         if service is None or pool is None:
             self._answer_unserved(service, failure)
             return
+        if self._ruled is not None:
+            service = self._ruled.timed(service)
         self._service = service
         if pool.in_flight >= pool.max_connections:
             pool = _not_full(service, self._tried)
@@ -281,7 +315,11 @@ class Exchange:
         upstream.begin(self, head.method, service.read_s, context.fleet.table.limits)
         if not head.fields.has_request_id and not self.request_id_line:
             self.request_id_line = context.request_id_line()
-        lines = head.forwarded(client.forwarding, self.request_id_line)
+        ruled = self._ruled
+        if ruled is None:
+            lines = head.forwarded(client.forwarding, self.request_id_line, head.target, head.fields.lines)
+        else:
+            lines = ruled.forwarded(head, client.forwarding, self.request_id_line)
         outgoing = self._outgoing
         if head.fields.chunked:
             upstream.write([lines, *chunk_parts(outgoing, last=self._request_complete)])
@@ -297,6 +335,8 @@ class Exchange:
             upstream.gate.hold(Hold.PEER_FULL)
         if self._request_complete:
             upstream.deadline_s = context.now_s() + service.response_s
+            if ruled is not None:
+                ruled.complete(head, client.forwarding, self.request_id_line)
 
     def _await_response(self, upstream: UpstreamConnection) -> None:
         assert self._service is not None
@@ -349,6 +389,7 @@ class Exchange:
             or not request.fields.persistent
             or client.ended
             or context.draining
+            or (self._ruled is not None and self._ruled.rules.response_edits is not None)
             or upstream is None
             or pool is None
         ):
@@ -399,7 +440,9 @@ class Exchange:
             else:
                 self._note_5xx(self._pool, head)
         connection = b"" if persistent and request.version_11 else self._connection_line(persistent)
-        return head.final(framing, connection, context.date, trailer=trailer)
+        edits = None if self._ruled is None else self._ruled.rules.response_edits
+        lines = None if edits is None else edits.apply(head.fields.lines)
+        return head.final(framing, connection, context.date, trailer=trailer, lines=lines)
 
     def _note_5xx(self, pool: BackendPool, head: ResponseHead) -> None:
         context = self._context
@@ -501,20 +544,25 @@ class Exchange:
 
     def _answer(self, status: int, error: str, reason: str) -> None:
         """Answer in place of the backend; if that has begun to answer, cut the client off."""
+        self._give(Verdict(status, reason, error))
+
+    def _give(self, verdict: Verdict) -> None:
         client = self._client
         responding = self.state is State.RESPONDING
-        self.error = error
+        self.error = verdict.error
         if not responding:
-            self._status = status
+            self._status = verdict.status
         self._end()
         if responding:
             client.reset()
             return
         persistent = self.head.fields.persistent and self._request_complete and client.may_persist
         client.write_own_response(
-            status,
-            reason,
-            error=error,
+            verdict.status,
+            verdict.reason,
+            error=verdict.error,
+            field_line=verdict.field_line,
+            content_type=verdict.content_type,
             connection=self._connection_line(persistent),
             head_only=self.head.method == b"HEAD",
         )

@@ -15,14 +15,14 @@ from typing import TypeVar
 
 from weldr.model.frames import Spared, Sparing
 from weldr.model.health import Standing
-from weldr.model.traffic import DEFAULT_SERVICE, ServiceTraffic, Traffic, TrafficDelta, apply
+from weldr.model.traffic import ServiceTraffic, Traffic, TrafficDelta, apply
 from weldr.model.values import Backend, Limits, Service, Settings, Timeouts
 from weldr.proxy.balance import Balancer, balancer
 from weldr.proxy.forwarding import ForwardingPolicy
 from weldr.proxy.health import Member, Rotation, State
 from weldr.proxy.pending import Pending
 from weldr.proxy.pool import BackendPool, PoolKey
-from weldr.proxy.routes import RouteTable
+from weldr.proxy.routing.table import RouteTable
 
 Number = TypeVar("Number", int, float)
 
@@ -56,10 +56,6 @@ class Table:
     timeouts: Timeouts = field(default_factory=Timeouts)
     limits: Limits = field(default_factory=Limits)
     forwarding: ForwardingPolicy = field(default_factory=lambda: ForwardingPolicy(Settings()))
-
-    def service_name(self, route_host: bytes, target: bytes) -> str:
-        """The service that takes a request; there need not be one of this name."""
-        return self.routes.find(route_host, target) or DEFAULT_SERVICE
 
 
 class Fleet:
@@ -104,7 +100,9 @@ class Fleet:
                 services[name] = self._service_table(name, service, settings)
         self._traffic = after
         forwarding = ForwardingPolicy(settings) if new_settings else self.table.forwarding
-        routes = self._routes(before, after, delta)
+        routes = self.table.routes
+        if delta.routes or delta.routes_removed:
+            routes = routes.changed(delta.routes_removed, delta.routes)
         self.table = Table(routes, services, settings.timeouts, settings.limits, forwarding)
         for name in touched:
             self._wake(name)
@@ -186,15 +184,6 @@ class Fleet:
         pending.wake_all()
         if not pending.waiting and service not in self.table.services:
             del self._pending[service]
-
-    def _routes(self, before: Traffic, after: Traffic, delta: TrafficDelta) -> RouteTable:
-        names = {*delta.routes, *delta.routes_removed}
-        if not names:
-            return self.table.routes
-        return self.table.routes.changed(
-            [(name, before.routes[name]) for name in names if name in before.routes],
-            [(name, after.routes[name]) for name in names if name in after.routes],
-        )
 
     def _update_pools(self, name: str, before: ServiceTraffic | None, after: ServiceTraffic | None) -> None:
         old = before.backends if before else {}

@@ -71,15 +71,17 @@ class RequestHead:
         """Whether doing it twice does no more than doing it once (RFC 9110, section 9.2.2)."""
         return self.method in _IDEMPOTENT
 
-    def forwarded(self, forwarding: Forwarding, request_id_line: bytes) -> bytes:
-        """The head for the backend, with this line for a request that came without one."""
-        fields = self.fields
+    def forwarded(self, forwarding: Forwarding, request_id_line: bytes, target: bytes, lines: bytes) -> bytes:
+        """The head for the backend, with this target and these lines, which may be others than came.
+
+        The first line is for a request that came without one.
+        """
         return b"".join(
             (
                 self.method,
                 b" ",
-                self.target,
-                forwarding.rest(self.host, fields.lines, fields.forwarded),
+                target,
+                forwarding.rest(self.host, lines, self.fields.forwarded),
                 self._max_forwards,
                 request_id_line,
                 _EMPTY_LINE,

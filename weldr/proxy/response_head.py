@@ -19,7 +19,7 @@ _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: ([\t \x21-\x7e\
 """Without a reason phrase also its space may be missing, as some servers have it."""
 _BEGINNING = b"HTTP/1."
 _EMPTY_LINE = b"\r\n\r\n"
-_BODILESS = frozenset((204, 304))
+BODILESS = frozenset((204, 304))
 _MAX_REMEMBERED_LINE_BYTES = 80
 
 
@@ -51,7 +51,7 @@ class ResponseHead:
 
     def has_body(self, request_method: bytes) -> bool:
         """Whether a body follows, be it an empty one (RFC 9112, section 6.3)."""
-        return request_method != b"HEAD" and self.status >= 200 and self.status not in _BODILESS
+        return request_method != b"HEAD" and self.status >= 200 and self.status not in BODILESS
 
     @property
     def switches(self) -> bool:
@@ -65,9 +65,17 @@ class ResponseHead:
         return b"".join((self._line, self.fields.lines, connection, _EMPTY_LINE))
 
     def final(
-        self, framing: bytes, connection: bytes, date: bytes, *, trailer: bool = False
+        self,
+        framing: bytes,
+        connection: bytes,
+        date: bytes,
+        *,
+        trailer: bool = False,
+        lines: bytes | None = None,
     ) -> tuple[bytes, ...]:
         """The parts of a final response's head, with these lines for the client's connection.
+
+        `lines` stand in place of the section's own.
 
         `date` is used if the backend sent none (RFC 9110, section 6.6.1). `trailer` says that a trailer section
         is passed on, and so the names that the backend announced for it are, too.
@@ -75,7 +83,9 @@ class ResponseHead:
         fields = self.fields
         announced = fields.trailer if trailer else b""
         date = b"" if fields.has_date else date
-        return self._line, fields.lines, framing, connection, date, announced, _EMPTY_LINE
+        if lines is None:
+            lines = fields.lines
+        return self._line, lines, framing, connection, date, announced, _EMPTY_LINE
 
 
 def read_head(data: bytes, position: int, limits: Limits) -> tuple[ResponseHead, int] | None:

@@ -27,13 +27,19 @@ _SPARING_PAUSE_S = 0.1
 class Worker:
     """One worker process."""
 
-    def __init__(self, channel: socket.socket, listeners: list[socket.socket], grace_s: float) -> None:
-        """`grace_s` is how long requests in flight may take if the manager is gone and cannot say it."""
+    def __init__(
+        self, channel: socket.socket, listeners: list[socket.socket], grace_s: float, *, share: float
+    ) -> None:
+        """`grace_s` is how long requests in flight may take if the manager is gone and cannot say it.
+
+        `share` is this worker's part of what the instance grants as a whole.
+        """
         loop = asyncio.get_running_loop()
         self._loop = loop
         self._grace_s = grace_s
         self._channel_socket = channel
         self._context = Context(loop, on_backend_idle=self._backend_idle, on_sparing=self._sparing_changed)
+        self._context.share = share
         self._context.clients_by_descriptors = raise_descriptor_limit()
         self._acceptor = Acceptor(self._context, listeners)
         fleet = self._context.fleet

@@ -123,9 +123,55 @@ def test_weight_zero_is_draining() -> None:
         (Kind.BACKEND, b'{"endpoints": [3]}', "$.endpoints[0]", "got int"),
         (Kind.BACKEND, b'{"Addr": "10.0.0.5"}', "$.Addr", "no port"),
         (Kind.BACKEND, b'{"host": "a", "port": "80"}', "$.port", "got str"),
-        (Kind.ROUTE, b'{"path": "/x"}', "$", "missing required field `service`"),
+        (Kind.ROUTE, b'{"path": "/x"}', "$", "exactly one of service, services, redirect, response"),
+        (Kind.ROUTE, b'{"service": "a", "response": {}}', "$", "service and response"),
+        (Kind.ROUTE, b'{"services": {"a": 0, "b": 0}}', "$.services", "sum to zero"),
+        (Kind.ROUTE, b'{"services": {"a": -1}}', "$.services[...]", ">= 0"),
+        (Kind.ROUTE, b'{"service": "a", "path": "/", "path_glob": "/*"}', "$.path_glob", "one kind of path"),
+        (Kind.ROUTE, b'{"service": "a", "path_regex": "(a"}', "$.path_regex", "RE2"),
+        (Kind.ROUTE, b'{"service": "a", "path_regex": "(a{99}){99}{99}"}', "$.path_regex", "RE2"),
+        (Kind.ROUTE, b'{"service": "a", "path_glob": "x"}', "$.path_glob", "slash"),
+        (Kind.ROUTE, b'{"service": "a", "headers": {"a b": "1"}}', "$.headers", "no name of a field"),
+        (Kind.ROUTE, b'{"service": "a", "headers": {"a": {}}}', "$.headers.a", "exactly one of"),
+        (Kind.ROUTE, b'{"service": "a", "query": {"a": {"regex": "["}}}', "$.query.a.regex", "RE2"),
+        (Kind.ROUTE, b'{"service": "a", "methods": ["GET "]}', "$.methods", "no name"),
+        (Kind.ROUTE, b'{"service": "a", "clients": ["10.0.0.1/8"]}', "$.clients[0]", "host bits"),
+        (Kind.ROUTE, b'{"service": "a", "allow": ["x"]}', "$.allow[0]", "IPv4 or IPv6"),
+        (Kind.ROUTE, b'{"redirect": {"status": 301}}', "$.redirect", "lead to itself"),
+        (Kind.ROUTE, b'{"redirect": {"host": "a b"}}', "$.redirect.host", "no host name"),
+        (Kind.ROUTE, b'{"redirect": {"path": "/\\r\\nX: 1"}}', "$.redirect.path", "no path"),
+        (Kind.ROUTE, b'{"redirect": {"scheme": "ftp"}}', "$.redirect.scheme", "Invalid enum value 'ftp'"),
+        (Kind.ROUTE, b'{"service": "a", "split_by": {"cookie": "c"}}', "$.split_by", "services"),
+        (
+            Kind.ROUTE,
+            b'{"service": "a", "response_headers": {"set": {"X": "1\\r\\nY: 2"}}}',
+            "$.response_headers.set.X",
+            "no value of a field",
+        ),
+        (
+            Kind.ROUTE,
+            b'{"service": "a", "request_headers": {"add": {"X\\r": "1"}}}',
+            "$.request_headers.add",
+            "no name of a field",
+        ),
+        (
+            Kind.ROUTE,
+            b'{"service": "a", "request_headers": {"set": {"Content-Length": "1"}}}',
+            "$.request_headers.set",
+            "weldr's own",
+        ),
+        (Kind.ROUTE, b'{"service": "a", "strip_prefix": "api"}', "$.strip_prefix", "no path"),
+        (
+            Kind.ROUTE,
+            b'{"service": "a", "rate_limit": {"requests_per_s": 0}}',
+            "$.rate_limit.requests_per_s",
+            "> 0",
+        ),
+        (Kind.ROUTE, b'{"service": "a", "mirror": {"service": "b/c"}}', "$.service", "slash"),
+        (Kind.ROUTE, b'{"response": {}, "mirror": {"service": "b"}}', "$.mirror", "goes with"),
         (Kind.ROUTE, b'{"service": "a", "path": "x"}', "$.path", "slash"),
-        (Kind.ROUTE, b'{"service": "a", "host": "Shop.Example"}', "$.host", "no host name"),
+        (Kind.ROUTE, b'{"service": "a", "host": "shop example"}', "$.host", "no host name"),
+        (Kind.ROUTE, b'{"service": "a", "host": "*.*.example"}', "$.host", "no host name"),
         (Kind.ROUTE, b'{"service": "a", "host": "shop.example:80"}', "$.host", "port"),
         (Kind.ROUTE, b'{"service": "a/b"}', "$.service", "slash"),
         (Kind.OVERRIDE, b'{"until": "2030-01-31T12:00:00"}', "$.until", "time zone"),
@@ -204,6 +250,16 @@ def test_an_override_leaves_alone_what_it_does_not_name() -> None:
     )
     assert Override(weight=0).applied_to(backend).draining
     assert Override().applied_to(backend) == backend
+
+
+def test_a_routes_host_is_brought_into_the_form_that_requests_have() -> None:
+    for host, known in (
+        ("Shop.Example.", "shop.example"),
+        ("*.Bücher.example", "*.xn--bcher-kva.example"),
+        ("[::1]", "[::1]"),
+    ):
+        value = json.dumps({"service": "s", "host": host}).encode()
+        assert decode(Kind.ROUTE, value) == Route(service="s", host=known)
 
 
 def test_a_route_needs_only_a_service() -> None:

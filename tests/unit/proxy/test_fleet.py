@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from tests.unit.proxy.routing.asking import found, head
 from weldr.model.health import Standing
 from weldr.model.traffic import ServiceTraffic, Traffic, difference
 from weldr.model.values import Backend, Route, Service, Settings, Timeouts, UpstreamTimeouts
@@ -119,11 +120,11 @@ def test_timeouts_are_the_services_or_else_the_settings() -> None:
     assert steps.fleet.table.timeouts.read_s == 7.0
 
 
-def test_requests_without_a_route_go_to_the_service_default() -> None:
+def test_routes_are_those_of_the_catalog() -> None:
     steps = Steps()
     steps.apply(catalog({}, routes={"r": Route(service="s", path="/x")}))
-    assert steps.fleet.table.service_name(b"h", b"/x/y") == "s"
-    assert steps.fleet.table.service_name(b"h", b"/") == "default"
+    assert found(steps.fleet.table.routes, head("/x/y")) == "r"
+    assert found(steps.fleet.table.routes, head("/")) is None
 
 
 def test_one_change_among_ten_thousand_backends_is_cheap() -> None:

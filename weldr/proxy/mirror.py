@@ -1,0 +1,100 @@
+"""A copy of a request for another service. Its answer is read and dropped; the original never waits for it."""
+
+from __future__ import annotations
+
+from weldr.proxy.connect import ConnectError, connect
+from weldr.proxy.context import Context
+from weldr.proxy.fleet import ServiceTable
+from weldr.proxy.pool import BackendPool
+from weldr.proxy.response_fields import ResponseInvalidError
+from weldr.proxy.response_head import ResponseHead
+from weldr.proxy.upstream_connection import UpstreamConnection
+
+MOST_BODY_BYTES = 64 * 1024
+"""A request with a larger body is not mirrored: its copy would have to be held until it is complete."""
+_MOST_IN_FLIGHT = 256
+
+
+class Mirror:
+    """One copy, from the choice of a backend to the end of the answer."""
+
+    __slots__ = ("_context", "_method", "_pool", "_request", "_service", "_upstream")
+
+    def __init__(
+        self, context: Context, service: ServiceTable, pool: BackendPool, method: bytes, request: bytes
+    ) -> None:
+        self._context = context
+        self._service = service
+        self._pool = pool
+        self._method = method
+        self._request = request
+        self._upstream: UpstreamConnection | None = None
+
+    async def run(self) -> None:
+        """Send it. Whatever goes wrong concerns nobody."""
+        upstream = self._pool.take()
+        if upstream is None:
+            try:
+                upstream = await connect(self._context, self._pool, self._service.connect_s)
+            except ConnectError:
+                self._end()
+                return
+            if self._pool.stopped or not upstream.usable:
+                upstream.close()
+                self._end()
+                return
+        self._upstream = upstream
+        upstream.begin(self, self._method, self._service.read_s, self._context.fleet.table.limits)
+        upstream.transport.write(self._request)
+        upstream.deadline_s = self._context.now_s() + self._service.response_s
+
+    def _end(self) -> None:
+        self._context.mirrored -= 1
+        self._pool.leave()
+
+    # For the connection.
+
+    def upstream_received(self) -> None:
+        upstream = self._upstream
+        assert upstream is not None
+        reader = upstream.reader
+        reader.take_interim()
+        reader.take_body()
+        if reader.head is not None and reader.head.status == 101:
+            upstream.abort()
+            self._end()
+        elif reader.complete:
+            upstream.release(self._context.fleet.table.timeouts.upstream_idle_s)
+            self._end()
+        else:
+            upstream.deadline_s = self._context.now_s() + self._service.read_s
+
+    def upstream_answered(self, head: ResponseHead, body: bytes) -> bool:
+        return False
+
+    def upstream_congested(self, congested: bool) -> None:
+        """Its request is small and written at once: nobody waits for room."""
+
+    def upstream_invalid(self, error: ResponseInvalidError) -> None:
+        self.upstream_timed_out(writing=False)
+
+    def upstream_lost(self) -> None:
+        self._end()
+
+    def upstream_timed_out(self, *, writing: bool) -> None:
+        assert self._upstream is not None
+        self._upstream.abort()
+        self._end()
+
+
+def mirror(context: Context, service_name: str, method: bytes, request: bytes) -> None:
+    """Send a copy to this service, unless that would be too much."""
+    service = context.fleet.table.services.get(service_name)
+    if service is None or context.mirrored >= _MOST_IN_FLIGHT:
+        return
+    pool = service.balancer.pick(())
+    if pool is None or pool.full:
+        return
+    context.mirrored += 1
+    pool.enter()
+    context.spawn(Mirror(context, service, pool, method, request).run(), "mirror")

@@ -1,0 +1,185 @@
+"""What a route does with a request that it takes, beside sending it to a service. Pure; time is passed in."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import random
+import re
+import zlib
+from collections.abc import Callable
+from itertools import accumulate
+from typing import NamedTuple
+
+from weldr.model.patterns import written_path
+from weldr.model.routes import FixedResponse, RateLimit, Redirect, Route, SplitBy
+from weldr.model.timeouts import UpstreamTimeouts
+from weldr.proxy.request_head import RequestHead
+from weldr.proxy.routing.conditions import Asked, field_pattern, in_networks
+from weldr.proxy.routing.field_edits import compiled_edits
+from weldr.proxy.routing.token_bucket import TokenBuckets
+
+_COOKIE = rb"(?:^|;)[ \t]*%b=([^;]*)"
+
+
+class Verdict(NamedTuple):
+    """An answer of weldr's own, in place of any backend's."""
+
+    status: int
+    reason: str
+    error: str | None = None
+    """A type of RFC 9209, where it is a refusal."""
+    field_line: bytes | None = None
+    """One more."""
+    content_type: str | None = None
+    """Of a fixed response, whose body is then `reason` as it stands."""
+
+
+class RouteRules:
+    """Of one route. Its token buckets are the only thing that changes."""
+
+    __slots__ = (
+        "_add_prefix",
+        "_allow",
+        "_buckets",
+        "_deny",
+        "_fixed",
+        "_key",
+        "_name_of",
+        "_redirect",
+        "_strip_prefix",
+        "max_body_bytes",
+        "mirror",
+        "request_edits",
+        "response_edits",
+        "timeouts",
+    )
+
+    def __init__(self, route: Route) -> None:
+        self._allow = [ipaddress.ip_network(network) for network in route.allow]
+        self._deny = [ipaddress.ip_network(network) for network in route.deny]
+        self._fixed = None if route.response is None else _fixed(route.response)
+        self._redirect = route.redirect
+        self._strip_prefix = written_path((route.strip_prefix or "").rstrip("/"))
+        self._add_prefix = written_path((route.add_prefix or "").rstrip("/"))
+        self._name_of = _split(route)
+        limit = route.rate_limit
+        self._buckets = None if limit is None else TokenBuckets(limit.requests_per_s, _burst(limit))
+        self._key = _bucket_key(limit)
+        self.max_body_bytes = math.inf if route.max_body_bytes is None else route.max_body_bytes
+        self.mirror = route.mirror
+        self.request_edits = compiled_edits(route.request_headers)
+        self.response_edits = compiled_edits(route.response_headers)
+        self.timeouts = {
+            name: value
+            for name in UpstreamTimeouts.__struct_fields__
+            if (value := getattr(route.timeouts, name)) is not None
+        } or None
+        """Those that it has, by name."""
+
+    def verdict(self, asked: Asked, now_s: float, share: float) -> Verdict | None:
+        """The answer, if the request goes no further. `share` is this worker's of the rate limit."""
+        if self._deny and in_networks(asked.client, self._deny):
+            return Verdict(403, "this client's network is denied", "http_request_denied")
+        if self._allow and not in_networks(asked.client, self._allow):
+            return Verdict(403, "this client's network is not among those allowed", "http_request_denied")
+        if self._buckets is not None:
+            wait_s = self._buckets.take(self._key(asked), now_s, share)
+            if wait_s:
+                after = b"Retry-After: %d" % math.ceil(wait_s)
+                return Verdict(429, "there are too many requests", "http_request_denied", after)
+        if (asked.head.fields.content_length or 0) > self.max_body_bytes:
+            return body_too_large(self.max_body_bytes)
+        if self._redirect is not None:
+            return _redirected(self._redirect, asked.head)
+        return self._fixed
+
+    def service(self, asked: Asked) -> str:
+        """The service that the request goes to."""
+        return self._name_of(asked)
+
+    def target(self, target: bytes) -> bytes:
+        """The target as it is forwarded."""
+        strip, add = self._strip_prefix, self._add_prefix
+        if not target.startswith(b"/"):
+            return target
+        if strip and target.startswith(strip) and target[len(strip) : len(strip) + 1] in (b"", b"/", b"?"):
+            target = target[len(strip) :]
+            if not target.startswith(b"/"):
+                target = b"/" + target
+        return add + target
+
+
+def body_too_large(most_bytes: float) -> Verdict:
+    """The answer to a request whose body is larger than its route takes."""
+    return Verdict(413, f"the body of the request has more than {most_bytes:.0f} bytes", "http_request_denied")
+
+
+def _fixed(response: FixedResponse) -> Verdict:
+    return Verdict(response.status, response.body, content_type=response.content_type)
+
+
+def _redirected(redirect: Redirect, head: RequestHead) -> Verdict:
+    scheme = redirect.scheme or "http"
+    host = head.host if redirect.host is None else redirect.host.encode("ascii")
+    if redirect.host is None and redirect.scheme is not None:
+        # The port belongs to the scheme that was asked for.
+        host = re.sub(rb":[0-9]*\Z", b"", host)
+    target = head.target if redirect.path is None else redirect.path.encode("ascii")
+    location = scheme.encode("ascii") + b"://" + host + (b"/" if target == b"*" else target)
+    reason = f"see {location.decode('latin-1')}"
+    return Verdict(redirect.status, reason, field_line=b"Location: " + location)
+
+
+def _burst(limit: RateLimit) -> float:
+    return max(1.0, limit.requests_per_s if limit.burst is None else limit.burst)
+
+
+def _bucket_key(limit: RateLimit | None) -> Callable[[Asked], bytes]:
+    if limit is not None and limit.by_header is not None:
+        pattern = field_pattern(limit.by_header)
+
+        def by_header(asked: Asked) -> bytes:
+            found = pattern.search(asked.head.fields.lines)
+            return found[1][:256] if found else b""
+
+        return by_header
+    if limit is not None and limit.by == "client":
+        return lambda asked: asked.client.encode("ascii", "replace")
+    return lambda asked: b""
+
+
+def _split(route: Route) -> Callable[[Asked], str]:
+    if not route.services:
+        name = route.service or ""
+        return lambda asked: name
+    names = [name for name, weight in route.services.items() if weight]
+    bounds = list(accumulate(weight for weight in route.services.values() if weight))
+    place = _place(route.split_by, bounds[-1])
+
+    def choose(asked: Asked) -> str:
+        at = place(asked)
+        return next(name for name, bound in zip(names, bounds, strict=True) if at < bound)
+
+    return choose
+
+
+def _place(by: SplitBy | None, total: int) -> Callable[[Asked], int]:
+    """Where in the sum of the weights a request stands: the same for the same cookie or field."""
+    if by is None:
+        return lambda asked: random.randrange(total)
+    if by.header is not None:
+        pattern, cookie = field_pattern(by.header), None
+    else:
+        pattern, cookie = (
+            field_pattern("Cookie"),
+            re.compile(_COOKIE % re.escape((by.cookie or "").encode("ascii"))),
+        )
+
+    def place(asked: Asked) -> int:
+        found = pattern.search(asked.head.fields.lines)
+        if found is not None and cookie is not None:
+            found = cookie.search(found[1])
+        return random.randrange(total) if found is None else zlib.crc32(found[1]) % total
+
+    return place

@@ -1,0 +1,58 @@
+"""One request on its way under a route's rules: what they keep track of while it comes."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+from weldr.proxy.chunked import chunk_parts
+from weldr.proxy.context import Context
+from weldr.proxy.fleet import ServiceTable
+from weldr.proxy.forwarding import Forwarding
+from weldr.proxy.mirror import MOST_BODY_BYTES, mirror
+from weldr.proxy.request_head import RequestHead
+from weldr.proxy.routing.rules import RouteRules
+
+
+class RuledRequest:
+    """See the module."""
+
+    __slots__ = ("_body_bytes", "_context", "_copy", "rules")
+
+    def __init__(self, rules: RouteRules, context: Context) -> None:
+        self.rules = rules
+        self._context = context
+        self._body_bytes = 0
+        chosen = rules.mirror is not None and random.random() < rules.mirror.share
+        self._copy: list[bytes] | None = [] if chosen else None
+        """What has come of the body, if it is to be mirrored."""
+
+    def body_came(self, body: list[bytes]) -> bool:
+        """More of the body has come; whether it is still one that the route takes."""
+        self._body_bytes += sum(map(len, body))
+        if self._copy is not None:
+            self._copy += body
+            if self._body_bytes > MOST_BODY_BYTES:
+                self._copy = None
+        return self._body_bytes <= self.rules.max_body_bytes
+
+    def timed(self, service: ServiceTable) -> ServiceTable:
+        """The service, with the timeouts of the route where it has any."""
+        timeouts = self.rules.timeouts
+        return service if timeouts is None else replace(service, **timeouts)
+
+    def forwarded(self, head: RequestHead, forwarding: Forwarding, request_id_line: bytes) -> bytes:
+        """The head for the backend."""
+        edits, lines = self.rules.request_edits, head.fields.lines
+        if edits is not None:
+            lines = edits.apply(lines)
+        return head.forwarded(forwarding, request_id_line, self.rules.target(head.target), lines)
+
+    def complete(self, head: RequestHead, forwarding: Forwarding, request_id_line: bytes) -> None:
+        """All of the request has come, and is on its way: now a copy may follow."""
+        copy, self._copy = self._copy, None
+        if copy is None or self.rules.mirror is None or head.fields.upgrade is not None:
+            return
+        body = chunk_parts(copy, last=True) if head.fields.chunked else copy
+        request = b"".join([self.forwarded(head, forwarding, request_id_line), *body])
+        mirror(self._context, self.rules.mirror.service, head.method, request)
