@@ -6,6 +6,7 @@ import re
 import time
 
 from tests.integration.health.conftest import Keys
+from tests.support.etcd import EtcdServer
 from tests.support.faulty import Fault, FaultyServer, faulty_servers
 from tests.support.instance import Instance, wait_until
 from tests.support.servers import Load
@@ -123,3 +124,23 @@ def test_dead_backends_whose_leases_run_out_together_are_gone_at_once(keys: Keys
         weldr.wait_logged("a backend without a lease does not answer: it goes", count=2)
         wait_until(lambda: weldr.get()[0] == 503, "none is left")
         wait_until(lambda: keys.instance(weldr)["problems"] == [], "there is no problem")
+
+
+def test_an_etcd_that_comes_back_empty_empties_no_pool(own_etcd: EtcdServer) -> None:
+    keys = Keys(own_etcd, "/weldr/")
+    with faulty_servers("a", "b") as (a, b), Instance(etcd=own_etcd.endpoint) as weldr:
+        weldr.wait_ready()
+        register(keys, a, b)
+        wait_until(lambda: weldr.get()[0] == 200, "they answer")
+        load = Load(weldr.address, connections=4).start()
+        wait_until(lambda: len(load.answers) > 100, "the load runs")
+        own_etcd.stop()
+        own_etcd.wipe()
+        own_etcd.start()
+        weldr.wait_logged("a backend stays without a lease", count=2)
+        register(keys, a, b)
+        weldr.wait_logged("a backend is healthy again", count=2, reason="it is registered again")
+        settled = time.monotonic()
+        wait_until(lambda: load.names_since(settled) == {"a", "b"}, "both are used")
+        load.stop()
+        assert not load.failures(), load.failures()[:5]

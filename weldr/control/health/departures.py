@@ -9,8 +9,11 @@ in the same instant, and stay for as long as they answer, for at most `expired_g
 |---------|---------------------------------------|---------------------------------------------------------|
 | gone    | the key went, and is not missed       | most others go, too -> held; put again, lease alive,    |
 |         |                                       | or `WINDOW_S` over -> forgotten                         |
-| held    | in rotation without a key             | put again, lease alive, no answer, time over or         |
-|         |                                       | not most any more -> forgotten                          |
+| held    | in rotation without a key             | put again, lease alive, no answer or time over          |
+|         |                                       | -> forgotten; others' leases alive, so that it was not  |
+|         |                                       | most that went -> gone                                  |
+
+That some are back does not end it for the others: they will not all register in the same instant.
 
 Whoever deletes its own key means it: its lease is still alive, which etcd is asked about each that went. So
 this is believed as soon as etcd has answered, and at once unless most of the service goes. A lease that was
@@ -64,7 +67,7 @@ class Departures:
         self._catalog = after
         touched = set()
         for key in [key for key in self._gone if key in after.entries]:
-            touched.add(self._gone.pop(key).names[0])
+            del self._gone[key]
         for key in deleted:
             entry = before.entries.get(key)
             if entry is None or key in after.entries or not _may_be_missed(entry):
@@ -93,7 +96,7 @@ class Departures:
             if alive:
                 del self._gone[key]
                 touched.add(departure.names[0])
-        self._decide(touched, now_s)
+        self._decide(touched, now_s, again=True)
         return judged
 
     def drop(self, service: str, backend_id: str) -> None:
@@ -125,7 +128,8 @@ class Departures:
             if departure.held_until_s is not None
         }
 
-    def _decide(self, services: set[str], now_s: float) -> None:
+    def _decide(self, services: set[str], now_s: float, *, again: bool = False) -> None:
+        """Hold what has to be; `again` if what is held may be so no longer."""
         gone_of: dict[str, list[_Departure]] = {service: [] for service in services}
         for departure in self._gone.values():
             if (service := departure.names[0]) in gone_of:
@@ -135,7 +139,7 @@ class Departures:
             if grace_s > 0 and self._are_most(service, gone):
                 for departure in gone:
                     departure.held_until_s = departure.held_until_s or now_s + grace_s
-            else:
+            elif again:
                 for departure in gone:
                     departure.held_until_s = None
         self._publish()
