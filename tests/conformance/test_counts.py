@@ -68,7 +68,9 @@ COUNTS: dict[str, Conversation] = {
     ),
     "no more requests wait than may": Conversation(
         (*BUSY, Asks(GET, by=2), FULL, Sends(OK), Sees(), Asks(GET, by=2), Gets(), Sends(OK), Sees(by=2)),
-        policy=Service(limits=UpstreamLimits(backend_connections=1, pending_requests=0)),
+        # Those that may wait would wait for longer than this test does.
+        timeouts(connect_s=60),
+        Service(limits=UpstreamLimits(backend_connections=1, pending_requests=0)),
     ),
     "no request waits for longer than a connection may take": Conversation(
         (*BUSY, Asks(GET, by=2), FULL, Sends(OK), Sees(), Asks(GET, by=2), Gets(), Sends(OK), Sees(by=2)),

@@ -251,6 +251,13 @@ RETRIES: dict[str, Conversation] = {
     "not after a byte of the response": not_repeated(
         GET, Sends(b"H"), got=Gets(), error="http_response_incomplete"
     ),
+    "not after a byte of the response and a reset": Conversation(
+        (
+            *FIRST,
+            *[Asks(GET), Gets(), Sends(b"H"), Nothing(), Resets()],
+            Sees(502, error="http_response_incomplete"),
+        )
+    ),
     "not after an interim response": Conversation(
         (
             *FIRST,
