@@ -89,9 +89,10 @@ def judged(values: Mapping[KeyName, bytes]) -> Iterator[Finding]:
             understood[name] = found
     served = {name.names[0] for name, value in understood.items() if isinstance(value, Backend)}
     for name, value in understood.items():
-        if isinstance(value, Route) and value.service not in served:
-            yield Finding(
-                "warning", path_of(name), "$.service", f"the service {value.service!r} has no backend"
-            )
+        if isinstance(value, Route):
+            for service in value.service_names:
+                if service not in served:
+                    reason = f"the service {service!r}, that it names, has no backend"
+                    yield Finding("warning", path_of(name), "$", reason)
         elif isinstance(value, Override) and KeyName(Kind.BACKEND, name.names) not in understood:
             yield Finding("warning", path_of(name), "key", "there is no such backend: it applies to none")

@@ -21,6 +21,7 @@ COMMANDS = {
     "export": "apply:export",
     "check": "check:check",
     "watch": "story:watch",
+    "explain": "explain:explain",
     "history": "past:show_history",
     "rollback": "past:rollback",
     "drain": "draining:drain",
