@@ -22,6 +22,7 @@ COMMANDS = {
     "check": "check:check",
     "watch": "story:watch",
     "explain": "explain:explain",
+    "top": "top:top",
     "history": "past:show_history",
     "rollback": "past:rollback",
     "drain": "draining:drain",

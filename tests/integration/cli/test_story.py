@@ -108,3 +108,28 @@ def test_undrain_leaves_what_else_the_operator_said(shell: Shell) -> None:
     assert json.loads(shell.value("overrides/word/b1")) == {"weight": 3, "drain": True}
     shell.good("undrain", "word/b1")
     assert json.loads(shell.value("overrides/word/b1")) == {"weight": 3}
+
+
+@BOTH
+def test_top_shows_the_requests_of_each_backend(shell: Shell, via: str) -> None:
+    with named_servers("top") as (server,):
+        shell.put("backends/top/b1", server.address)
+        shell.put("routes/top", '{"host": "top.example", "service": "top"}')
+        wait_until(lambda: shell.weldr.get(host="top.example") == (200, "top"), "it serves")
+        done = threading.Event()
+
+        def ask() -> None:
+            while not done.is_set():
+                shell.weldr.get(host="top.example")
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        output = shell.good("top", "-n", "1", "--interval", "3", via=via)
+        done.set()
+        asking.join()
+    rows = {tuple(line.split("\t")[:2]): line.split("\t") for line in output.splitlines()}
+    assert float(rows["top", "b1"][2].removesuffix("/s")) > 0
+    assert rows["top", "b1"][3] == "0.0/s"
+    assert any(name == shell.weldr.name for name, _ in rows)
+    for key in ("backends/top/b1", "routes/top"):
+        shell.etcd.etcdctl("del", shell.prefix + key)
