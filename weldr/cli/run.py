@@ -9,6 +9,8 @@ import click
 
 from weldr import logs
 from weldr.cli.options import Grace, etcd_options, log_options, prefix_option
+from weldr.control.admin.guard import Access, AdminAddressError
+from weldr.control.admin.tokens import TokenFileError
 from weldr.control.embedded import EmbeddedEtcdError
 from weldr.control.listeners import ListenAddress, ListenError
 from weldr.control.manager import Manager, ManagerConfig, default_workers
@@ -53,7 +55,19 @@ def _instance_name(context: click.Context, parameter: click.Parameter, value: st
     default=DEFAULT_ADMIN,
     show_default=True,
     envvar="WELDR_ADMIN",
-    help="Where to answer /healthz and /readyz.",
+    help="Where to serve the admin API, /healthz and /readyz.",
+)
+@click.option(
+    "--admin-token-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    envvar="WELDR_ADMIN_TOKEN_FILE",
+    help="Who may use the admin API: lines of `read TOKEN NAME` or `write TOKEN NAME`.",
+)
+@click.option(
+    "--admin-insecure",
+    is_flag=True,
+    envvar="WELDR_ADMIN_INSECURE",
+    help="Let everybody who reaches --admin read and write, on other addresses than loopback too.",
 )
 @click.option(
     "--workers",
@@ -89,6 +103,8 @@ def run(
     keys: KeySpace,
     listen: tuple[ListenAddress, ...],
     admin: ListenAddress,
+    admin_token_file: Path | None,
+    admin_insecure: bool,
     workers: int,
     instance: str | None,
     grace: float,
@@ -113,6 +129,7 @@ def run(
             keys=keys,
             listen=list(listen),
             admin=admin,
+            access=Access(admin_token_file, admin_insecure),
             workers=workers,
             instance=instance,
             grace_s=grace,
@@ -122,7 +139,7 @@ def run(
     )
     try:
         asyncio.run(manager.run())
-    except (ListenError, EmbeddedEtcdError) as error:
+    except (ListenError, AdminAddressError, TokenFileError, EmbeddedEtcdError) as error:
         raise click.ClickException(str(error)) from None
     except OSError as error:
         raise click.ClickException(f"weldr cannot start: {error.strerror or error}") from None

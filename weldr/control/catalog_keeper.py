@@ -37,9 +37,11 @@ class CatalogKeeper:
         on_catalog: Callable[[Catalog], None],
         on_event: Callable[[Event], None],
         on_departures: Callable[[], None],
+        on_changes: Callable[[list[Change]], None] = lambda changes: None,
     ) -> None:
         """`on_event` sees every change of a key, those that are no configuration too. `on_departures` is called
-        when keys went of whose leases it is not known whether they live.
+        when keys went of whose leases it is not known whether they live. `on_changes` sees all that arrived
+        together, snapshots too, before the catalog does.
         """
         self.catalog: Catalog | None = None
         """`None` until the first snapshot."""
@@ -50,11 +52,13 @@ class CatalogKeeper:
         self._on_departures = on_departures
         self._departures = Departures()
         self._departure_timer: asyncio.TimerHandle | None = None
+        self._on_changes = on_changes
         self._override_timer: asyncio.TimerHandle | None = None
 
     async def run(self) -> None:
         """Follow etcd for good."""
         async for changes in self._follower.batches():
+            self._on_changes(changes)
             self._replace(self._fold(changes))
 
     def _fold(self, changes: list[Change]) -> Catalog:

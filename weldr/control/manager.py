@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from weldr.control.admin.server import AdminServer
+from weldr.control.admin.guard import Access, Guard
+from weldr.control.admin.server import AdminParts, AdminServer
 from weldr.control.catalog_keeper import CatalogKeeper
 from weldr.control.descriptors import raise_hard_limit
 from weldr.control.embedded import EmbeddedEtcd, find_etcd
@@ -53,6 +54,7 @@ class ManagerConfig:
     keys: KeySpace
     listen: list[ListenAddress]
     admin: ListenAddress
+    access: Access
     workers: int
     instance: str | None
     grace_s: float
@@ -74,7 +76,7 @@ class Manager:
     async def run(self) -> None:
         """Run until SIGTERM, SIGINT or SIGHUP, then finish what is in flight.
 
-        Raises `ListenError` and `EmbeddedEtcdError`.
+        Raises `ListenError`, `AdminAddressError`, `TokenFileError` and `EmbeddedEtcdError`.
         """
         self._handle_signals()
         raise_hard_limit()
@@ -82,14 +84,14 @@ class Manager:
         async with contextlib.AsyncExitStack() as stack:
             admin_listeners = Listeners([config.admin], 1, "--admin")
             stack.callback(admin_listeners.close)
+            guard = Guard(config.access, admin_listeners.addresses)
             self._listeners = Listeners(config.listen, config.workers)
             stack.callback(self._listeners.close)
             etcd = config.etcd or await self._embedded(stack)
             client = await stack.enter_async_context(EtcdClient(etcd))
-            self._compose(client)
-            admin = AdminServer(admin_listeners, self.not_ready)
-            await admin.start()
-            stack.push_async_callback(admin.close)
+            self._compose(client, admin_listeners, guard)
+            await self._admin.start()
+            stack.push_async_callback(self._admin.close)
             logger.info(
                 "weldr is running",
                 extra={
@@ -114,7 +116,7 @@ class Manager:
         port = self._listeners.addresses[0].rpartition(":")[2]
         return f"{socket.gethostname()}-{port}"
 
-    def _compose(self, client: EtcdClient) -> None:
+    def _compose(self, client: EtcdClient, admin_listeners: Listeners, guard: Guard) -> None:
         config = self._config
         arguments = ["--log-format", config.log_format, "--log-level", config.log_level]
         arguments += ["--grace", str(config.grace_s), "--of", str(config.workers)]
@@ -136,12 +138,15 @@ class Manager:
             self._follower.expect,
             self._reports.lease_granted,
         )
+        parts = AdminParts(client, config.keys, self.name, self._pool, self.not_ready, self._follower.expect)
+        self._admin = AdminServer(admin_listeners, guard, parts)
         self._keeper = CatalogKeeper(
             config.keys,
             self._follower,
             self._new_catalog,
             self._presence.observe,
             lambda: self._inquiry.ask(),
+            self._admin.note,
         )
         self._inquiry = LeaseInquiry(client, lambda: self._keeper.unjudged_leases, self._keeper.judge_leases)
         self._health = HealthHub(
@@ -196,6 +201,7 @@ class Manager:
         self._publish()
         self._health.update()
         self._presence.changed()
+        self._admin.take(catalog)
 
     def _publish(self) -> None:
         if self._catalog is not None:

@@ -31,7 +31,9 @@ class Fault(msgspec.Struct, frozen=True):
     reason: str
 
 
-class _BackendObject(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class BackendObject(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A backend's value as an object, as it is written."""
+
     url: str
     weight: Weight = 1
     drain: bool = False
@@ -83,7 +85,7 @@ def _backend(text: str) -> Backend:
         if foreign is not None:
             found, weight = foreign
             return Backend(host=found.host, port=found.port, weight=1 if weight is None else weight)
-        typed = _convert(value, _BackendObject)
+        typed = _convert(value, BackendObject)
         address, place = typed.url, "$.url"
     try:
         parsed = parse_address(address)

@@ -79,6 +79,11 @@ class Fleet:
         self._unsettled: set[str] = set()
         """Services whose table is behind the health of their backends."""
 
+    @property
+    def traffic(self) -> Traffic:
+        """What the table was made from."""
+        return self._traffic
+
     def apply(self, delta: TrafficDelta) -> None:
         """Bring the difference into force, at one instant."""
         before, after = self._traffic, apply(self._traffic, delta)

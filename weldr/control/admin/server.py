@@ -1,37 +1,162 @@
-"""The admin port's HTTP server: `/healthz` and `/readyz`, for whoever decides about restarts and traffic."""
+"""The admin port's HTTP server: the API, and `/healthz` and `/readyz` for whoever restarts it or sends traffic.
+
+It runs in the manager's own event loop, so that an answer shows that the loop runs.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
 
 from aiohttp import web
 
+from weldr.control.admin.departure_events import DepartureEvents
+from weldr.control.admin.endpoint import Call, Endpoint
+from weldr.control.admin.event_streams import EventStreams
+from weldr.control.admin.guard import Guard
+from weldr.control.admin.key_endpoints import KeyEndpoints, json_answer
+from weldr.control.admin.mirror import Mirror, News
+from weldr.control.admin.older_calls import OlderCalls
+from weldr.control.admin.openapi import describe
+from weldr.control.admin.problem import ProblemError, from_http_exception
+from weldr.control.admin.transaction import TransactionEndpoint
+from weldr.control.admin.views import Views
+from weldr.control.admin.writes import Writes, of_etcd
 from weldr.control.listeners import Listeners
+from weldr.control.worker_pool import WorkerPool
+from weldr.etcd.client import EtcdClient
+from weldr.etcd.commit import EditConflictError, EditContentionError
+from weldr.etcd.errors import EtcdError
+from weldr.etcd.follow import Change
+from weldr.model.catalog import Catalog
+from weldr.model.keys import KeySpace
 
-_MAX_BODY_BYTES = 1024
+logger = logging.getLogger(__name__)
+
+MAX_BODY_BYTES = 2 * 1024 * 1024
+MOST_AT_ONCE = 256
+"""Requests, without event streams."""
+
+# aiohttp has a traceback for everybody who sends what is no HTTP; what fails here is logged here.
+_silent = logging.getLogger(f"{__name__}.aiohttp")
+_silent.setLevel(logging.CRITICAL)
+
+_PROTECTION = {
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "Server": "weldr",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class AdminParts:
+    """What the manager gives the API."""
+
+    client: EtcdClient
+    keys: KeySpace
+    instance: str
+    pool: WorkerPool
+    not_ready: Callable[[], str | None]
+    """Why this instance should get no traffic, in one line; `None` if it should."""
+    on_written: Callable[[int], None]
+    """Told the revision of each write."""
 
 
 class AdminServer:
-    """Serves the admin port from the manager's own event loop, so that an answer shows that the loop runs."""
+    """Serves the admin port."""
 
-    def __init__(self, listeners: Listeners, not_ready: Callable[[], str | None]) -> None:
-        """`not_ready` says in one line why this instance should get no traffic; `None` if it should."""
+    def __init__(self, listeners: Listeners, guard: Guard, parts: AdminParts) -> None:
         self._listeners = listeners
-        self._not_ready = not_ready
-        application = web.Application(client_max_size=_MAX_BODY_BYTES)
+        self._guard = guard
+        self._not_ready = parts.not_ready
+        self._at_once = 0
+        self._catalog = Catalog(parts.keys)
+        self._noted: list[Change] = []
+        self._mirror = Mirror(parts.keys, self._take_news)
+        self._streams = EventStreams(self._mirror, parts.instance)
+        self._departures = DepartureEvents(parts.client, self._streams.tell)
+        writes = Writes(parts.client, parts.keys, self._mirror, parts.on_written)
+        self._endpoints: list[Endpoint] = [
+            *KeyEndpoints(parts.client, self._mirror, writes).endpoints(),
+            *TransactionEndpoint(parts.keys, writes).endpoints(),
+            *self._streams.endpoints(),
+            *Views(self._mirror, parts.pool, parts.instance, lambda: self._catalog.traffic).endpoints(),
+            *OlderCalls(self._mirror, writes).endpoints(),
+        ]
+        self._runner = web.AppRunner(
+            self._application(), access_log=None, logger=_silent, handle_signals=False, shutdown_timeout=1.0
+        )
+
+    def _application(self) -> web.Application:
+        application = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[_problems])
         application.router.add_get("/healthz", self._healthz)
         application.router.add_get("/readyz", self._readyz)
-        self._runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=1.0)
+        description = describe(self._endpoints, needs_token=self._guard.has_tokens)
+
+        async def openapi(call: Call) -> web.Response:
+            return json_answer(description)
+
+        described = Endpoint("GET", "/openapi.json", "openapi", "This API", openapi, {200: {"type": "object"}})
+        for endpoint in [*self._endpoints, described]:
+            # An event stream is the only one that is not bounded in time, and it is bounded in number.
+            handler = self._handler(endpoint, counted=endpoint.answer_type == "application/json")
+            application.router.add_route(endpoint.method, endpoint.path, handler)
+        return application
+
+    def note(self, changes: Sequence[Change]) -> None:
+        """What etcd said; `take` brings the catalog that is made from it."""
+        self._noted += changes
+
+    def take(self, catalog: Catalog) -> None:
+        """A new catalog is in force, and the workers have it: now there is time for those who look on."""
+        changes, self._noted = self._noted, []
+        self._catalog = catalog
+        first = not self._mirror.revision
+        self._mirror.take(changes, catalog)
+        if first:
+            self._streams.begin(self._mirror.revision)
+
+    def _take_news(self, news: News) -> None:
+        self._streams.take(news)
+        self._departures.take(news)
 
     async def start(self) -> None:
         """Begin to answer."""
+        self._streams.start()
+        self._departures.start()
         await self._runner.setup()
         for listener in self._listeners.of_worker(0):
             await web.SockSite(self._runner, listener).start()
 
     async def close(self) -> None:
         """Stop answering."""
+        await self._departures.close()
+        await self._streams.close()
         await self._runner.cleanup()
+
+    def _handler(
+        self, endpoint: Endpoint, *, counted: bool
+    ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        async def handle(request: web.Request) -> web.StreamResponse:
+            caller = self._guard.admit(request, endpoint.role, time.monotonic())
+            call = Call(request, endpoint, caller)
+            if not counted:
+                return await endpoint.handler(call)
+            if self._at_once >= MOST_AT_ONCE:
+                detail = f"{MOST_AT_ONCE} requests are under way already: try again"
+                raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": "1"})
+            self._at_once += 1
+            try:
+                return await endpoint.handler(call)
+            finally:
+                self._at_once -= 1
+
+        return handle
 
     async def _healthz(self, request: web.Request) -> web.Response:
         return web.Response(text="ok\n")
@@ -41,3 +166,33 @@ class AdminServer:
         if reason is None:
             return web.Response(text="ready\n")
         return web.Response(status=503, text=f"not ready: {reason}\n")
+
+
+@web.middleware
+async def _problems(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Every failure becomes a problem document, and every answer is protected from being misread."""
+    try:
+        response = await handler(request)
+    except Exception as error:
+        response = _problem(request, error).response()
+    if not response.prepared:
+        response.headers.update(_PROTECTION)
+    return response
+
+
+def _problem(request: web.Request, error: Exception) -> ProblemError:
+    match error:
+        case ProblemError():
+            return error
+        case web.HTTPException():
+            return from_http_exception(error, request.method)
+        case EditConflictError():
+            return ProblemError(HTTPStatus.PRECONDITION_FAILED, str(error), found_revision=error.found)
+        case EditContentionError():
+            return ProblemError(HTTPStatus.CONFLICT, str(error))
+        case EtcdError():
+            return of_etcd(error)
+    logger.error("a request to the admin API failed", exc_info=error, extra={"path": request.path})
+    return ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, "weldr failed at this request: its log says why")

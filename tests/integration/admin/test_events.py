@@ -1,0 +1,137 @@
+"""The event stream: every change as it happens, resumable, and never at the cost of others."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+
+from tests.integration.admin.conftest import Site
+from tests.support.admin import Api, EventStream
+from tests.support.instance import Instance, wait_until
+
+
+def test_a_stream_begins_with_the_revision_and_tells_every_change(site: Site, api: Api) -> None:
+    with EventStream(api.address) as stream:
+        hello = stream.until("hello")
+        assert hello.data["instance"] == site.weldr.name
+        site.put("routes/story", '{"service": "one"}')
+        event, change = next(stream.changes("routes/story"))
+        assert event.id == str(event.data["revision"])
+        assert (change["action"], change["after"]["value"]) == ("create", {"service": "one"})
+        assert int(event.id) > int(hello.id or 0)
+        site.put("routes/story", '{"service": "two"}')
+        _, change = next(stream.changes("routes/story"))
+        assert (change["action"], change["before"]["value"]) == ("update", {"service": "one"})
+        site.etcd.etcdctl("del", site.prefix + "routes/story")
+        _, change = next(stream.changes("routes/story"))
+        assert change["action"] == "delete"
+        assert "after" not in change
+
+
+def test_what_one_transaction_changes_is_one_event(api: Api) -> None:
+    with EventStream(api.address) as stream:
+        stream.until("hello")
+        operations = [{"op": "put", "key": f"services/together{n}", "value": {}} for n in range(3)]
+        revision = api.post("/api/v1/transaction", {"operations": operations}).json["revision"]
+        event = stream.until("change", revision=revision)
+        assert [change["key"] for change in event.data["changes"]] == [op["key"] for op in operations]
+
+
+def test_a_stream_resumes_behind_its_last_event(api: Api) -> None:
+    first = api.put("/api/v1/services/resumed", {"limits": {"pending_requests": 1}}).json["revision"]
+    for number in (2, 3, 4):
+        api.put("/api/v1/services/resumed", {"limits": {"pending_requests": number}})
+    for query, headers in ((f"?since={first}", {}), ("", {"Last-Event-ID": str(first)})):
+        with EventStream(api.address, query, headers) as stream:
+            changes = stream.changes("services/resumed")
+            seen = [next(changes)[1]["after"]["value"]["limits"]["pending_requests"] for _ in range(3)]
+            assert seen == [2, 3, 4]
+            api.put("/api/v1/services/resumed", {"limits": {"pending_requests": 5}})
+            assert next(changes)[1]["after"]["value"]["limits"]["pending_requests"] == 5
+        api.put("/api/v1/services/resumed", {"limits": {"pending_requests": 4}})
+
+
+def test_a_place_that_is_not_kept_any_more_is_told(api: Api) -> None:
+    with EventStream(api.address, "?since=0") as stream:
+        reset = stream.until("reset")
+        assert reset.id == str(reset.data["revision"])
+        api.put("/api/v1/services/after-reset", {})
+        next(stream.changes("services/after-reset"))
+
+
+def test_a_stream_goes_on_at_another_instance(site: Site, api: Api) -> None:
+    with Instance("--instance", "second", etcd=site.etcd.endpoint, prefix=site.prefix) as second:
+        second.wait_ready()
+        last = api.put("/api/v1/services/elsewhere", {}).json["revision"]
+        api.put("/api/v1/services/elsewhere2", {})
+        with EventStream(second.admin, f"?since={last}") as stream:
+            _, change = next(stream.changes("services/elsewhere2"))
+            assert change["action"] == "create"
+
+
+def test_a_key_that_cannot_be_understood_is_told_and_told_again_when_it_can(site: Site, api: Api) -> None:
+    with EventStream(api.address) as stream:
+        stream.until("hello")
+        site.put("routes/broken", '{"service": 5}')
+        event = stream.until("problems")
+        assert event.data["appeared"][0]["place"] == "$.service"
+        site.put("routes/broken", '{"service": "x"}')
+        assert stream.until("problems").data["gone"] == [site.prefix + "routes/broken"]
+
+
+def test_the_key_of_a_certificate_is_not_in_the_events(site: Site, api: Api) -> None:
+    with EventStream(api.address) as stream:
+        stream.until("hello")
+        site.put("certs/told", json.dumps({"cert": "shown", "key": "TOP SECRET"}))
+        event, change = next(stream.changes("certs/told"))
+        assert change["after"]["value"] == {"cert": "shown"}
+        assert "TOP SECRET" not in json.dumps(event.data)
+
+
+def test_a_reader_that_does_not_read_is_dropped_and_the_others_are_served(site: Site, api: Api) -> None:
+    host, _, port = api.address.rpartition(":")
+    with socket.socket() as slow, EventStream(api.address) as good:
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.connect((host, int(port)))
+        slow.sendall(f"GET /api/v1/events HTTP/1.1\r\nHost: {api.address}\r\n\r\n".encode())
+        # What the kernel holds for a reader is a few MiB at most; the stream itself may hold one.
+        value = {"url": "127.0.0.1:1", "drain": True, "zone": "z" * 200_000}
+        changes = good.changes("backends/slow/b")
+        for number in range(60):
+            api.put("/api/v1/backends/slow/b", value | {"weight": number})
+            assert next(changes)[1]["after"]["value"]["weight"] == number
+
+        slow.settimeout(5)
+        received = 0
+        with contextlib.suppress(ConnectionResetError):
+            # A stream that is not dropped has no end: this would time out.
+            while data := slow.recv(1 << 20):
+                received += len(data)
+        assert received < 60 * 200_000
+    api.delete("/api/v1/backends/slow/b")
+
+
+def test_streams_end_with_the_instance(site: Site) -> None:
+    with Instance("--instance", "third", etcd=site.etcd.endpoint, prefix=site.prefix) as third:
+        third.wait_ready()
+        with EventStream(third.admin) as stream:
+            stream.until("hello")
+            third.signal(15)
+            wait_until(lambda: third.process.poll() is not None, "it has ended though a stream was open", 10)
+            assert third.wait() == 0
+
+
+def test_it_is_told_how_each_backend_left(site: Site, api: Api) -> None:
+    lease = site.etcd.etcdctl("lease", "grant", "60").split()[1]
+    with EventStream(api.address) as stream:
+        stream.until("hello")
+        site.put("backends/left/expired", "127.0.0.1:1", f"--lease={lease}")
+        site.etcd.etcdctl("lease", "revoke", lease)
+        assert stream.until("departure", key="backends/left/expired").data["reason"] == "expired"
+        api.put("/api/v1/backends/left/removed?ttl=60", "127.0.0.1:1")
+        api.delete("/api/v1/backends/left/removed")
+        assert stream.until("departure", key="backends/left/removed").data["reason"] == "removed"
+        api.put("/api/v1/backends/left/drained", {"url": "127.0.0.1:1", "drain": True})
+        api.delete("/api/v1/backends/left/drained")
+        assert stream.until("departure", key="backends/left/drained").data["reason"] == "drained"

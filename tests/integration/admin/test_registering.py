@@ -1,0 +1,64 @@
+"""Backends that cannot reach etcd and register by HTTP: alive as long as they say so, at whichever instance."""
+
+from __future__ import annotations
+
+import time
+
+from tests.integration.admin.conftest import Site
+from tests.support.admin import Api, EventStream
+from tests.support.instance import Instance, wait_until
+from tests.support.servers import named_servers
+
+PATH = "/api/v1/backends/http/b1"
+
+
+def test_a_registration_lives_as_long_as_it_is_repeated(site: Site, api: Api) -> None:
+    with named_servers("one") as (one,), EventStream(api.address) as stream:
+        changes = stream.changes("backends/http/b1")
+        api.put("/api/v1/routes/http", {"host": "http.example", "service": "http"})
+        first = api.put(PATH + "?ttl=2", one.address)
+        assert (first.status, first.json["ttl_s"]) == (201, 2)
+        assert next(changes)[1]["after"]["lease"]
+        wait_until(lambda: site.weldr.get(host="http.example") == (200, "one"), "it is in rotation")
+        began = time.monotonic()
+        while time.monotonic() - began < 3.2:
+            beat = api.put(PATH + "?ttl=2", one.address)
+            assert (beat.status, beat.json["outcomes"][0]["action"]) == (200, "keep")
+            time.sleep(0.5)
+        assert api.get(PATH).etag == first.etag, "a heartbeat writes nothing"
+        _, change = next(changes)
+        assert change["action"] == "delete"
+        assert api.get(PATH).status == 404
+
+
+def test_a_heartbeat_with_another_value_changes_it_under_the_same_lease(site: Site, api: Api) -> None:
+    api.put(PATH + "?ttl=20", {"url": "127.0.0.1:1"})
+    (before,) = api.get("/api/v1/backends/http").json["items"]
+    api.put(PATH + "?ttl=20", {"url": "127.0.0.1:1", "weight": 7})
+    (after,) = api.get("/api/v1/backends/http").json["items"]
+    assert after["value"]["weight"] == 7
+    assert after["lease"] == before["lease"]
+    api.delete(PATH)
+
+
+def test_a_key_without_a_lease_becomes_a_registration(site: Site, api: Api) -> None:
+    site.put("backends/http/b1", "127.0.0.1:1")
+    api.put(PATH + "?ttl=20", "127.0.0.1:1")
+    (item,) = api.get("/api/v1/backends/http").json["items"]
+    assert item["lease"]
+    assert api.put(PATH + "?ttl=20", "127.0.0.1:1", if_none_match="*").status == 412
+    api.delete(PATH)
+
+
+def test_when_its_instance_dies_another_one_takes_the_heartbeats(site: Site, api: Api) -> None:
+    with Instance("--instance", "dying", etcd=site.etcd.endpoint, prefix=site.prefix) as other:
+        other.wait_ready()
+        registered = Api(other.admin).put(PATH + "?ttl=2", "127.0.0.1:1")
+        other.process.kill()
+        other.process.wait()
+        began = time.monotonic()
+        while time.monotonic() - began < 3.2:
+            assert api.put(PATH + "?ttl=2", "127.0.0.1:1").json["outcomes"][0]["action"] == "keep"
+            time.sleep(0.5)
+        assert api.get(PATH).etag == registered.etag
+    wait_until(lambda: api.get(PATH).status == 404, "it expires when nobody beats any more")

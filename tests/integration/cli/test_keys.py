@@ -1,0 +1,142 @@
+"""`weldr get|put|rm|edit`, to etcd itself and through the API of an instance."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+
+from tests.integration.cli.conftest import Shell
+
+BOTH = pytest.mark.parametrize("via", ["etcd", "admin"])
+
+
+@BOTH
+def test_a_key_is_put_shown_and_removed(shell: Shell, via: str) -> None:
+    key = f"routes/life-{via}"
+    assert "created at revision" in shell.good("put", key, '{"service": "shop"}', via=via)
+    assert json.loads(shell.value(key)) == {"service": "shop"}
+    assert json.loads(shell.good("get", key, via=via)) == {"service": "shop"}
+    item = json.loads(shell.good("get", key, "-o", "json", via=via))
+    assert (item["key"], item["value"]) == (key, {"service": "shop"})
+    assert "as it was" in shell.good("put", key, '{"service":"shop"}', via=via)
+    assert "removed" in shell.good("rm", key, via=via)
+    assert shell.value(key) == ""
+    gone = shell.run("get", key, via=via)
+    assert (gone.status, gone.error.count("\n")) == (1, 1)
+
+
+@BOTH
+def test_a_collection_is_listed_for_pipes_and_for_programs(shell: Shell, via: str) -> None:
+    for number in (1, 2):
+        shell.put(f"backends/listed/b{number}", f"127.0.0.1:{number}")
+    lines = shell.good("get", "backends/listed", via=via).splitlines()
+    assert [line.split("\t")[:2] for line in lines] == [
+        ["backends/listed/b1", "127.0.0.1:1"],
+        ["backends/listed/b2", "127.0.0.1:2"],
+    ]
+    items = yaml.safe_load(shell.good("get", "backends", "-o", "yaml", via=via))
+    assert {"backends/listed/b1", "backends/listed/b2"} <= {item["key"] for item in items}
+    assert "instances/" in shell.good("get", via=via)
+
+
+@BOTH
+def test_the_past_can_be_shown(shell: Shell, via: str) -> None:
+    shell.good("put", "routes/past", '{"service": "one"}')
+    revision = json.loads(shell.good("get", "routes/past", "-o", "json"))["mod_revision"]
+    shell.good("put", "routes/past", '{"service": "two"}')
+    then = shell.good("get", "routes/past", "--revision", str(revision), via=via)
+    assert json.loads(then) == {"service": "one"}
+    assert "no revision" in shell.run("get", "--revision", "999999999", via=via).error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (["put", "routes/x", '{"servce": "x"}'], 1, "did you mean `service`"),
+        (["put", "rotes/x", "{}"], 2, "no collection 'rotes'"),
+        (["put", "instances/x", "{}"], 2, "written by weldr alone"),
+        (["put", "--if-revision", "1", "routes/x", '{"service": "x"}'], 1, "nothing was written"),
+        (["rm", "routes/none"], 1, "there is no routes/none"),
+        (["undrain", "none/b1"], 1, "nobody has drained none/b1"),
+        (["drain", "none/b1"], 1, "there is no backend none/b1"),
+    ],
+)
+def test_bad_input_is_one_line_that_helps(shell: Shell, arguments: list[str], status: int, words: str) -> None:
+    done = shell.run(*arguments)
+    assert (done.status, words in done.error, done.error.count("\n")) == (status, True, 1), done
+    assert shell.value("routes/x") == ""
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--etcd", "127.0.0.1:1"], "127.0.0.1:1"),
+        (["--admin", "127.0.0.1:1"], "127.0.0.1:1 cannot be asked"),
+        (["--admin", "ftp://x"], "is no URL"),
+        (["--admin", "http://user:secret@127.0.0.1"], "is no URL"),
+    ],
+)
+def test_what_cannot_be_reached_is_told_in_one_line(shell: Shell, options: list[str], words: str) -> None:
+    done = shell.run("get", *options)
+    assert done.status in (1, 2)
+    assert words in done.error
+    assert done.error.count("\n") == 1
+    assert "secret" not in done.error
+
+
+@BOTH
+def test_a_key_is_edited_and_what_is_wrong_is_not_written(shell: Shell, via: str) -> None:
+    key = f"routes/edited-{via}"
+    shell.good("put", key, '{"service": "one"}')
+    good = shell.run("edit", key, via=via, environment={"EDITOR": "sed -i s/one/two/"})
+    assert (good.status, json.loads(shell.value(key))) == (0, {"service": "two"})
+    wrong = shell.run("edit", key, via=via, environment={"EDITOR": "sed -i s/service/servce/"})
+    assert (wrong.status, "did you mean" in wrong.error) == (1, True)
+    assert "nothing was changed" in shell.run("edit", key, via=via, environment={"EDITOR": "true"}).output
+    assert json.loads(shell.value(key)) == {"service": "two"}
+
+
+def test_an_edit_does_not_overwrite_what_somebody_changed_meanwhile(shell: Shell) -> None:
+    shell.good("put", "routes/raced", '{"service": "one"}')
+    other = f"{shell.etcd.binary.etcdctl} --endpoints={shell.etcd.endpoint} put {shell.prefix}routes/raced"
+    editor = f'sh -c \'{other} {{\\"service\\":\\"theirs\\"}} >/dev/null; sed -i s/one/ours/ $0\''
+    done = shell.run("edit", "routes/raced", environment={"EDITOR": editor, "ETCDCTL_API": "3"})
+    assert (done.status, "nothing was written" in done.error) == (1, True), done
+    assert json.loads(shell.value("routes/raced")) == {"service": "theirs"}
+
+
+@BOTH
+def test_a_write_through_a_registration_keeps_its_lease(shell: Shell, via: str) -> None:
+    lease = shell.etcd.etcdctl("lease", "grant", "60").split()[1]
+    shell.put("backends/leased/b1", "127.0.0.1:1", f"--lease={lease}")
+    shell.good("put", "backends/leased/b1", '{"url": "127.0.0.1:1", "weight": 9}', via=via)
+    item = json.loads(shell.good("get", "backends/leased/b1", "-o", "json"))
+    assert int(item["lease"], 16) == int(lease, 16)
+    shell.etcd.etcdctl("lease", "revoke", lease)
+
+
+def test_the_key_of_a_certificate_is_not_shown(shell: Shell) -> None:
+    shell.put("certs/secret", '{"cert": "shown", "key": "TOP SECRET"}')
+    for arguments in (
+        ["get"],
+        ["get", "certs/secret"],
+        ["get", "certs", "-o", "json"],
+        ["history"],
+        ["export"],
+    ):
+        done = shell.run(*arguments)
+        assert "TOP SECRET" not in done.output + done.error, arguments
+    shell.etcd.etcdctl("del", shell.prefix + "certs/secret")
+
+
+def test_a_shell_completes_the_commands(shell: Shell) -> None:
+    environment = {"_WELDR_COMPLETE": "bash_complete", "COMP_WORDS": "weldr ro", "COMP_CWORD": "1"}
+    done = shell.run("", environment=environment)
+    assert done.output.split() == ["plain,rollback"]
+
+
+def test_a_conflict_is_told_through_the_api_as_well(shell: Shell) -> None:
+    done = shell.run("put", "--if-revision", "1", "routes/x", '{"service": "x"}', via="admin")
+    assert (done.status, "routes/x" in done.error, done.error.count("\n")) == (1, True, 1)

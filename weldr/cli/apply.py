@@ -1,0 +1,133 @@
+"""`weldr apply|export`: all keys as files say, and files from all keys."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from weldr.cli.connect import Where, finish, store_options
+from weldr.cli.files import FileError, nested, read_files
+from weldr.cli.output import show, show_edits
+from weldr.cli.store import State, Store
+from weldr.cli.waiting import not_applied, wait_for_instances, wait_options
+from weldr.model.collections import COLLECTIONS
+from weldr.model.documents import document_of
+from weldr.model.edits import Action, Edit, TooLargeError, difference, stages
+from weldr.model.keys import KeyName, Kind
+
+
+@click.command()
+@click.option(
+    "--file",
+    "-f",
+    "paths",
+    required=True,
+    multiple=True,
+    type=click.Path(exists=True, allow_dash=True, path_type=Path),
+    help="YAML or JSON, or a directory of such files. Can be given several times.",
+)
+@click.option(
+    "--prune",
+    is_flag=True,
+    help="Remove what the files do not have, in collections of which they have anything; not registrations.",
+)
+@click.option("--check", is_flag=True, help="Change nothing; exit with 1 if anything differs.")
+@wait_options
+@store_options
+def apply(
+    where: Where, paths: tuple[Path, ...], prune: bool, check: bool, wait: bool, timeout_s: float
+) -> None:
+    """Make the keys what FILES say, at one instant. The difference is shown first.
+
+    A change too large for one transaction of etcd is staged so that no request sees half of it, or refused.
+    """
+    try:
+        wanted, named = read_files(list(paths), where.keys)
+    except FileError as error:
+        raise click.ClickException(str(error)) from None
+    kinds = [collection.kind for collection in named] if prune else []
+    finish(_apply(where, wanted, kinds, check, wait, timeout_s))
+
+
+async def _apply(
+    where: Where, wanted: dict[KeyName, bytes], prune: list[Kind], check: bool, wait: bool, timeout_s: float
+) -> None:
+    async with where.store() as store:
+        state = await store.read()
+        edits = await _really_different(store, difference(state.held, wanted, prune))
+        show_edits(state.held, edits)
+        if check:
+            sys.exit(1 if edits else 0)
+        revision = await write(store, state, edits)
+        if wait:
+            await wait_for_instances(store, not_applied(revision or _last_change(state)), timeout_s)
+            click.echo("every instance serves it")
+
+
+async def _really_different(store: Store, edits: list[Edit]) -> list[Edit]:
+    """Where secrets are hidden from us, only the other side can tell whether a value differs."""
+    hidden = [edit for edit in edits if store.hides_secrets and COLLECTIONS[edit.name.kind.value].secrets]
+    same: set[KeyName] = set()
+    for edit in hidden:
+        tried = await store.commit([edit], dry_run=True)
+        same |= {outcome.name for outcome in tried.outcomes if outcome.action is Action.KEEP}
+    return [edit for edit in edits if edit.name not in same]
+
+
+def _last_change(state: State) -> int:
+    """The last revision in which a key of the configuration changed, as far as the keys tell."""
+    writable = [pair for name, pair in state.pairs.items() if COLLECTIONS[name.kind.value].writable]
+    return max((pair.mod_revision for pair in writable), default=0)
+
+
+async def write(store: Store, state: State, edits: Sequence[Edit]) -> int:
+    """Write edits in as many transactions as it takes; the last revision, 0 if there was nothing to write.
+
+    Raises `click.ClickException` if there is no order in which no request sees half of them.
+    """
+    try:
+        steps = stages(state.held, edits, store.keys)
+    except TooLargeError as error:
+        raise click.ClickException(f"{error}: nothing was written") from None
+    revision = 0
+    for number, step in enumerate(steps, 1):
+        committed = await store.commit(step)
+        revision = committed.revision
+        stage = f", stage {number} of {len(steps)}" if len(steps) > 1 else ""
+        click.echo(f"{len(step)} {'key' if len(step) == 1 else 'keys'} written at revision {revision}{stage}")
+    return revision
+
+
+@click.command()
+@click.option("--output", "-o", type=click.Choice(("yaml", "json")), default="yaml", show_default=True)
+@click.option("--secrets", is_flag=True, help="With certificates and their private keys.")
+@store_options
+def export(where: Where, output: str, secrets: bool) -> None:
+    """Write all keys as a file for `weldr apply`.
+
+    Without what lives under a lease, which is no configuration, and without certificates.
+    """
+    finish(_export(where, output, secrets))
+
+
+async def _export(where: Where, output: str, secrets: bool) -> None:
+    async with where.store() as store:
+        if secrets and store.hides_secrets:
+            raise click.UsageError("the API tells no secrets: give --etcd in place of --admin")
+        state = await store.read()
+    left_out = 0
+    values = {}
+    for name, pair in state.pairs.items():
+        collection = COLLECTIONS[name.kind.value]
+        if not collection.writable or pair.lease:
+            continue
+        if collection.secrets and not secrets:
+            left_out += 1
+            continue
+        values[name] = document_of(pair.value)
+    show(nested(values), output)
+    if left_out:
+        click.echo(f"{left_out} keys with secrets were left out: --secrets writes them", err=True)

@@ -1,0 +1,98 @@
+"""`weldr check`: everything that is wrong with keys, in etcd or in files."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import click
+import msgspec
+
+from weldr.cli.connect import Where, finish, store_options
+from weldr.cli.files import FileError, read_files
+from weldr.cli.output import output_option, show, show_table
+from weldr.cli.store import State
+from weldr.model.collections import COLLECTIONS, path_of, validate
+from weldr.model.decode import Fault
+from weldr.model.keys import KeyLayoutError, KeyName, KeySpace, Kind
+from weldr.model.values import Backend, Override, Route
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """Something about a key: an `error` is not in force, a `warning` is but may not be meant."""
+
+    level: str
+    key: str
+    place: str
+    reason: str
+
+
+@click.command()
+@click.option(
+    "--file",
+    "-f",
+    "paths",
+    multiple=True,
+    type=click.Path(exists=True, allow_dash=True, path_type=Path),
+    help="Check these files, and not what is in etcd. Can be given several times.",
+)
+@output_option
+@store_options
+def check(where: Where, paths: tuple[Path, ...], output: str) -> None:
+    """Check every key under the prefix, or files before they are applied; exit with 1 if any is wrong."""
+    if paths:
+        try:
+            wanted, _ = read_files(list(paths), where.keys)
+        except FileError as error:
+            raise click.ClickException(str(error)) from None
+        findings, count = list(judged(wanted)), len(wanted)
+    else:
+        state = finish(_read(where))
+        values = {name: pair.value for name, pair in state.pairs.items()}
+        findings = [*_strangers(state, where.keys), *judged(values)]
+        count = len(state.pairs) + len(state.strangers)
+    if output != "table":
+        show(msgspec.to_builtins(findings), output)
+    else:
+        show_table(("LEVEL", "KEY", "PLACE", "REASON"), [msgspec.structs.astuple(found) for found in findings])
+        errors = sum(found.level == "error" for found in findings)
+        click.echo(f"{count} keys: {errors} errors, {len(findings) - errors} warnings", err=True)
+    sys.exit(1 if any(found.level == "error" for found in findings) else 0)
+
+
+async def _read(where: Where) -> State:
+    async with where.store() as store:
+        return await store.read()
+
+
+def _strangers(state: State, keys: KeySpace) -> Iterator[Finding]:
+    for pair in state.strangers:
+        try:
+            keys.parse(pair.key)
+        except KeyLayoutError as error:
+            yield Finding("error", pair.key.decode("utf-8", "backslashreplace"), "key", error.reason)
+
+
+def judged(values: Mapping[KeyName, bytes]) -> Iterator[Finding]:
+    """What is wrong, key by key, and then what does not fit together."""
+    understood = {}
+    for name, raw in values.items():
+        collection = COLLECTIONS[name.kind.value]
+        # A value from which the API took its secret cannot be judged.
+        if not collection.writable or (collection.secrets and b'"key"' not in raw):
+            continue
+        found = validate(name.kind, raw)
+        if isinstance(found, Fault):
+            yield Finding("error", path_of(name), found.place, found.reason)
+        else:
+            understood[name] = found
+    served = {name.names[0] for name, value in understood.items() if isinstance(value, Backend)}
+    for name, value in understood.items():
+        if isinstance(value, Route):
+            for service in value.service_names:
+                if service not in served:
+                    reason = f"the service {service!r}, that it names, has no backend"
+                    yield Finding("warning", path_of(name), "$", reason)
+        elif isinstance(value, Override) and KeyName(Kind.BACKEND, name.names) not in understood:
+            yield Finding("warning", path_of(name), "key", "there is no such backend: it applies to none")

@@ -1,0 +1,143 @@
+"""`weldr explain`: where a request would go, and why; decided by the code of the data plane itself."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from urllib.parse import urlsplit
+
+import click
+import msgspec
+
+from weldr.cli.connect import Where, finish, store_options
+from weldr.cli.output import output_option, plain, show, show_table
+from weldr.cli.store import State
+from weldr.model.catalog import Catalog
+from weldr.model.explaining import Explanation, Question
+from weldr.model.health import BackendKey, HealthChange, Standing
+from weldr.model.keys import KeySpace, Kind
+from weldr.model.traffic import Traffic, difference
+
+_LIMIT_S = 20.0
+
+
+@click.command()
+@click.argument("url")
+@click.option("--header", "-H", "headers", metavar="NAME: VALUE", multiple=True, help="A field of the request.")
+@click.option("--method", "-X", default="GET", show_default=True, help="The request's method.")
+@click.option("--client", default="127.0.0.1", show_default=True, help="The address that it comes from.")
+@output_option
+@store_options
+def explain(where: Where, url: str, headers: tuple[str, ...], method: str, client: str, output: str) -> None:
+    """Explain where a request for URL would go: the route taken and why, the others and why not, the backends.
+
+    Exit status 1 if no backend would get it.
+    """
+    request = _request(url, headers, method)
+    state = finish(_read(where))
+    traffic = _traffic(state, where.keys)
+    changes = _health(state)
+    standings = [(key, Standing.DOWN) for key in _backends(traffic) if _is_down(key, changes)]
+    found = _ask(Question(difference(Traffic(), traffic), standings, request, client))
+    if output != "table":
+        show(msgspec.to_builtins(found), output)
+    else:
+        _tell(found, traffic, changes)
+    sys.exit(0 if found.backends else 1)
+
+
+def _request(url: str, headers: tuple[str, ...], method: str) -> bytes:
+    try:
+        parts = urlsplit(url if "://" in url else f"http://{url}")
+        host = parts.netloc.rpartition("@")[2]
+    except ValueError as error:
+        raise click.UsageError(f"{url!r} is no URL: {error}") from None
+    if parts.scheme not in ("http", "https") or not host:
+        raise click.UsageError(f"{url!r} is no URL: expected http://host/path")
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    lines = [f"{method} {target} HTTP/1.1"]
+    if not any(header.lower().startswith("host:") for header in headers):
+        lines.append(f"Host: {host}")
+    return "\r\n".join([*lines, *headers, "", ""]).encode("utf-8", "surrogateescape")
+
+
+async def _read(where: Where) -> State:
+    async with where.store() as store:
+        return await store.read()
+
+
+def _traffic(state: State, keys: KeySpace) -> Traffic:
+    """What the keys mean for requests. A value that cannot be understood counts as none: its last good one,
+    which instances may still go by, is not known here."""
+    catalog = Catalog(keys).resync(state.revision, state.pairs.values())
+    return catalog.end_overrides(datetime.now(UTC)).traffic
+
+
+_Health = dict[tuple[str, str], list[tuple[str, HealthChange]]]
+
+
+def _health(state: State) -> _Health:
+    """What each instance last saw of each backend."""
+    found: _Health = {}
+    for name, pair in state.pairs.items():
+        if name.kind is Kind.HEALTH:
+            try:
+                change = msgspec.json.decode(pair.value, type=HealthChange)
+            except msgspec.MsgspecError:
+                continue
+            instance, service, backend = name.names
+            found.setdefault((service, backend), []).append((instance, change))
+    return found
+
+
+def _backends(traffic: Traffic) -> Iterator[BackendKey]:
+    for service, held in traffic.services.items():
+        for name, backend in held.backends.items():
+            yield service, name, backend.host, backend.port
+
+
+def _is_down(key: BackendKey, changes: _Health) -> bool:
+    """Whether any instance says so."""
+    return any(change.state == "down" for _, change in changes.get(key[:2], ()))
+
+
+def _ask(question: Question) -> Explanation:
+    command = [sys.executable, "-P", "-m", "weldr.proxy.explain"]
+    asked = msgspec.msgpack.encode(question)
+    try:
+        done = subprocess.run(command, input=asked, capture_output=True, timeout=_LIMIT_S, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise click.ClickException(f"the data plane cannot be asked: {error}") from None
+    if done.returncode != 0:
+        last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+        raise click.ClickException(f"the data plane cannot be asked: {last}")
+    return msgspec.msgpack.decode(done.stdout, type=Explanation)
+
+
+def _tell(found: Explanation, traffic: Traffic, changes: _Health) -> None:
+    for route in found.routes:
+        word = "taken" if route.wins else "not taken"
+        click.echo(click.style(plain(f"route {route.name}: {word}, {route.reason}"), bold=route.wins))
+    if found.status is not None:
+        click.echo(plain(f"answered by weldr itself, with status {found.status}: {found.reason}"))
+        return
+    assert found.service is not None
+    if not any(route.wins for route in found.routes):
+        click.echo("no route takes it: it goes to the service default")
+    click.echo(plain(f"service {found.service}"))
+    if found.why_none:
+        click.echo(plain(f"answered with status 503: {found.why_none}"))
+    held = traffic.services[found.service].backends if found.service in traffic.services else {}
+    rows = []
+    for place, name in enumerate([*found.backends, *found.unused], 1):
+        backend = held[name]
+        turn = str(place) if name in found.backends else "-"
+        seen = [
+            f"{change.state} for {instance}: {change.reason}"
+            for instance, change in changes.get((found.service, name), ())
+        ]
+        state = ["draining"] if backend.draining else []
+        rows.append((turn, name, backend.authority, f"weight {backend.weight}", "; ".join(state + seen)))
+    show_table(("TRIED", "BACKEND", "ADDRESS", "WEIGHT", "STATE"), rows)

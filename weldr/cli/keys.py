@@ -1,0 +1,252 @@
+"""`weldr get|put|rm|edit`: single keys."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Any
+
+import click
+
+from weldr.cli.connect import Where, finish, store_options
+from weldr.cli.output import as_json, compact, output_option, show, show_table
+from weldr.cli.store import State, Store
+from weldr.control.admin.mirror import News
+from weldr.etcd.commit import Committed
+from weldr.model.collections import COLLECTIONS, PathError, parse_path, parse_path_prefix, path_of, validate
+from weldr.model.decode import Fault
+from weldr.model.documents import DocumentError, document_of, parse_json, raw_of, raw_of_body, shown
+from weldr.model.edits import Edit
+from weldr.model.events import KeyValue
+from weldr.model.keys import KeyName, KeySpace
+
+_MOST_INPUT_BYTES = 2 * 1024 * 1024
+
+
+def key_of(text: str, keys: KeySpace) -> KeyName:
+    """The key that an argument names.
+
+    Raises `click.UsageError`.
+    """
+    try:
+        return parse_path(text, keys)
+    except PathError as error:
+        raise click.UsageError(str(error)) from None
+
+
+def writable(name: KeyName) -> KeyName:
+    """The key, if people may write it.
+
+    Raises `click.UsageError`.
+    """
+    if not COLLECTIONS[name.kind.value].writable:
+        raise click.UsageError(f"{name.kind} are written by weldr alone")
+    return name
+
+
+@click.command()
+@click.argument("what", required=False)
+@output_option
+@click.option("--revision", type=click.IntRange(1), help="As it was at this revision.")
+@click.option("--watch", is_flag=True, help="Show it again after each change.")
+@store_options
+def get(where: Where, what: str | None, output: str, revision: int | None, watch: bool) -> None:
+    """Show keys.
+
+    WHAT is a key (`routes/cart`), a collection (`routes`) or a part of one (`backends/shop`); all without it.
+    """
+    if watch and revision:
+        raise click.UsageError("the past does not change: take --revision or --watch")
+    finish(_get(where, what, output, revision or 0, watch))
+
+
+async def _get(where: Where, what: str | None, output: str, revision: int, watch: bool) -> None:
+    async with where.store() as store:
+        if not watch:
+            _show(await store.read(revision), what, store, output)
+            return
+        async for step in store.follow():
+            if isinstance(step, News) and step.moments:
+                step = await store.read()
+            if isinstance(step, State):
+                if sys.stdout.isatty():
+                    click.clear()
+                _show(step, what, store, output)
+
+
+def _show(state: State, what: str | None, store: Store, output: str) -> None:
+    found = _selected(state, what, store.keys)
+    exact = (
+        what is not None and len(found) == 1 and what.removeprefix(store.keys.prefix) == path_of(found[0][0])
+    )
+    if exact and output == "table":
+        document = shown(COLLECTIONS[found[0][0].kind.value], found[0][1].value)
+        click.echo(document if isinstance(document, str) else as_json(document))
+    elif exact:
+        show(_item(*found[0]), output)
+    elif output == "table":
+        show_table(("KEY", "VALUE", "REVISION", "LEASE", ""), [_row(*item) for item in found])
+    else:
+        show([_item(*item) for item in found], output)
+
+
+def _selected(state: State, what: str | None, keys: KeySpace) -> list[tuple[KeyName, KeyValue]]:
+    pairs = sorted(state.pairs.items(), key=lambda item: (item[0].kind, item[0].names))
+    if not what:
+        return pairs
+    try:
+        collection, names = parse_path_prefix(what, keys)
+    except PathError as error:
+        raise click.UsageError(str(error)) from None
+    found = [
+        (name, pair)
+        for name, pair in pairs
+        if name.kind is collection.kind and name.names[: len(names)] == names
+    ]
+    if not found and (names or not collection.parts):
+        raise click.ClickException(f"there is no {what}")
+    return found
+
+
+def _item(name: KeyName, pair: KeyValue) -> dict[str, Any]:
+    item = {
+        "key": path_of(name),
+        "value": shown(COLLECTIONS[name.kind.value], pair.value),
+        "create_revision": pair.create_revision,
+        "mod_revision": pair.mod_revision,
+    }
+    if pair.lease:
+        item["lease"] = f"{pair.lease:x}"
+    return item
+
+
+def _row(name: KeyName, pair: KeyValue) -> tuple[str, ...]:
+    item = _item(name, pair)
+    return (
+        item["key"],
+        compact(item["value"]),
+        str(pair.mod_revision),
+        item.get("lease", ""),
+        _fault(name, pair),
+    )
+
+
+def _fault(name: KeyName, pair: KeyValue) -> str:
+    collection = COLLECTIONS[name.kind.value]
+    # Through the API a certificate comes without its key, which would be a fault.
+    if not collection.writable or collection.secrets:
+        return ""
+    found = validate(name.kind, pair.value)
+    return f"wrong at {found.place}: {found.reason}" if isinstance(found, Fault) else ""
+
+
+@click.command()
+@click.argument("path", metavar="KEY")
+@click.argument("value")
+@click.option(
+    "--if-revision", type=click.IntRange(0), help="Only if the key has this revision; 0: if it is new."
+)
+@store_options
+def put(where: Where, path: str, value: str, if_revision: int | None) -> None:
+    """Write VALUE to KEY, as in `weldr put backends/shop/b1 10.0.0.5:8080`. It is checked before it is written.
+
+    With - for VALUE it is read from standard input.
+    """
+    name = writable(key_of(path, where.keys))
+    body = (
+        sys.stdin.buffer.read(_MOST_INPUT_BYTES) if value == "-" else value.encode("utf-8", "surrogateescape")
+    )
+    raw = checked(name, raw_of_body(body))
+    committed = finish(_commit(where, [Edit(name, raw, if_revision)]))
+    tell(committed)
+
+
+@click.command()
+@click.argument("paths", metavar="KEY...", nargs=-1, required=True)
+@store_options
+def rm(where: Where, paths: tuple[str, ...]) -> None:
+    """Remove KEYS, all at one instant."""
+    names = list(dict.fromkeys(writable(key_of(path, where.keys)) for path in paths))
+    finish(_remove(where, names))
+
+
+async def _remove(where: Where, names: list[KeyName]) -> None:
+    async with where.store() as store:
+        state = await store.read()
+        missing = [path_of(name) for name in names if name not in state.pairs]
+        if missing:
+            raise click.ClickException(f"there is no {missing[0]}: nothing was removed")
+        edits = [Edit(name, None, state.pairs[name].mod_revision) for name in names]
+        tell(await store.commit(edits))
+
+
+@click.command()
+@click.argument("path", metavar="KEY")
+@click.option("--editor", envvar=["VISUAL", "EDITOR"], help="Program to edit with.")
+@store_options
+def edit(where: Where, path: str, editor: str | None) -> None:
+    """Edit KEY in $EDITOR. What is saved is checked, and written if nobody has changed the key meanwhile."""
+    finish(_edit(where, writable(key_of(path, where.keys)), editor))
+
+
+async def _edit(where: Where, name: KeyName, editor: str | None) -> None:
+    async with where.store() as store:
+        if store.hides_secrets and COLLECTIONS[name.kind.value].secrets:
+            raise click.UsageError(f"the API does not tell all of {name.kind}: give --etcd in place of --admin")
+        pair = (await store.read()).pairs.get(name)
+        old = _editable(pair.value) if pair else "{}\n"
+        text = old
+        while True:
+            saved = await asyncio.to_thread(click.edit, text, editor=editor, extension=".json")
+            if saved is None or saved == old:
+                click.echo("nothing was changed")
+                return
+            try:
+                raw = checked(name, _saved(saved))
+                break
+            except click.ClickException as error:
+                if not sys.stdin.isatty():
+                    raise
+                click.confirm(f"{error.message}; edit again?", default=True, abort=True)
+                text = saved
+        tell(await store.commit([Edit(name, raw, pair.mod_revision if pair else 0)]))
+
+
+def _editable(raw: bytes) -> str:
+    document = document_of(raw)
+    return f"{document}\n" if isinstance(document, str) else f"{as_json(document)}\n"
+
+
+def _saved(text: str) -> bytes:
+    raw = raw_of_body(text.encode())
+    try:
+        # Compact, as it came: the indentation was for the editor.
+        return raw_of(parse_json(raw)) if raw.startswith(b"{") else raw
+    except DocumentError:
+        return raw
+
+
+def checked(name: KeyName, raw: bytes) -> bytes:
+    """The value, if the catalog will understand it.
+
+    Raises `click.ClickException` with the place in the value.
+    """
+    found = validate(name.kind, raw)
+    if isinstance(found, Fault):
+        raise click.ClickException(
+            f"the value of {path_of(name)} cannot be understood, at {found.place}: {found.reason}"
+        )
+    return raw
+
+
+async def _commit(where: Where, edits: list[Edit]) -> Committed:
+    async with where.store() as store:
+        return await store.commit(edits)
+
+
+def tell(committed: Committed) -> None:
+    """What became of each key."""
+    for outcome in committed.outcomes:
+        words = {"create": "created", "update": "changed", "delete": "removed", "keep": "as it was"}
+        revision = f" at revision {committed.revision}" if outcome.action != "keep" else ""
+        click.echo(f"{path_of(outcome.name)}: {words[outcome.action]}{revision}")

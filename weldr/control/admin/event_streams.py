@@ -1,0 +1,220 @@
+"""Event streams: `GET /api/v1/events`.
+
+One task writes to all streams, in rounds: each round brings every stream all that it has not had, so a burst of
+changes costs a round and not one each. A round gives way to the event loop after every few streams, and the
+next waits ten times as long as the last took: so however many streams there are, they take a tenth of the
+manager's time and hold nothing up.
+
+Whoever does not read is dropped when a bounded amount waits for it. It comes back and resumes from its last id;
+one that is too far behind for that is told to read all keys again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from http import HTTPStatus
+
+from aiohttp import web
+
+from weldr.control.admin.endpoint import Call, Endpoint, Parameter
+from weldr.control.admin.event_log import EventLog, event, note
+from weldr.control.admin.mirror import Mirror, News
+from weldr.control.admin.problem import ProblemError
+
+logger = logging.getLogger(__name__)
+
+MOST_STREAMS = 2000
+MOST_WAITING_BYTES = 1024 * 1024
+"""Of one stream, beyond what the kernel takes."""
+_AT_ONCE = 25
+_PAUSE_OF_ROUND = 10.0
+_LONGEST_PAUSE_S = 0.25
+_PING_S = 10.0
+_PING = b": still here\n\n"
+_FUTURE_LIMIT_S = 2.0
+_REVISION_PATTERN = "^[0-9]{1,18}$"
+
+SINCE = Parameter(
+    "since",
+    "Begin behind this revision; as `Last-Event-ID` does, which browsers send.",
+    {"type": "integer", "minimum": 0, "maximum": 10**18 - 1},
+)
+LAST_EVENT_ID = Parameter(
+    "Last-Event-ID",
+    "The last id that was received.",
+    {"type": "string", "pattern": _REVISION_PATTERN},
+    "header",
+)
+
+
+class _Stream:
+    """One client. Its chunks are framed here and written past aiohttp, which would take a task's turn."""
+
+    def __init__(self, transport: asyncio.Transport, number: int) -> None:
+        self.number = number
+        """The last event of the log that it was sent."""
+        self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._transport = transport
+
+    def send(self, text: bytes) -> bool:
+        """Write; whether it is still there and reads."""
+        if self._transport.is_closing():
+            return False
+        self._transport.write(b"%x\r\n%b\r\n" % (len(text), text))
+        return self._transport.get_write_buffer_size() <= MOST_WAITING_BYTES
+
+    def end(self) -> None:
+        """Drop it."""
+        if not self.over.done():
+            self.over.set_result(None)
+        self._transport.abort()
+
+
+class EventStreams:
+    """Owner of the log and of all streams."""
+
+    def __init__(self, mirror: Mirror, instance: str) -> None:
+        self.log = EventLog()
+        self._mirror = mirror
+        self._instance = instance
+        self._streams: set[_Stream] = set()
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to send."""
+        self._task = asyncio.create_task(self._send_all(), name="event-streams")
+
+    async def close(self) -> None:
+        """End every stream."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        for stream in list(self._streams):
+            self._drop(stream)
+
+    def begin(self, revision: int) -> None:
+        """The first revision that is known."""
+        self.log.begin(revision)
+
+    def take(self, news: News) -> None:
+        """Note what happened, for all streams."""
+        note(self.log, news, self._mirror.revision)
+        self._wake.set()
+
+    def tell(self, kind: str, data: object) -> None:
+        """Note something that is no change of a key."""
+        self.log.add(self._mirror.revision, event(kind, data))
+        self._wake.set()
+
+    def endpoints(self) -> list[Endpoint]:
+        """The one that there is."""
+        return [
+            Endpoint(
+                "GET",
+                "/api/v1/events",
+                "events",
+                "Every change as it happens, as server-sent events, resumable by revision",
+                self._serve,
+                {200: {"type": "string"}},
+                (SINCE, LAST_EVENT_ID),
+                answer_type="text/event-stream",
+            )
+        ]
+
+    async def _serve(self, call: Call) -> web.StreamResponse:
+        since = self._since(call)
+        if not self._mirror.revision:
+            raise _not_now("no keys could be read from etcd yet")
+        if len(self._streams) >= MOST_STREAMS:
+            raise _not_now(f"there are {MOST_STREAMS} event streams already")
+        if since is not None and since > self._mirror.revision:
+            # Seen at another instance, which is a moment ahead.
+            await self._mirror.reached(since, _FUTURE_LIMIT_S)
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
+        response.enable_chunked_encoding()
+        await response.prepare(call.request)
+        transport = call.request.transport
+        if transport is None:
+            return response
+        first, number = self._first(since), self.log.last_number
+        stream = _Stream(transport, number)
+        self._streams.add(stream)
+        try:
+            await response.write(first)
+            if self.log.last_number != number:
+                self._wake.set()
+            await stream.over
+        finally:
+            self._drop(stream)
+        return response
+
+    @staticmethod
+    def _since(call: Call) -> int | None:
+        since = call.number(SINCE.name)
+        last = call.header(LAST_EVENT_ID.name)
+        if last is None:
+            return since
+        if not last.isascii() or not last.isdigit() or len(last) > 18:
+            raise ProblemError(HTTPStatus.BAD_REQUEST, f"Last-Event-ID is {last[:40]!r}: expected a revision")
+        return int(last)
+
+    def _first(self, since: int | None) -> bytes:
+        """How a stream begins: with what it has missed, if that is still known."""
+        revision = self._mirror.revision
+        hello = {"instance": self._instance, "revision": revision}
+        if since is None:
+            return event("hello", hello, revision)
+        missed = self.log.since_revision(since) if since <= revision else None
+        if missed is None:
+            reset = {"revision": revision, "reason": f"not all events since revision {since} are kept"}
+            return event("hello", hello) + event("reset", reset, revision)
+        return event("hello", hello) + missed
+
+    def _drop(self, stream: _Stream) -> None:
+        self._streams.discard(stream)
+        stream.end()
+
+    async def _send_all(self) -> None:
+        """Rounds, one after the other, for good."""
+        ping_at_s = time.monotonic() + _PING_S
+        while True:
+            try:
+                await asyncio.wait_for(self._wake.wait(), max(0.0, ping_at_s - time.monotonic()))
+            except TimeoutError:
+                await self._round(_PING)
+                ping_at_s = time.monotonic() + _PING_S
+                continue
+            self._wake.clear()
+            began_s = time.monotonic()
+            await self._round(b"")
+            took_s = time.monotonic() - began_s
+            await asyncio.sleep(min(took_s * _PAUSE_OF_ROUND, _LONGEST_PAUSE_S))
+
+    async def _round(self, otherwise: bytes) -> None:
+        """Bring every stream up to date; `otherwise` is sent to those that are."""
+        target = self.log.last_number
+        texts: dict[int, bytes] = {target: otherwise}
+        for index, stream in enumerate(list(self._streams), 1):
+            if stream.number not in texts:
+                texts[stream.number] = self._missed(stream.number, target)
+            text = texts[stream.number]
+            if text and not stream.send(text):
+                self._drop(stream)
+            stream.number = target
+            if index % _AT_ONCE == 0:
+                await asyncio.sleep(0)
+
+    def _missed(self, number: int, target: int) -> bytes:
+        """The events behind `number` up to `target`, or that they are too many."""
+        text = self.log.between(number, target)
+        if text is None or len(text) > MOST_WAITING_BYTES // 2:
+            revision = self._mirror.revision
+            return event("reset", {"revision": revision, "reason": "too much changed at once"}, revision)
+        return text
+
+
+def _not_now(detail: str) -> ProblemError:
+    return ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": "1"})
