@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from weldr.model.access_log import AccessLogSettings
+from weldr.model.balancing import Balance
 from weldr.model.health import Ejection, HealthCheck, Share
 
 Weight = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
@@ -84,6 +85,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     timeouts: UpstreamTimeouts = UpstreamTimeouts()
     limits: UpstreamLimits = UpstreamLimits()
+    balance: Balance = Balance()
     health: HealthCheck | None = None
     """Active checks by each instance; none if it is `None`."""
     ejection: Ejection = Ejection()
