@@ -101,6 +101,10 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True):
     """RFC 3339, by the holder's wall clock: for people only."""
     window_s: float
     """For how long after a confirmed renewal its address may be in place."""
+    promise_s: float
+    """How long a promise to this holder lasts."""
+    host: str
+    """Tells one running kernel's network namespace from all others: an address cannot be on two hosts there."""
     peers: list[str] = []
     """Whose promise the holder needs when etcd is lost: no other instance may claim on etcd's word alone."""
     reason: str = ""

@@ -1,0 +1,546 @@
+"""One virtual IP on this instance: brings together the facts, has `machine.decide` decide, and does it.
+
+Three things go on at a time. *Turns* talk to etcd, one request after the other: stand, confirm, claim,
+release. The *guard* looks many times a second whether the address has to go, and asks the peers for promises
+when etcd is silent. And messages and events wake either. What changes the state is synchronous, so none of
+them sees it half changed; only turns wait for anything, and look again at what may have changed meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from datetime import UTC, datetime
+
+import msgspec
+
+from weldr.control.announce.announcer import AnnounceError, Announcer, LateError
+from weldr.control.vip.context import Context
+from weldr.control.vip.hold import Hold
+from weldr.control.vip.machine import Action, Decision, Facts, State, decide
+from weldr.control.vip.promises import Round
+from weldr.control.vip.rules import AskPeers, Claim, Claimant, Wait, may_claim, may_unseat
+from weldr.control.vip.view import holder_of
+from weldr.etcd.client import Compare, Put
+from weldr.etcd.clock import now_s
+from weldr.etcd.election import CandidacyLostError, Candidate, Confirmation, lease_is_gone, unseat
+from weldr.etcd.errors import EtcdClosedError, EtcdError
+from weldr.model.events import KeyValue
+from weldr.model.keys import Kind
+from weldr.model.vip_timing import wait_s
+from weldr.model.vips import Holder, Vip, VipState
+
+logger = logging.getLogger(__name__)
+
+_GUARD_S = 0.05
+_LOOK_S = 1.0
+_RETRY_S = 0.1
+_FAULT_S = 1.0
+_STOP_S = 2.0
+_MOVE_PATIENCE_S = 1.5
+
+
+class VirtualIp:
+    """Runs until `stop`. Each wish in etcd gets one of its own: a changed one is another virtual IP."""
+
+    def __init__(self, name: str, vip: Vip, context: Context, announcer: Announcer) -> None:
+        self.name = name
+        self.vip = vip
+        self.state = State.FOLLOWING
+        self.hold: Hold | None = None
+        self.busy = False
+        """Whether a claim is under way: nothing may be promised to anybody else."""
+        self.problem = ""
+        self._context = context
+        self._announcer = announcer
+        self._timing = vip.timing()
+        prefix = context.keys.of_kind(Kind.ELECTION, name)
+        self._candidate = Candidate(context.client, prefix, context.me.encode(), vip.ttl_s)
+        self._record_key = context.keys.key(Kind.HOLDER, name)
+        self._vip_key = context.keys.key(Kind.VIP, name)
+        self._record: Holder | None = None
+        self._record_revision = 0
+        self._unsure_peers: tuple[int, frozenset[str]] = (0, frozenset())
+        self._first_gone_s: tuple[int, float] = (0, 0.0)
+        self._unseated_token = 0
+        self._elsewhere_since_s: float | None = None
+        self._reason = ""
+        self._since = _wall_clock()
+        self._unwanted = ""
+        self._wake = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._look_at_s = 0.0
+        self._problem_until_s = 0.0
+        self._probed = False
+
+    # --- for the owner
+
+    @property
+    def token(self) -> int:
+        """Of the present candidacy; 0 if it does not stand."""
+        return self._candidate.token or 0
+
+    def start(self) -> None:
+        """Begin."""
+        self._tasks = [
+            asyncio.create_task(self._take_turns(), name=f"vip-{self.name}"),
+            asyncio.create_task(self._guard(), name=f"vip-guard-{self.name}"),
+        ]
+
+    def wake(self) -> None:
+        """Something may have changed."""
+        self._wake.set()
+
+    async def stop(self, reason: str) -> None:
+        """Give the address up, tell etcd, and end."""
+        self._unwanted = reason
+        self._wake.set()
+        turns = self._tasks[:1]
+        await asyncio.wait(turns, timeout=_STOP_S)
+        self._take_down(reason, in_order=False)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._candidate.close(timeout_s=_RETRY_S * 5)
+        await self._announcer.close()
+
+    def look(self) -> None:
+        """An address or interface of this host has changed."""
+        if self.hold is None or self._in_place():
+            return
+        self.problem = self._announcer.problem() or ""
+        if self.problem:
+            self._wake.set()
+            return
+        logger.warning("a virtual IP was removed by somebody else: it is put back", extra={"vip": self.name})
+        self._set_again()
+
+    def describe(self) -> VipState:
+        """For `instances/<instance>`."""
+        return VipState(state=self.state, token=self.token, since=self._since, reason=self._reason)
+
+    # --- turns
+
+    async def _take_turns(self) -> None:
+        while True:
+            self._wake.clear()
+            pause_s = _RETRY_S
+            try:
+                pause_s = await self._turn()
+            except EtcdClosedError:
+                return
+            except EtcdError as error:
+                logger.debug("a turn failed", extra={"vip": self.name, "reason": str(error)})
+            except Exception:
+                logger.exception("a turn of a virtual IP failed", extra={"vip": self.name})
+                pause_s = _FAULT_S
+            if self._unwanted and self.hold is None and not self.token:
+                return
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), pause_s)
+
+    async def _turn(self) -> float:
+        """One round of deciding and doing; how long to pause."""
+        confirmation: Confirmation | None = None
+        decision = decide(self._facts(None))
+        if decision.action is Action.CONFIRM:
+            confirmation = await self._confirm()
+            decision = decide(self._facts(confirmation))
+        match decision.action:
+            case Action.STAND:
+                await self._candidate.stand(timeout_s=self._timing.request_timeout_s)
+                return 0.0
+            case Action.WITHDRAW:
+                await self._withdraw(decision.reason)
+                self._enter(decision)
+                return self._timing.following_renewal_s
+            case Action.RELEASE:
+                await self._release(decision.reason)
+                return 0.0
+            case Action.CLAIM if confirmation is not None:
+                return await self._approach(decision, confirmation)
+            case Action.KEEP if confirmation is not None:
+                await self._keep_peers_recorded(confirmation)
+                return self._timing.renewal_s
+            case Action.FOLLOW if confirmation is not None:
+                self._enter(decision)
+                return await self._follow(confirmation)
+        return self._timing.following_renewal_s
+
+    def _facts(self, confirmation: Confirmation | None) -> Facts:
+        queue = confirmation.queue if confirmation else self._context.view.queue(self.name)
+        now = now_s()
+        if not self.hold and now >= self._problem_until_s:
+            self.problem = self._announcer.problem() or ""
+        record = self._context.view.holders.get(self.name)
+        released = record is not None and record.state == "released"
+        return Facts(
+            held=self.hold is not None,
+            stands=self._candidate.token is not None,
+            leads=confirmation.leads if confirmation else None,
+            recorded=self._recorded(),
+            others_stand=any(contender.value != self._context.me.encode() for contender in queue),
+            unwanted=self._unwanted,
+            problem=self.problem,
+            elsewhere=self._elsewhere(),
+            useless=self._context.useless(self.vip) or "",
+            promised=now < self._context.book.until_s(self.name) and not released,
+        )
+
+    def _recorded(self) -> bool:
+        record = self._record
+        return record is not None and record.state == "held" and record.token == self._candidate.token
+
+    def _elsewhere(self) -> str:
+        """Why the address should be at another instance, if it can go there now."""
+        move, record = self._context.view.moves.get(self.name), self._context.view.holders.get(self.name)
+        me, queue = self._context.me, self._context.view.queue(self.name)
+        if move is None or record is None or record.token != move.token:
+            self._elsewhere_since_s = None
+            return self._context.give_away(self.name, self.vip, queue) if self.hold is not None else ""
+        if self.hold is None:
+            return f"it is to move to {move.to}" if move.to and move.to != me else ""
+        names = [contender.value.decode("utf-8", "replace") for contender in queue]
+        if move.token != self.hold.token or move.to == me or not set(names) - {me}:
+            return ""
+        # Give the others time to step back, so that the one that is wanted is next.
+        self._elsewhere_since_s = self._elsewhere_since_s or now_s()
+        waited = now_s() - self._elsewhere_since_s > _MOVE_PATIENCE_S
+        if not move.to or names[1:2] == [move.to] or (waited and move.to in names):
+            return f"moved to {move.to or 'another instance'} by hand"
+        return ""
+
+    async def _confirm(self) -> Confirmation:
+        token = self._candidate.token
+        try:
+            confirmation = await self._candidate.confirm(
+                reads=[self._record_key], timeout_s=self._timing.request_timeout_s
+            )
+        except CandidacyLostError as error:
+            self._note_lost(token or 0, error.reason)
+            raise
+        self._take(confirmation)
+        return confirmation
+
+    def _take(self, confirmation: Confirmation) -> None:
+        # Whatever became of a claim whose answer was lost, this tells.
+        self.busy = False
+        self._note_record(confirmation.read[0])
+        hold = self.hold
+        if hold is None or not confirmation.leads or not self._recorded() or hold.token != confirmation.token:
+            return
+        hold.confirm(confirmation.sent_s)
+        if now_s() <= hold.latest_set_s:
+            hold.confirmed_s = confirmation.sent_s
+            self._set_again()
+
+    def _note_record(self, pair: KeyValue | None) -> None:
+        self._record = holder_of(pair)
+        revision = pair.mod_revision if pair is not None else 0
+        if revision != self._record_revision:
+            self._record_revision = revision
+            self._unsure_peers = (0, frozenset())
+        if self._record is not None:
+            self._context.book.learn(self.name, self._record.token)
+
+    def _note_lost(self, token: int, reason: str) -> None:
+        """etcd no longer has our key. With everybody's promise the address may stay, or else it goes now."""
+        hold, self.busy = self.hold, False
+        if hold is not None and hold.token == token and now_s() >= hold.promised_until_s:
+            self._take_down(f"etcd no longer has its candidacy: {reason}", in_order=False)
+
+    # --- not holding
+
+    async def _follow(self, confirmation: Confirmation) -> float:
+        """Another one leads. Unseat it if it is silent and we are next."""
+        record = self._record
+        if record is None or not self._may_unseat(record, confirmation):
+            return self._timing.following_renewal_s
+        guard = [Compare.mod_revision(self._record_key, "==", self._record_revision)]
+        leader, timeout_s = confirmation.queue[0], self._timing.request_timeout_s
+        if await unseat(self._context.client, leader, guard, timeout_s=timeout_s):
+            self._unseated_token = record.token
+            self._first_gone_s = (record.token, now_s())
+            logger.warning(
+                "the holder of a virtual IP is silent: it is unseated",
+                extra={"vip": self.name, "holder": record.instance},
+            )
+        return 0.0
+
+    def _may_unseat(self, record: Holder, confirmation: Confirmation) -> bool:
+        if self.vip.failover == "lease" or record.state != "held":
+            return False
+        if record.token != confirmation.queue[0].token or confirmation.token != confirmation.queue[1].token:
+            return False
+        hearing, now = self._context.peers.hearing, now_s()
+        silent_s = hearing.silence_of_holder_s(record.instance, self.name, record.token)
+        heard_by, known = hearing.heard_by(record.instance), hearing.heard_now()
+        if not may_unseat(record, self._context.me, silent_s, heard_by, known):
+            return False
+        if now < self._context.boot_s + wait_s(record.promise_s):
+            return False
+        # Not before everything else: a refusal is for good.
+        return self._context.book.refuse(self.name, record.token, now) == 0.0
+
+    async def _approach(self, decision: Decision, confirmation: Confirmation) -> float:
+        """We lead: claim if the address is certain to be free."""
+        if self.hold is None and self._context.better(self.name, self.vip, confirmation.queue):
+            await self._candidate.withdraw(timeout_s=self._timing.request_timeout_s)
+            return 0.0
+        record, now = self._record, now_s()
+        verdict = may_claim(record, await self._claimant(record))
+        restored_s = self._context.view.restored_s + wait_s(self._timing.promise_s)
+        if isinstance(verdict, Claim) and now < restored_s and self.hold is None:
+            verdict = Wait(restored_s, "etcd was restored: an older holder may not know yet")
+        match verdict:
+            case Claim():
+                await self._claim(confirmation)
+                return 0.0
+            case Wait(until_s, reason):
+                self._enter(Decision(Action.CLAIM, State.CLAIMING, reason))
+                return max(0.001, min(until_s - now_s(), self._timing.following_renewal_s))
+            case AskPeers(names, reason):
+                assert record is not None
+                self._enter(Decision(Action.CLAIM, State.CLAIMING, reason))
+                self._context.peers.ask_for_refusal(self.name, record.token, names)
+                return self._timing.renewal_s
+
+    async def _claimant(self, record: Holder | None) -> Claimant:
+        context, now = self._context, now_s()
+        token = record.token if record is not None else 0
+        seen_s = context.view.gone_since_s(self.name, token)
+        if self._first_gone_s[0] != token:
+            self._first_gone_s = (token, now if seen_s is None else seen_s)
+        foreign = record is not None and record.state == "held" and record.host != context.host
+        gone = (
+            foreign
+            and record is not None
+            and await lease_is_gone(context.client, record.lease, timeout_s=self._timing.request_timeout_s)
+        )
+        named = {*record.peers, record.instance} if record is not None else set()
+        return Claimant(
+            name=context.me,
+            host=context.host,
+            now_s=now_s(),
+            boot_s=context.boot_s,
+            promised_until_s=self._promised_until_s(record),
+            gone_since_s=self._first_gone_s[1],
+            lease_gone=gone,
+            refused=bool(named & context.peers.refused_by(self.name, token)),
+            hurry=self.vip.failover == "fast" and token == self._unseated_token,
+        )
+
+    def _promised_until_s(self, record: Holder | None) -> float:
+        released = record is not None and record.state == "released"
+        return 0.0 if released else self._context.book.until_s(self.name)
+
+    async def _claim(self, confirmation: Confirmation) -> None:
+        if self._record is None and not self._probed and self.hold is None:
+            self._probed = True
+            conflict = await self._announcer.conflict()
+            if conflict is not None and self.vip.on_conflict == "report":
+                self._fail(f"{conflict}: not claimed", 10.0)
+            return
+        if self._promised_until_s(self._record) > now_s():
+            return
+        self.busy = True
+        record = self._new_record(confirmation.token)
+        done = await self._candidate.confirm(
+            [
+                Compare.mod_revision(self._record_key, "==", self._record_revision),
+                Compare.create_revision(self._vip_key, ">", 0),
+            ],
+            [Put(self._record_key, msgspec.json.encode(record))],
+            [self._record_key],
+            timeout_s=self._timing.request_timeout_s,
+        )
+        self.busy = False
+        self._note_record(done.read[0])
+        if done.held and done.leads:
+            self._hold(done)
+
+    def _new_record(self, token: int) -> Holder:
+        return Holder(
+            instance=self._context.me,
+            address=self.vip.ip,
+            token=token,
+            lease=self._candidate.lease_id or 0,
+            state="held",
+            since=_wall_clock(),
+            window_s=self._timing.window_s,
+            promise_s=self._timing.promise_s,
+            host=self._context.host,
+            peers=self._context.peers_now(),
+            reason="claimed",
+        )
+
+    # --- holding
+
+    def _hold(self, confirmation: Confirmation) -> None:
+        sent_s, now = confirmation.sent_s, now_s()
+        before = self.hold
+        hold = Hold(confirmation.token, self._timing, sent_s, now, sent_s)
+        hold.confirm(sent_s)
+        if before is not None:
+            hold.window_end_s = max(hold.window_end_s, before.window_end_s)
+            hold.promised_until_s = before.promised_until_s
+        try:
+            if before is None:
+                self._announcer.acquire(hold.token, hold.latest_set_s)
+            else:
+                self._announcer.renew(hold.latest_set_s)
+        except LateError as error:
+            self._take_down(str(error), in_order=False)
+            return
+        except AnnounceError as error:
+            self._fail(str(error), _FAULT_S)
+            return
+        hold.note_set(now)
+        self.hold = hold
+        self._enter(Decision(Action.KEEP, State.ANNOUNCING, "claimed"))
+
+    async def _keep_peers_recorded(self, confirmation: Confirmation) -> None:
+        """Whoever may have to be asked when etcd is lost has to be in the record before."""
+        record = self._record
+        peers = self._context.peers_now()
+        if record is None or sorted(record.peers) == peers:
+            return
+        self._unsure_peers = (self._record_revision, frozenset(peers))
+        changed = msgspec.structs.replace(record, peers=peers)
+        done = await self._candidate.confirm(
+            [Compare.mod_revision(self._record_key, "==", self._record_revision)],
+            [Put(self._record_key, msgspec.json.encode(changed))],
+            [self._record_key],
+            timeout_s=self._timing.request_timeout_s,
+        )
+        self._take(done)
+
+    def _peers_to_ask(self) -> set[str]:
+        """All that the record names, and all that it may name by now: a write whose answer is lost may come
+        late."""
+        record = self._record
+        return {*(record.peers if record is not None else ()), *self._unsure_peers[1]}
+
+    async def _guard(self) -> None:
+        while True:
+            await asyncio.sleep(_GUARD_S)
+            try:
+                self._look_after_hold()
+            except Exception:
+                logger.exception("looking after a virtual IP failed", extra={"vip": self.name})
+
+    def _look_after_hold(self) -> None:
+        hold, now = self.hold, now_s()
+        if hold is None:
+            return
+        if now >= hold.expires_s:
+            self._take_down("neither etcd nor every peer confirmed it in time", in_order=False)
+            return
+        if now >= self._look_at_s:
+            self._look_at_s = now + _LOOK_S
+            self.look()
+        if self.vip.on_etcd_loss == "peers" and hold.should_ask(now):
+            peers = self._peers_to_ask()
+            # With nobody to ask there is nobody who could say that it is still ours.
+            if peers:
+                hold.asked_s = now
+                self._context.peers.ask_for_promises(
+                    self.name, hold.token, self._timing.promise_s, peers, self._take_promises
+                )
+
+    def _take_promises(self, asked: Round) -> None:
+        hold = self.hold
+        if hold is None or hold.token != asked.token:
+            return
+        hold.promise(asked.sent_s)
+        if now_s() <= hold.latest_set_s:
+            self._set_again()
+
+    def _set_again(self) -> None:
+        hold = self.hold
+        assert hold is not None
+        now = now_s()
+        try:
+            self._announcer.renew(hold.latest_set_s)
+        except LateError as error:
+            self._take_down(str(error), in_order=False)
+        except AnnounceError as error:
+            self._fail(str(error), _FAULT_S)
+        else:
+            hold.note_set(now)
+
+    def _in_place(self) -> bool:
+        try:
+            return self._announcer.in_place()
+        except OSError:
+            return False
+
+    # --- giving up
+
+    async def _release(self, reason: str) -> None:
+        self._enter(Decision(Action.RELEASE, State.RELEASING, reason))
+        self._take_down(reason, in_order=True)
+        await self._withdraw(reason)
+
+    async def _withdraw(self, reason: str) -> None:
+        """Leave the queue, and say in the same instant that the address is free, if the record says
+        otherwise."""
+        record = self._record
+        if record is None or not self._recorded():
+            await self._candidate.withdraw(timeout_s=self._timing.request_timeout_s)
+            return
+        released = msgspec.structs.replace(record, state="released", since=_wall_clock(), reason=reason)
+        await self._candidate.withdraw(
+            [Compare.mod_revision(self._record_key, "==", self._record_revision)],
+            [Put(self._record_key, msgspec.json.encode(released))],
+            timeout_s=self._timing.request_timeout_s,
+        )
+
+    def _fail(self, problem: str, pause_s: float) -> None:
+        self._take_down(problem, in_order=False)
+        if problem != self.problem:
+            logger.error("a virtual IP cannot be held here", extra={"vip": self.name, "reason": problem})
+        self.problem = problem
+        self._problem_until_s = now_s() + pause_s
+        self._wake.set()
+
+    def _take_down(self, reason: str, *, in_order: bool) -> None:
+        held, self.hold = self.hold, None
+        try:
+            self._announcer.release(in_order=in_order)
+        except (AnnounceError, OSError) as error:
+            logger.error(
+                "a virtual IP could not be removed: the kernel does so by itself",
+                extra={"vip": self.name, "reason": str(error)},
+            )
+        if held is not None and self.state is not State.RELEASING:
+            self._enter(Decision(Action.RELEASE, State.FOLLOWING, reason))
+        self._wake.set()
+
+    def _enter(self, decision: Decision) -> None:
+        if (decision.state, decision.reason) == (self.state, self._reason):
+            return
+        before, self.state = self.state, decision.state
+        if decision.state is State.FOLLOWING and not decision.reason:
+            if before is State.FOLLOWING:
+                return
+        else:
+            self._reason = decision.reason
+        if before is not decision.state:
+            self._since = _wall_clock()
+        logger.info(
+            f"virtual IP: {decision.state}",
+            extra={
+                "vip": self.name,
+                "address": self.vip.ip,
+                "before": str(before),
+                "token": self.token,
+                "reason": decision.reason,
+            },
+        )
+        self._context.on_change()
+
+
+def _wall_clock() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
