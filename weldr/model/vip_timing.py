@@ -43,7 +43,8 @@ DRIFT = 0.01
 """How much faster or slower one host's clock may run than another's: one part in a hundred is far beyond."""
 
 HEARTBEAT_S = 0.1
-SILENCE_S = 3 * HEARTBEAT_S
+SILENCE_S = 0.3
+"""Three heartbeats."""
 
 LEAST_TTL_S = 3
 MAX_TTL_S = 60

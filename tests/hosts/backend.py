@@ -1,0 +1,35 @@
+"""`python -m tests.hosts.backend NAMESPACE…`: an HTTP server on 127.0.0.1:9001 in each. It answers the path."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+
+from tests.hosts.namespaces import inside
+
+PORT = 9001
+
+
+async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while head := await reader.readuntil(b"\r\n\r\n"):
+            path = head.split(b" ", 2)[1]
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(path), path))
+    except (asyncio.IncompleteReadError, OSError):
+        pass
+    finally:
+        writer.close()
+
+
+async def _serve(namespaces: list[str]) -> None:
+    for namespace in namespaces:
+        with inside(namespace):
+            listener = socket.create_server(("127.0.0.1", PORT), backlog=1024)
+        await asyncio.start_server(_answer, sock=listener)
+    print("ready", flush=True)
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve(sys.argv[1:]))
