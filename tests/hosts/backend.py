@@ -1,4 +1,4 @@
-"""`python -m tests.hosts.backend NAMESPACE…`: an HTTP server on 127.0.0.1:9001 in each. It answers the path."""
+"""`python -m tests.hosts.backend ADDRESS:PORT NAMESPACE…`: an HTTP server in each. It answers the path."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import socket
 import sys
 
 from tests.hosts.namespaces import inside
-
-PORT = 9001
 
 
 async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -22,14 +20,15 @@ async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
         writer.close()
 
 
-async def _serve(namespaces: list[str]) -> None:
+async def _serve(address: str, namespaces: list[str]) -> None:
+    host, _, port = address.rpartition(":")
     for namespace in namespaces:
         with inside(namespace):
-            listener = socket.create_server(("127.0.0.1", PORT), backlog=1024)
+            listener = socket.create_server((host, int(port)), backlog=1024)
         await asyncio.start_server(_answer, sock=listener)
     print("ready", flush=True)
     await asyncio.Event().wait()
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(sys.argv[1:]))
+    asyncio.run(_serve(sys.argv[1], sys.argv[2:]))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +16,11 @@ from tests.hosts.etcd import Cluster
 from tests.hosts.namespaces import PROJECT, Host, Network
 from tests.hosts.watcher import Watcher
 from tests.support.instance import WeldrProcess, wait_until
+
+_OPEN_S = 0.3
+"""A request takes less than this."""
+_SAMPLE_S = 0.02
+"""The watcher looks at least this often."""
 
 VIP = "10.77.0.100"
 VIP6 = "fd77::100"
@@ -34,7 +39,8 @@ class Site:
         self.client_host = self.network.add("client")
         etcd_hosts = [self.network.add(f"e{number}") for number in (1, 2, 3)]
         self.etcd = self._stack.enter_context(Cluster(etcd_hosts))
-        command = [sys.executable, "-m", "tests.hosts.backend", *(host.namespace for host in self.hosts)]
+        namespaces = [host.namespace for host in self.hosts]
+        command = [sys.executable, "-m", "tests.hosts.backend", "127.0.0.1:9001", *namespaces]
         backend = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=PROJECT)
         self._stack.callback(backend.wait, 10)
         self._stack.callback(backend.kill)
@@ -68,22 +74,26 @@ class Site:
 class Trial:
     """One test's instances, by host, with the watcher over one virtual IP (or more)."""
 
-    def __init__(self, site: Site, vips: dict[str, dict[str, Any]], *, hosts: int = 3) -> None:
+    def __init__(
+        self, site: Site, vips: dict[str, dict[str, Any]], *, hosts: int = 3, may_be_double: bool = False
+    ) -> None:
         self.site = site
         self.vips = vips
         self.instances: dict[str, WeldrProcess] = {}
+        self._may_be_double = may_be_double
         self._hosts = site.hosts[:hosts]
         self._stack = contextlib.ExitStack()
         self.address = next(iter(vips.values()))["address"] if vips else VIP
 
     def __enter__(self) -> Trial:
+        self._make_clean()
         for prefix in ("vips/", "holders/", "elections/", "moves/", "instances/"):
             self.site.delete(prefix, "--prefix")
         for name, value in self.vips.items():
             self.site.put(f"vips/{name}", value)
         addresses = [value["address"] for value in self.vips.values()] or [VIP]
         self.watcher = Watcher(self.site.hosts, addresses)
-        self._stack.callback(self.watcher.close)
+        self._stack.callback(self.watcher.stop if self._may_be_double else self.watcher.close)
         self._stack.callback(self._end_instances)
         for host in self._hosts:
             self.start(host.name)
@@ -93,6 +103,32 @@ class Trial:
         if kind is not None:
             self.tell()
         self._stack.close()
+
+    def _make_clean(self) -> None:
+        """What an earlier trial left behind on the hosts and networks must not be taken for this one's."""
+        for member in self.site.etcd.members:
+            member.signal(signal.SIGCONT)
+            if not member.running:
+                member.start()
+        for host in self.site.network.hosts.values():
+            for network in ("front", "back"):
+                self.site.network.plug(host, network)
+            host.ip("route", "flush", "type", "blackhole", check=False)
+            host.ip("-6", "route", "flush", "type", "blackhole", check=False)
+            host.ip("-4", "addr", "flush", "label", "eth0:weldr", check=False)
+            for value in self.vips.values():
+                length = 128 if ":" in value["address"] else 32
+                host.ip("addr", "del", f"{value['address']}/{length}", "dev", "eth0", check=False)
+        self.site.etcd.wait_ready()
+
+    def command(self, *arguments: str) -> str:
+        """What `weldr ARGUMENTS…`, run by the client, prints."""
+        command = [sys.executable, "-P", "-m", "weldr", *arguments, "--etcd", self.site.etcd.endpoints]
+        done = subprocess.run(
+            self.site.client_host.command(*command), capture_output=True, text=True, check=False, timeout=60
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
     def tell(self) -> None:
         """What happened, for whoever reads of a failed test."""
@@ -143,9 +179,16 @@ class Trial:
         finally:
             client.close()
 
+    def lost(self, client: Client, after_s: float) -> int:
+        """Requests that failed, but for those whose connection was open when the address left its host."""
+        spans = self.watcher.histories[self.address].spans
+        left_s = [
+            after.began_s for before, after in itertools.pairwise(spans) if before.holders and not after.holders
+        ]
+        return sum(
+            sent_s > after_s and not any(-_OPEN_S < sent_s - moment_s < _SAMPLE_S for moment_s in left_s)
+            for sent_s in client.tally.bad
+        )
+
     def others(self, name: str) -> list[str]:
         return [other for other in self.instances if other != name]
-
-    def forgotten(self) -> None:
-        """Wait until what an instance may have promised in an earlier life, or in this one, has run out."""
-        time.sleep(3.1)

@@ -104,10 +104,21 @@ class Watcher:
                 )
         return "\n".join(lines)
 
-    def close(self) -> None:
+    def longest(self, address: str, holders: int, after_s: float) -> float:
+        """The longest time with so many holders."""
+        spans = [span for span in self.histories[address].spans if span.ended_s > after_s]
+        return max(
+            (s.ended_s - max(s.began_s, after_s) for s in spans if len(s.holders) == holders), default=0.0
+        )
+
+    def stop(self) -> None:
+        """Look no more."""
         self._stopped.set()
         self._thread.join(10)
         for link in self._links:
             link.close()
+
+    def close(self) -> None:
+        self.stop()
         doubles = [span for history in self.histories.values() for span in history.doubles()]
         assert not doubles, f"two hosts held the same address:\n{self.story()}"

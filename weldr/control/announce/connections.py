@@ -15,8 +15,8 @@ _NETLINK_SOCK_DIAG = 4
 _SOCK_DIAG_BY_FAMILY, _SOCK_DESTROY = 20, 21
 _NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_DUMP = 0x1, 0x4, 0x300
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
-_LISTEN = 10
-_ALL_BUT_LISTENING = 0xFFF & ~(1 << _LISTEN)
+_TIME_WAIT, _CLOSED, _LISTEN = 6, 7, 10
+_ALIVE = 0xFFF & ~(1 << _TIME_WAIT | 1 << _CLOSED | 1 << _LISTEN)
 _HEAD = struct.Struct("=IHHII")
 _REQUEST = struct.Struct("=BBBBI")
 _ID_BYTES = 48
@@ -53,7 +53,7 @@ def _forms(ip: IpAddress) -> set[bytes]:
 
 
 def _sockets(diag: socket.socket, family: int, wanted: set[bytes]) -> list[bytes]:
-    body = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, 0, _ALL_BUT_LISTENING) + bytes(_ID_BYTES)
+    body = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, 0, _ALIVE) + bytes(_ID_BYTES)
     diag.send(_message(_SOCK_DIAG_BY_FAMILY, _NLM_F_DUMP, body))
     found: list[bytes] = []
     while True:

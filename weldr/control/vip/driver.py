@@ -63,6 +63,7 @@ class VirtualIp:
         self._record_revision = 0
         self._unsure_peers: tuple[int, frozenset[str]] = (0, frozenset())
         self._first_gone_s: tuple[int, float] = (0, 0.0)
+        self._last_held = 0
         self._unseated_token = 0
         self._elsewhere_since_s: float | None = None
         self._reason = ""
@@ -255,6 +256,13 @@ class VirtualIp:
     async def _follow(self, confirmation: Confirmation) -> float:
         """Another one leads. Unseat it if it is silent and we are next."""
         record = self._record
+        compares, puts = self._release_record(self._reason)
+        if puts:
+            # It could not be told when it happened: etcd was away.
+            done = await self._candidate.confirm(
+                compares, puts, [self._record_key], timeout_s=self._timing.request_timeout_s
+            )
+            self._take(done)
         if record is None or not self._may_unseat(record, confirmation):
             return self._timing.following_renewal_s
         guard = [Compare.mod_revision(self._record_key, "==", self._record_revision)]
@@ -397,7 +405,7 @@ class VirtualIp:
             self._fail(str(error), _FAULT_S)
             return
         hold.note_set(now)
-        self.hold = hold
+        self.hold, self._last_held = hold, hold.token
         self._enter(Decision(Action.KEEP, State.ANNOUNCING, "claimed"))
 
     async def _keep_peers_recorded(self, confirmation: Confirmation) -> None:
@@ -486,15 +494,17 @@ class VirtualIp:
     async def _withdraw(self, reason: str) -> None:
         """Leave the queue, and say in the same instant that the address is free, if the record says
         otherwise."""
+        await self._candidate.withdraw(*self._release_record(reason), timeout_s=self._timing.request_timeout_s)
+
+    def _release_record(self, reason: str) -> tuple[list[Compare], list[Put]]:
+        """What has to hold, and what is to be written, if etcd says that we hold what we have given up."""
         record = self._record
-        if record is None or not self._recorded():
-            await self._candidate.withdraw(timeout_s=self._timing.request_timeout_s)
-            return
+        if record is None or record.state != "held" or record.token != self._last_held or self.hold is not None:
+            return [], []
         released = msgspec.structs.replace(record, state="released", since=_wall_clock(), reason=reason)
-        await self._candidate.withdraw(
+        return (
             [Compare.mod_revision(self._record_key, "==", self._record_revision)],
             [Put(self._record_key, msgspec.json.encode(released))],
-            timeout_s=self._timing.request_timeout_s,
         )
 
     def _fail(self, problem: str, pause_s: float) -> None:

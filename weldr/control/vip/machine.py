@@ -17,10 +17,10 @@ What to do depends on the first row that fits; *held* are the states in which th
 | somebody wants it elsewhere | release, once the other one is next | withdraw |
 | this instance is of no use, and others stand | release | |
 | this instance is of no use | keep | withdraw |
-| it has promised not to claim | | withdraw |
-| it does not stand in the queue | stand: the lease ended while promises held | stand |
+| it does not stand in the queue | stand: the lease ended while promises held | stand, unless it has promised |
 | etcd has not been asked | confirm | confirm |
 | another one leads | release | follow |
+| it leads, and has promised not to claim | | withdraw: the holder is to lead when it is back |
 | it leads, the record is another's | claim | as `rules.may_claim` says |
 | it leads | keep | as `rules.may_claim` says |
 
@@ -116,7 +116,7 @@ def _decide_not_held(facts: Facts) -> Decision:
         return Decision(Action.WITHDRAW, State.FAULT, facts.problem)
     if facts.elsewhere or facts.useless:
         return Decision(Action.WITHDRAW, State.FOLLOWING, facts.elsewhere or facts.useless)
-    if facts.promised:
+    if facts.promised and (facts.leads or not facts.stands):
         return Decision(Action.WITHDRAW, State.FOLLOWING, "it has promised the holder not to claim")
     if not facts.stands:
         return Decision(Action.STAND, State.FOLLOWING)
