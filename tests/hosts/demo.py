@@ -93,7 +93,7 @@ def main() -> None:
             client.wait_good()
             demo = Demo(trial, client)
             print(
-                f"the client asks http://{VIP}:{PORT}/ every 5 ms; the address is at {trial.watcher.holder(VIP)}"
+                f"a client asks http://{VIP}:{PORT}/ every 5 ms; {trial.watcher.holder(VIP)} holds the address"
             )
             print(f"look for yourself: ip -n {trial.host('h1').namespace} address; etcdctl in any of them")
             _tour(demo, trial) if options.watch else _listen(demo)

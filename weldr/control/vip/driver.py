@@ -145,6 +145,9 @@ class VirtualIp:
         """One round of deciding and doing; how long to pause."""
         confirmation: Confirmation | None = None
         decision = decide(self._facts(None))
+        if decision.action is Action.CONFIRM and self._is_handed_over():
+            await self._claim()
+            return 0.0
         if decision.action is Action.CONFIRM:
             confirmation = await self._confirm()
             decision = decide(self._facts(confirmation))
@@ -303,7 +306,7 @@ class VirtualIp:
             verdict = Wait(restored_s, "etcd was restored: an older holder may not know yet")
         match verdict:
             case Claim():
-                await self._claim(confirmation)
+                await self._claim()
                 return 0.0
             case Wait(until_s, reason):
                 self._enter(Decision(Action.CLAIM, State.CLAIMING, reason))
@@ -343,7 +346,28 @@ class VirtualIp:
         released = record is not None and record.state == "released"
         return 0.0 if released else self._context.book.until_s(self.name)
 
-    async def _claim(self, confirmation: Confirmation) -> None:
+    def _is_handed_over(self) -> bool:
+        """Whether the watch says that the last holder released the address and that we are next.
+
+        Then the claim need not be preceded by a question. It is certain that we lead: who stands before us
+        stood there when we came, and the watch had told of all of them when it told of us. And the claim
+        compares the record with the one that was released.
+        """
+        view, name = self._context.view, self.name
+        queue, record = view.queue(name), view.holders.get(name)
+        if self.hold is not None or record is None or record.state != "released" or record.token == self.token:
+            return False
+        if not queue or queue[0].token != self.token or queue[0].key != self._candidate.key:
+            return False
+        if (
+            self._context.better(name, self.vip, queue)
+            or now_s() < view.restored_s + self._timing.promise_s * 2
+        ):
+            return False
+        self._note_record(view.records[name])
+        return True
+
+    async def _claim(self) -> None:
         if self._record is None and not self._probed and self.hold is None:
             self._probed = True
             conflict = await self._announcer.conflict()
@@ -353,7 +377,7 @@ class VirtualIp:
         if self._promised_until_s(self._record) > now_s():
             return
         self.busy = True
-        record = self._new_record(confirmation.token)
+        record = self._new_record(self.token)
         done = await self._candidate.confirm(
             [
                 Compare.mod_revision(self._record_key, "==", self._record_revision),

@@ -69,6 +69,8 @@ class View:
     keys: KeySpace
     vips: dict[str, WantedVip] = field(default_factory=dict)
     holders: dict[str, Holder] = field(default_factory=dict)
+    records: dict[str, KeyValue] = field(default_factory=dict)
+    """The keys that `holders` were read from."""
     moves: dict[str, Move] = field(default_factory=dict)
     peers: dict[str, Peer] = field(default_factory=dict)
     """By instance, those that take part in elections."""
@@ -137,6 +139,8 @@ class View:
             value: object = None if event.deleted else _decoded(pair, _TYPES[name.kind])
             if isinstance(value, _InstanceValue):
                 value = value.peer
+            if name.kind is Kind.HOLDER:
+                self.records[name.names[0]] = pair
             table = self._tables()[name.kind]
             if value is None:
                 table.pop(name.names[0], None)
