@@ -254,7 +254,7 @@ def run(options: argparse.Namespace) -> None:
 
 def _run_once(made: Any, site: Site, fault: Callable[[Contestant, Site, str], None], result: Result) -> None:
     with made as contestant:
-        holder = contestant.watcher.holder(VIP)
+        holder = contestant.watcher.wait(VIP, *(host.name for host in site.hosts))
         client = Client(site.client_host, VIP, PORT)
         try:
             client.wait_good()

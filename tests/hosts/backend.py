@@ -14,6 +14,8 @@ async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
         while head := await reader.readuntil(b"\r\n\r\n"):
             path = head.split(b" ", 2)[1]
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(path), path))
+            if b"\r\nConnection: close\r\n" in head:
+                return
     except (asyncio.IncompleteReadError, OSError):
         pass
     finally:

@@ -461,6 +461,7 @@ class VirtualIp:
                 self._look_after_hold()
             except Exception:
                 logger.exception("looking after a virtual IP failed", extra={"vip": self.name})
+                self._take_down("looking after it failed", in_order=False)
 
     def _look_after_hold(self) -> None:
         hold, now = self.hold, now_s()

@@ -139,19 +139,22 @@ class View:
             value: object = None if event.deleted else _decoded(pair, _TYPES[name.kind])
             if isinstance(value, _InstanceValue):
                 value = value.peer
-            if name.kind is Kind.HOLDER:
-                self.records[name.names[0]] = pair
             table = self._tables()[name.kind]
             if value is None:
                 table.pop(name.names[0], None)
             else:
                 table[name.names[0]] = value
+            if name.kind is Kind.HOLDER:
+                self.records[name.names[0]] = pair
+                if value is None:
+                    del self.records[name.names[0]]
 
     def _take_candidate(self, vip: str, event: Event, now_s: float) -> None:
         pair = event.key_value
         queue = self._queues.setdefault(vip, {})
         old = queue.get(pair.key)
-        if old is not None and (event.deleted or old.create_revision != pair.create_revision):
+        replaced = old is not None and (event.deleted or old.create_revision != pair.create_revision)
+        if old is not None and replaced and vip in self.vips:
             gone = self._gone.setdefault(vip, {})
             gone[old.create_revision] = now_s
             while len(gone) > _REMEMBERED_GONE:
@@ -166,6 +169,7 @@ class View:
     def _take_vip(self, name: str, event: Event) -> None:
         if event.deleted:
             self.vips.pop(name, None)
+            self._gone.pop(name, None)
             return
         value = decode(Kind.VIP, event.key_value.value)
         # A value that cannot be understood leaves the last good one in force; the catalog tells the problem.

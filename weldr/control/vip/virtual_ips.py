@@ -72,6 +72,7 @@ class VirtualIps:
         )
         self._running: dict[str, tuple[Vip, VirtualIp]] = {}
         self._changed = asyncio.Event()
+        self._told = ""
         self._host = HostWatch(self._look)
 
     # --- for the manager
@@ -200,12 +201,14 @@ class VirtualIps:
         except EtcdError:
             return False
         except OSError as error:
-            logger.error(
-                "other instances cannot be reached directly, which virtual IPs need",
-                extra={"reason": error.strerror or str(error)},
-            )
-            await asyncio.sleep(_TIDY_S)
+            reason = error.strerror or str(error)
+            if reason != self._told:
+                self._told = reason
+                logger.error(
+                    "virtual IPs have to wait: other instances cannot be reached", extra={"reason": reason}
+                )
             return False
+        self._told = ""
         return True
 
     async def _make_secret(self) -> None:
