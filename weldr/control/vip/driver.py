@@ -1,9 +1,9 @@
 """One virtual IP on this instance: brings together the facts, has `machine.decide` decide, and does it.
 
-Three things go on at a time. *Turns* talk to etcd, one request after the other: stand, confirm, claim,
-release. The *guard* looks many times a second whether the address has to go, and asks the peers for promises
-when etcd is silent. And messages and events wake either. What changes the state is synchronous, so none of
-them sees it half changed; only turns wait for anything, and look again at what may have changed meanwhile.
+*Turns* talk to etcd, one request after the other: stand, confirm, claim, release. Beside them `holding.py`
+looks after the address while it is here. Messages and events wake either. What changes the state is
+synchronous, so nothing sees it half changed; only turns wait, and look again at what may have changed
+meanwhile.
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from weldr.control.announce.announcer import AnnounceError, Announcer, LateError
+from weldr.control.announce.announcer import Announcer
 from weldr.control.vip.context import Context
-from weldr.control.vip.hold import Hold
+from weldr.control.vip.holding import Holding
 from weldr.control.vip.machine import Action, Decision, Facts, State, decide
-from weldr.control.vip.promises import Round
 from weldr.control.vip.rules import AskPeers, Claim, Claimant, Wait, may_claim, may_unseat
 from weldr.control.vip.view import holder_of
 from weldr.etcd.client import Compare, Put
@@ -33,10 +32,10 @@ from weldr.model.vips import Holder, Vip, VipState
 
 logger = logging.getLogger(__name__)
 
-_GUARD_S = 0.05
-_LOOK_S = 1.0
+
 _RETRY_S = 0.1
 _FAULT_S = 1.0
+_CONFLICT_S = 10.0
 _STOP_S = 2.0
 _MOVE_PATIENCE_S = 1.5
 
@@ -48,13 +47,11 @@ class VirtualIp:
         self.name = name
         self.vip = vip
         self.state = State.FOLLOWING
-        self.hold: Hold | None = None
         self.busy = False
         """Whether a claim is under way: nothing may be promised to anybody else."""
-        self.problem = ""
         self._context = context
-        self._announcer = announcer
         self._timing = vip.timing()
+        self.holding = Holding(name, vip, context, announcer, self._peers_to_ask, self._lost, self.wake)
         prefix = context.keys.of_kind(Kind.ELECTION, name)
         self._candidate = Candidate(context.client, prefix, context.me.encode(), vip.ttl_s)
         self._record_key = context.keys.key(Kind.HOLDER, name)
@@ -63,7 +60,6 @@ class VirtualIp:
         self._record_revision = 0
         self._unsure_peers: tuple[int, frozenset[str]] = (0, frozenset())
         self._first_gone_s: tuple[int, float] = (0, 0.0)
-        self._last_held = 0
         self._unseated_token = 0
         self._elsewhere_since_s: float | None = None
         self._reason = ""
@@ -71,8 +67,6 @@ class VirtualIp:
         self._unwanted = ""
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
-        self._look_at_s = 0.0
-        self._problem_until_s = 0.0
         self._probed = False
 
     # --- for the owner
@@ -86,7 +80,7 @@ class VirtualIp:
         """Begin."""
         self._tasks = [
             asyncio.create_task(self._take_turns(), name=f"vip-{self.name}"),
-            asyncio.create_task(self._guard(), name=f"vip-guard-{self.name}"),
+            asyncio.create_task(self.holding.guard(), name=f"vip-guard-{self.name}"),
         ]
 
     def wake(self) -> None:
@@ -99,23 +93,12 @@ class VirtualIp:
         self._wake.set()
         turns = self._tasks[:1]
         await asyncio.wait(turns, timeout=_STOP_S)
-        self._take_down(reason, in_order=False)
+        self.holding.take_down(reason, in_order=False)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._candidate.close(timeout_s=_RETRY_S * 5)
-        await self._announcer.close()
-
-    def look(self) -> None:
-        """An address or interface of this host has changed."""
-        if self.hold is None or self._in_place():
-            return
-        self.problem = self._announcer.problem() or ""
-        if self.problem:
-            self._wake.set()
-            return
-        logger.warning("a virtual IP was removed by somebody else: it is put back", extra={"vip": self.name})
-        self._set_again()
+        await self.holding.close()
 
     def describe(self) -> VipState:
         """For `instances/<instance>`."""
@@ -136,7 +119,7 @@ class VirtualIp:
             except Exception:
                 logger.exception("a turn of a virtual IP failed", extra={"vip": self.name})
                 pause_s = _FAULT_S
-            if self._unwanted and self.hold is None and not self.token:
+            if self._unwanted and self.holding.hold is None and not self.token:
                 return
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), pause_s)
@@ -146,8 +129,7 @@ class VirtualIp:
         confirmation: Confirmation | None = None
         decision = decide(self._facts(None))
         if decision.action is Action.CONFIRM and self._is_handed_over():
-            await self._claim()
-            return 0.0
+            return await self._claim()
         if decision.action is Action.CONFIRM:
             confirmation = await self._confirm()
             decision = decide(self._facts(confirmation))
@@ -175,18 +157,16 @@ class VirtualIp:
     def _facts(self, confirmation: Confirmation | None) -> Facts:
         queue = confirmation.queue if confirmation else self._context.view.queue(self.name)
         now = now_s()
-        if not self.hold and now >= self._problem_until_s:
-            self.problem = self._announcer.problem() or ""
         record = self._context.view.holders.get(self.name)
         released = record is not None and record.state == "released"
         return Facts(
-            held=self.hold is not None,
+            held=self.holding.hold is not None,
             stands=self._candidate.token is not None,
             leads=confirmation.leads if confirmation else None,
             recorded=self._recorded(),
             others_stand=any(contender.value != self._context.me.encode() for contender in queue),
             unwanted=self._unwanted,
-            problem=self.problem,
+            problem=self.holding.find_problem(),
             elsewhere=self._elsewhere(),
             useless=self._context.useless(self.vip) or "",
             promised=now < self._context.book.until_s(self.name) and not released,
@@ -202,11 +182,11 @@ class VirtualIp:
         me, queue = self._context.me, self._context.view.queue(self.name)
         if move is None or record is None or record.token != move.token:
             self._elsewhere_since_s = None
-            return self._context.give_away(self.name, self.vip, queue) if self.hold is not None else ""
-        if self.hold is None:
+            return self._context.give_away(self.name, self.vip, queue) if self.holding.hold is not None else ""
+        if self.holding.hold is None:
             return f"it is to move to {move.to}" if move.to and move.to != me else ""
         names = [contender.value.decode("utf-8", "replace") for contender in queue]
-        if move.token != self.hold.token or move.to == me or not set(names) - {me}:
+        if move.token != self.holding.hold.token or move.to == me or not set(names) - {me}:
             return ""
         # Give the others time to step back, so that the one that is wanted is next.
         self._elsewhere_since_s = self._elsewhere_since_s or now_s()
@@ -231,13 +211,10 @@ class VirtualIp:
         # Whatever became of a claim whose answer was lost, this tells.
         self.busy = False
         self._note_record(confirmation.read[0])
-        hold = self.hold
+        hold = self.holding.hold
         if hold is None or not confirmation.leads or not self._recorded() or hold.token != confirmation.token:
             return
-        hold.confirm(confirmation.sent_s)
-        if now_s() <= hold.latest_set_s:
-            hold.confirmed_s = confirmation.sent_s
-            self._set_again()
+        self.holding.confirm(confirmation)
 
     def _note_record(self, pair: KeyValue | None) -> None:
         self._record = holder_of(pair)
@@ -250,9 +227,9 @@ class VirtualIp:
 
     def _note_lost(self, token: int, reason: str) -> None:
         """etcd no longer has our key. With everybody's promise the address may stay, or else it goes now."""
-        hold, self.busy = self.hold, False
+        hold, self.busy = self.holding.hold, False
         if hold is not None and hold.token == token and now_s() >= hold.promised_until_s:
-            self._take_down(f"etcd no longer has its candidacy: {reason}", in_order=False)
+            self.holding.take_down(f"etcd no longer has its candidacy: {reason}", in_order=False)
 
     # --- not holding
 
@@ -296,18 +273,17 @@ class VirtualIp:
 
     async def _approach(self, decision: Decision, confirmation: Confirmation) -> float:
         """We lead: claim if the address is certain to be free."""
-        if self.hold is None and self._context.better(self.name, self.vip, confirmation.queue):
+        if self.holding.hold is None and self._context.better(self.name, self.vip, confirmation.queue):
             await self._candidate.withdraw(timeout_s=self._timing.request_timeout_s)
             return 0.0
         record, now = self._record, now_s()
         verdict = may_claim(record, await self._claimant(record))
         restored_s = self._context.view.restored_s + wait_s(self._timing.promise_s)
-        if isinstance(verdict, Claim) and now < restored_s and self.hold is None:
+        if isinstance(verdict, Claim) and now < restored_s and self.holding.hold is None:
             verdict = Wait(restored_s, "etcd was restored: an older holder may not know yet")
         match verdict:
             case Claim():
-                await self._claim()
-                return 0.0
+                return await self._claim()
             case Wait(until_s, reason):
                 self._enter(Decision(Action.CLAIM, State.CLAIMING, reason))
                 return max(0.001, min(until_s - now_s(), self._timing.following_renewal_s))
@@ -355,7 +331,12 @@ class VirtualIp:
         """
         view, name = self._context.view, self.name
         queue, record = view.queue(name), view.holders.get(name)
-        if self.hold is not None or record is None or record.state != "released" or record.token == self.token:
+        if (
+            self.holding.hold is not None
+            or record is None
+            or record.state != "released"
+            or record.token == self.token
+        ):
             return False
         if not queue or queue[0].token != self.token or queue[0].key != self._candidate.key:
             return False
@@ -367,15 +348,15 @@ class VirtualIp:
         self._note_record(view.records[name])
         return True
 
-    async def _claim(self) -> None:
-        if self._record is None and not self._probed and self.hold is None:
+    async def _claim(self) -> float:
+        if self._record is None and not self._probed and self.holding.hold is None:
             self._probed = True
-            conflict = await self._announcer.conflict()
+            conflict = await self.holding.conflict()
             if conflict is not None and self.vip.on_conflict == "report":
-                self._fail(f"{conflict}: not claimed", 10.0)
-            return
+                self.holding.fail(f"{conflict}: not claimed", _CONFLICT_S)
+            return 0.0
         if self._promised_until_s(self._record) > now_s():
-            return
+            return _RETRY_S
         self.busy = True
         record = self._new_record(self.token)
         done = await self._candidate.confirm(
@@ -390,7 +371,11 @@ class VirtualIp:
         self.busy = False
         self._note_record(done.read[0])
         if done.held and done.leads:
-            self._hold(done)
+            self.holding.acquire(done)
+            if self.holding.hold is not None:
+                self._enter(Decision(Action.KEEP, State.ANNOUNCING, "claimed"))
+        # If it came too late to be of use, etcd is slow: no hurry with the next one.
+        return self._timing.renewal_s if self.holding.hold is not None else _RETRY_S
 
     def _new_record(self, token: int) -> Holder:
         return Holder(
@@ -406,31 +391,6 @@ class VirtualIp:
             peers=self._context.peers_now(),
             reason="claimed",
         )
-
-    # --- holding
-
-    def _hold(self, confirmation: Confirmation) -> None:
-        sent_s, now = confirmation.sent_s, now_s()
-        before = self.hold
-        hold = Hold(confirmation.token, self._timing, sent_s, now, sent_s)
-        hold.confirm(sent_s)
-        if before is not None:
-            hold.window_end_s = max(hold.window_end_s, before.window_end_s)
-            hold.promised_until_s = before.promised_until_s
-        try:
-            if before is None:
-                self._announcer.acquire(hold.token, hold.latest_set_s)
-            else:
-                self._announcer.renew(hold.latest_set_s)
-        except LateError as error:
-            self._take_down(str(error), in_order=False)
-            return
-        except AnnounceError as error:
-            self._fail(str(error), _FAULT_S)
-            return
-        hold.note_set(now)
-        self.hold, self._last_held = hold, hold.token
-        self._enter(Decision(Action.KEEP, State.ANNOUNCING, "claimed"))
 
     async def _keep_peers_recorded(self, confirmation: Confirmation) -> None:
         """Whoever may have to be asked when etcd is lost has to be in the record before."""
@@ -454,66 +414,11 @@ class VirtualIp:
         record = self._record
         return {*(record.peers if record is not None else ()), *self._unsure_peers[1]}
 
-    async def _guard(self) -> None:
-        while True:
-            await asyncio.sleep(_GUARD_S)
-            try:
-                self._look_after_hold()
-            except Exception:
-                logger.exception("looking after a virtual IP failed", extra={"vip": self.name})
-                self._take_down("looking after it failed", in_order=False)
-
-    def _look_after_hold(self) -> None:
-        hold, now = self.hold, now_s()
-        if hold is None:
-            return
-        if now >= hold.expires_s:
-            self._take_down("neither etcd nor every peer confirmed it in time", in_order=False)
-            return
-        if now >= self._look_at_s:
-            self._look_at_s = now + _LOOK_S
-            self.look()
-        if self.vip.on_etcd_loss == "peers" and hold.should_ask(now):
-            peers = self._peers_to_ask()
-            # With nobody to ask there is nobody who could say that it is still ours.
-            if peers:
-                hold.asked_s = now
-                self._context.peers.ask_for_promises(
-                    self.name, hold.token, self._timing.promise_s, peers, self._take_promises
-                )
-
-    def _take_promises(self, asked: Round) -> None:
-        hold = self.hold
-        if hold is None or hold.token != asked.token:
-            return
-        hold.promise(asked.sent_s)
-        if now_s() <= hold.latest_set_s:
-            self._set_again()
-
-    def _set_again(self) -> None:
-        hold = self.hold
-        assert hold is not None
-        now = now_s()
-        try:
-            self._announcer.renew(hold.latest_set_s)
-        except LateError as error:
-            self._take_down(str(error), in_order=False)
-        except AnnounceError as error:
-            self._fail(str(error), _FAULT_S)
-        else:
-            hold.note_set(now)
-
-    def _in_place(self) -> bool:
-        try:
-            return self._announcer.in_place()
-        except OSError:
-            return False
-
     # --- giving up
 
     async def _release(self, reason: str) -> None:
         self._enter(Decision(Action.RELEASE, State.RELEASING, reason))
-        self._take_down(reason, in_order=True)
+        self.holding.take_down(reason, in_order=True)
         await self._withdraw(reason)
 
     async def _withdraw(self, reason: str) -> None:
@@ -524,7 +429,12 @@ class VirtualIp:
     def _release_record(self, reason: str) -> tuple[list[Compare], list[Put]]:
         """What has to hold, and what is to be written, if etcd says that we hold what we have given up."""
         record = self._record
-        if record is None or record.state != "held" or record.token != self._last_held or self.hold is not None:
+        if (
+            record is None
+            or record.state != "held"
+            or record.token != self.holding.last_held
+            or self.holding.hold is not None
+        ):
             return [], []
         released = msgspec.structs.replace(record, state="released", since=_wall_clock(), reason=reason)
         return (
@@ -532,24 +442,9 @@ class VirtualIp:
             [Put(self._record_key, msgspec.json.encode(released))],
         )
 
-    def _fail(self, problem: str, pause_s: float) -> None:
-        self._take_down(problem, in_order=False)
-        if problem != self.problem:
-            logger.error("a virtual IP cannot be held here", extra={"vip": self.name, "reason": problem})
-        self.problem = problem
-        self._problem_until_s = now_s() + pause_s
-        self._wake.set()
-
-    def _take_down(self, reason: str, *, in_order: bool) -> None:
-        held, self.hold = self.hold, None
-        try:
-            self._announcer.release(in_order=in_order)
-        except (AnnounceError, OSError) as error:
-            logger.error(
-                "a virtual IP could not be removed: the kernel does so by itself",
-                extra={"vip": self.name, "reason": str(error)},
-            )
-        if held is not None and self.state is not State.RELEASING:
+    def _lost(self, reason: str) -> None:
+        """The address is gone from here."""
+        if self.state is not State.RELEASING:
             self._enter(Decision(Action.RELEASE, State.FOLLOWING, reason))
         self._wake.set()
 

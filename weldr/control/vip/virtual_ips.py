@@ -118,28 +118,32 @@ class VirtualIps:
     def problems(self) -> list[str]:
         """Why virtual IPs cannot be held here, a line each."""
         return [
-            f"{self._keys.key(Kind.VIP, name).decode('utf-8', 'backslashreplace')}: {running.problem}"
+            f"{self._keys.key(Kind.VIP, name).decode('utf-8', 'backslashreplace')}: {running.holding.problem}"
             for name, (_, running) in sorted(self._running.items())
-            if running.problem
+            if running.holding.problem
         ]
 
     # --- for other instances that ask
 
     def tokens_held(self) -> dict[str, int]:
         """See `Holds`."""
-        return {name: running.hold.token for name, (_, running) in self._running.items() if running.hold}
+        return {
+            name: running.holding.hold.token
+            for name, (_, running) in self._running.items()
+            if running.holding.hold
+        }
 
     def busy(self, vip: str) -> bool:
         """See `Holds`."""
         running = self._running.get(vip)
-        return running is not None and (running[1].busy or running[1].hold is not None)
+        return running is not None and (running[1].busy or running[1].holding.hold is not None)
 
     def uses(self, vip: str, token: int) -> bool:
         """See `Holds`."""
         running = self._running.get(vip)
         if running is None:
             return False
-        hold = running[1].hold
+        hold = running[1].holding.hold
         return running[1].token == token or (hold is not None and hold.token == token)
 
     def known(self, vip: str) -> bool:
@@ -256,10 +260,10 @@ class VirtualIps:
 
     def _look(self) -> None:
         for _, running in self._running.values():
-            running.look()
+            running.holding.look()
 
     def _tidy(self) -> None:
-        held = {wanted.interface_address for wanted, running in self._running.values() if running.hold}
+        held = {wanted.interface_address for wanted, running in self._running.values() if running.holding.hold}
         own = self._peers.address.rpartition(":")[0]
         hosts = [peer.address.rpartition(":")[0] for peer in self._view.peers.values()]
         # Another instance on this host has addresses of its own, which look the same. They lapse by themselves.
