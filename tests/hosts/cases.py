@@ -300,6 +300,23 @@ def removed_by_others(site: Site, value: Value) -> None:
         )
 
 
+def conflict(site: Site, value: Value) -> None:
+    """An address that another host has is not claimed but told; with `on_conflict: claim` it is claimed."""
+    length = 128 if ":" in value["address"] else 32
+    address = f"{value['address']}/{length}"
+    foreign = ["nodad"] if length == 128 else []
+    with Trial(site, {"web": value}, hosts=0) as trial:
+        site.client_host.ip("addr", "add", address, "dev", "eth0", *foreign)
+        try:
+            instance = trial.start("h1")
+            instance.wait_logged("a virtual IP cannot be held here")
+            assert trial.watcher.holder(trial.address) is None
+            site.put("vips/web", {**value, "on_conflict": "claim"})
+            trial.watcher.wait(trial.address, "h1")
+        finally:
+            site.client_host.ip("addr", "del", address, "dev", "eth0", check=False)
+
+
 def _isolate(site: Site, host: Host) -> None:
     for network in ("front", "back"):
         site.network.isolate(host, network)
@@ -333,5 +350,6 @@ CASES: dict[str, Callable[[Site, Value], None]] = {
         rolling_restart,
         moved_by_hand,
         removed_by_others,
+        conflict,
     )
 }

@@ -97,6 +97,7 @@ class VirtualIp:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.sleep(self.holding.left_behind_until_s - now_s())
         await self._candidate.close(timeout_s=_RETRY_S * 5)
         await self.holding.close()
 

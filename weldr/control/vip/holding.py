@@ -44,6 +44,8 @@ class Holding:
         """`None`: the address is not here."""
         self.last_held = 0
         """The token of the last hold: what etcd says of it is for us to correct."""
+        self.left_behind_until_s = 0.0
+        """Until when the address may be here although it was taken down."""
         self.problem = ""
         """Why this host cannot hold the address, as far as was known when it was last asked."""
         self._name = name
@@ -141,7 +143,8 @@ class Holding:
 
     def look(self) -> None:
         """An address or interface of this host has changed."""
-        if self.hold is None or self._in_place():
+        # Later than that, it was the kernel, and rightly so.
+        if self.hold is None or now_s() > self.hold.latest_set_s or self._in_place():
             return
         self.problem = self._announcer.problem() or ""
         if self.problem:
@@ -183,6 +186,9 @@ class Holding:
         try:
             self._announcer.release(in_order=in_order)
         except (AnnounceError, OSError) as error:
+            # Then nobody may be told that the address is free: they wait until the kernel has removed it.
+            self.last_held = 0
+            self.left_behind_until_s = held.window_end_s if held is not None else now_s()
             logger.error(
                 "a virtual IP could not be removed: the kernel does so by itself",
                 extra={"vip": self._name, "reason": str(error)},
