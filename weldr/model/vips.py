@@ -107,6 +107,9 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True):
     """Tells one running kernel's network namespace from all others: an address cannot be on two hosts there."""
     peers: list[str] = []
     """Whose promise the holder needs when etcd is lost: no other instance may claim on etcd's word alone."""
+    doubted: str = ""
+    """The instance that does not hear the holder and will take over, unless the holder takes this word away: a
+    renewal counts only while there is none."""
     reason: str = ""
     """Of the last change."""
 

@@ -50,8 +50,9 @@ def claims_with(**changes: Any) -> Callable[[pytest.MonkeyPatch], None]:
     [
         (claims_with(lease_gone=True), False),
         (claims_with(refused=True), True),
+        (lambda patch: patch.setattr(vip_world, "wait_s", lambda window_s: 0.0), False),
     ],
-    ids=["nobody waits for a window", "a newcomer does not ask"],
+    ids=["nobody waits for a window", "a newcomer does not ask", "a doubt is not waited for"],
 )
 def test_without_one_of_the_rules_there_would_be_two_holders(
     flaw: Callable[[pytest.MonkeyPatch], None], newcomer: bool, monkeypatch: pytest.MonkeyPatch

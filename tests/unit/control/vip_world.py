@@ -49,6 +49,8 @@ class Node:
     refused: tuple[int, frozenset[str]] = (0, frozenset())
     gone: tuple[int, float] = (0, 0.0)
     record: Holder | None = None
+    doubt: tuple[int, float] = (0, 0.0)
+    unseated: int = 0
     unsure: frozenset[str] = frozenset()
     did: frozenset[str] = frozenset()
     """What it did in this tick: each thing once is enough."""
@@ -82,7 +84,9 @@ class Node:
                 (asked.number, asked.sent_s, frozenset(asked.waiting), bool(asked.refusal)) if asked else None,
                 self.refused,
                 self.gone,
-                (record.token, record.state, tuple(record.peers)) if record else None,
+                (record.token, record.state, tuple(record.peers), record.doubted) if record else None,
+                self.doubt,
+                self.unseated,
                 self.did,
                 self.unsure,
             )
@@ -176,7 +180,7 @@ class World:
             self.now_s,
             frozenset(self.keys.items()),
             frozenset(self.leases.items()),
-            (record.token, record.state, tuple(record.peers)) if record else None,
+            (record.token, record.state, tuple(record.peers), record.doubted) if record else None,
             self.revision,
             self.faults,
             frozenset(self.messages),
@@ -278,7 +282,7 @@ def _possible_with_etcd(world: World, node: Node, room: bool) -> list[str]:
     if world.leader() == node.name and room:
         found.append("claim")
     if record is not None and queue[:1] == [record.token] and queue[1:2] == [node.token]:
-        found += ["unseat"] if node.name in record.peers else []
+        found += ["doubt", "unseat"] if node.name in record.peers else []
     return found
 
 
@@ -297,7 +301,7 @@ def _withdraw(world: World, node: Node) -> None:
 
 def _confirm(world: World, node: Node, *, first_hold: bool = False) -> None:
     node.did |= {"confirm"}
-    node.busy = False
+    node.busy = world.record is not None and world.record.doubted == node.name
     token, now = node.token, world.clock(node)
     if world.keys.get(node.name) != token or token is None:
         node.token = None
@@ -314,6 +318,10 @@ def _confirm(world: World, node: Node, *, first_hold: bool = False) -> None:
     if first_hold:
         node.hold = Hold(token, TIMING, now, now, now)
     if mine and node.hold is not None and node.hold.token == token:
+        if world.record is not None and world.record.doubted:
+            # One transaction takes the doubt away and confirms.
+            world.revision += 1
+            world.record = node.record = msgspec.structs.replace(world.record, doubted="")
         node.hold.confirm(now)
         world.set_address(node)
 
@@ -330,8 +338,8 @@ def _release(world: World, node: Node) -> None:
 
 def _claim(world: World, node: Node) -> None:
     node.did |= {"claim"}
-    node.busy = False
     world.see(node)
+    node.busy = node.record is not None and node.record.doubted == node.name
     record, now = node.record, world.clock(node)
     released = record is not None and record.state == "released"
     verdict = may_claim(
@@ -344,6 +352,7 @@ def _claim(world: World, node: Node) -> None:
             promised_until_s=0.0 if released else node.book.until_s("v"),
             gone_since_s=node.gone[1],
             lease_gone=record is not None and world.leases.get(record.lease, -1.0) <= world.now_s,
+            waited=record is not None and node.unseated == record.token,
             refused=record is not None and node.refused[0] == record.token and bool(node.refused[1]),
         ),
     )
@@ -367,17 +376,29 @@ def _ask(world: World, node: Node) -> None:
         world.send(node, sorted(peers), "promise?", number, hold.token)
 
 
-def _unseat(world: World, node: Node) -> None:
-    node.did |= {"unseat"}
+def _doubt(world: World, node: Node) -> None:
+    node.did |= {"doubt"}
     world.see(node)
     record, now = world.record, world.clock(node)
     assert record is not None
-    if now < (node.boot_s * _RATES[node.name]) + wait_s(record.promise_s):
+    if now < max((node.boot_s * _RATES[node.name]) + wait_s(record.promise_s), node.book.until_s("v")):
         return
-    if node.book.refuse("v", record.token, now) > 0:
+    node.busy = True
+    world.revision += 1
+    world.record = node.record = msgspec.structs.replace(record, doubted=node.name)
+    node.doubt = (world.revision, now)
+
+
+def _unseat(world: World, node: Node) -> None:
+    node.did |= {"unseat"}
+    record, now = world.record, world.clock(node)
+    if record is None or node.doubt[0] != world.revision or now < node.book.until_s("v"):
+        return
+    if now < node.doubt[1] + wait_s(record.window_s):
         return
     holder = next(name for name, token in world.keys.items() if token == record.token)
     del world.keys[holder]
+    node.unseated = record.token
     world.see(node)
 
 
@@ -460,7 +481,7 @@ def _apply(world: World, node: Node, sent_s: float, what: str, facts: list[Any],
     heard = answered and node.alive and node.linked and node.token == token
     if what == "record":
         assert world.record is not None
-        world.record = msgspec.structs.replace(world.record, peers=list(rest[0]))
+        world.record = msgspec.structs.replace(world.record, peers=list(rest[0]), doubted="")
         if heard:
             world.see(node)
         return
@@ -501,6 +522,7 @@ _ACTIONS = {
     "confirm": _confirm,
     "claim": _claim,
     "ask": _ask,
+    "doubt": _doubt,
     "unseat": _unseat,
     "record": _record,
     "crash": _crash,

@@ -37,6 +37,7 @@ _RETRY_S = 0.1
 _FAULT_S = 1.0
 _CONFLICT_S = 10.0
 _STOP_S = 2.0
+_BELIEVE_S = 30.0
 _MOVE_PATIENCE_S = 1.5
 
 
@@ -61,6 +62,9 @@ class VirtualIp:
         self._unsure_peers: tuple[int, frozenset[str]] = (0, frozenset())
         self._first_gone_s: tuple[int, float] = (0, 0.0)
         self._unseated_token = 0
+        self._doubt: tuple[int, float] = (0, 0.0)
+        """The record's revision with our doubt, and when we knew that it was there."""
+        self._believe_until_s = 0.0
         self._elsewhere_since_s: float | None = None
         self._reason = ""
         self._since = _wall_clock()
@@ -148,7 +152,7 @@ class VirtualIp:
             case Action.CLAIM if confirmation is not None:
                 return await self._approach(decision, confirmation)
             case Action.KEEP if confirmation is not None:
-                await self._keep_peers_recorded(confirmation)
+                await self._keep_record()
                 return self._timing.renewal_s
             case Action.FOLLOW if confirmation is not None:
                 self._enter(decision)
@@ -209,13 +213,14 @@ class VirtualIp:
         return confirmation
 
     def _take(self, confirmation: Confirmation) -> None:
-        # Whatever became of a claim whose answer was lost, this tells.
-        self.busy = False
         self._note_record(confirmation.read[0])
+        # Whatever became of a claim or a doubt whose answer was lost, this tells.
+        self.busy = self._record is not None and self._record.doubted == self._context.me
         hold = self.holding.hold
         if hold is None or not confirmation.leads or not self._recorded() or hold.token != confirmation.token:
             return
-        self.holding.confirm(confirmation)
+        if self._record is not None and not self._record.doubted:
+            self.holding.confirm(confirmation)
 
     def _note_record(self, pair: KeyValue | None) -> None:
         self._record = holder_of(pair)
@@ -235,27 +240,48 @@ class VirtualIp:
     # --- not holding
 
     async def _follow(self, confirmation: Confirmation) -> float:
-        """Another one leads. Unseat it if it is silent and we are next."""
-        record = self._record
+        """Another one leads. If we are next and do not hear it, doubt it; if it says nothing to that, unseat
+        it."""
         compares, puts = self._release_record(self._reason)
         if puts:
             # It could not be told when it happened: etcd was away.
-            done = await self._candidate.confirm(
-                compares, puts, [self._record_key], timeout_s=self._timing.request_timeout_s
-            )
-            self._take(done)
+            await self._write(compares, puts)
+        record = self._record
+        if record is not None and self._doubt[0] and record.doubted != self._context.me:
+            # The holder lives, though we do not hear it. Once is enough for now.
+            self._doubt = (0, 0.0)
+            self._believe_until_s = now_s() + _BELIEVE_S
         if record is None or not self._may_unseat(record, confirmation):
             return self._timing.following_renewal_s
         guard = [Compare.mod_revision(self._record_key, "==", self._record_revision)]
+        if self.vip.failover == "strict":
+            if record.doubted != self._context.me or self._doubt[0] != self._record_revision:
+                await self._cast_doubt(record, guard)
+            left_s = self._doubt[1] + wait_s(record.window_s) - now_s()
+            if self._doubt[0] != self._record_revision or left_s > 0:
+                return min(max(left_s, 0.001), self._timing.renewal_s)
         leader, timeout_s = confirmation.queue[0], self._timing.request_timeout_s
         if await unseat(self._context.client, leader, guard, timeout_s=timeout_s):
             self._unseated_token = record.token
-            self._first_gone_s = (record.token, now_s())
-            logger.warning(
-                "the holder of a virtual IP is silent: it is unseated",
-                extra={"vip": self.name, "holder": record.instance},
-            )
+            extra = {"vip": self.name, "holder": record.instance}
+            logger.warning("the holder of a virtual IP stays silent: it is unseated", extra=extra)
         return 0.0
+
+    async def _cast_doubt(self, record: Holder, guard: list[Compare]) -> None:
+        """Say in the record that we do not hear the holder. From then on no renewal of its counts."""
+        extra = {"vip": self.name, "holder": record.instance}
+        logger.warning("the holder of a virtual IP is silent: it is doubted", extra=extra)
+        self.busy = True
+        doubted = msgspec.structs.replace(record, doubted=self._context.me)
+        await self._write(guard, [Put(self._record_key, msgspec.json.encode(doubted))])
+        if self._record is not None and self._record.doubted == self._context.me:
+            self._doubt = (self._record_revision, now_s())
+
+    async def _write(self, compares: list[Compare], puts: list[Put]) -> None:
+        done = await self._candidate.confirm(
+            compares, puts, [self._record_key], timeout_s=self._timing.request_timeout_s
+        )
+        self._take(done)
 
     def _may_unseat(self, record: Holder, confirmation: Confirmation) -> bool:
         if self.vip.failover == "lease" or record.state != "held":
@@ -267,10 +293,8 @@ class VirtualIp:
         heard_by, known = hearing.heard_by(record.instance), hearing.heard_now()
         if not may_unseat(record, self._context.me, silent_s, heard_by, known):
             return False
-        if now < self._context.boot_s + wait_s(record.promise_s):
-            return False
-        # Not before everything else: a refusal is for good.
-        return self._context.book.refuse(self.name, record.token, now) == 0.0
+        forgotten_s = self._context.boot_s + wait_s(record.promise_s)
+        return now >= max(forgotten_s, self._context.book.until_s(self.name), self._believe_until_s)
 
     async def _approach(self, decision: Decision, confirmation: Confirmation) -> float:
         """We lead: claim if the address is certain to be free."""
@@ -316,7 +340,7 @@ class VirtualIp:
             gone_since_s=self._first_gone_s[1],
             lease_gone=gone,
             refused=bool(named & context.peers.refused_by(self.name, token)),
-            hurry=self.vip.failover == "fast" and token == self._unseated_token,
+            waited=token == self._unseated_token,
         )
 
     def _promised_until_s(self, record: Holder | None) -> float:
@@ -393,21 +417,20 @@ class VirtualIp:
             reason="claimed",
         )
 
-    async def _keep_peers_recorded(self, confirmation: Confirmation) -> None:
-        """Whoever may have to be asked when etcd is lost has to be in the record before."""
+    async def _keep_record(self) -> None:
+        """Whoever may have to be asked when etcd is lost has to be in the record before. And no doubt may
+        stay."""
         record = self._record
         peers = self._context.peers_now()
-        if record is None or sorted(record.peers) == peers:
+        if record is None or (sorted(record.peers) == peers and not record.doubted):
             return
+        if record.doubted:
+            extra = {"vip": self.name, "by": record.doubted}
+            logger.warning("another instance did not hear the holder of a virtual IP: it is told", extra=extra)
         self._unsure_peers = (self._record_revision, frozenset(peers))
-        changed = msgspec.structs.replace(record, peers=peers)
-        done = await self._candidate.confirm(
-            [Compare.mod_revision(self._record_key, "==", self._record_revision)],
-            [Put(self._record_key, msgspec.json.encode(changed))],
-            [self._record_key],
-            timeout_s=self._timing.request_timeout_s,
-        )
-        self._take(done)
+        changed = msgspec.structs.replace(record, peers=peers, doubted="")
+        guard = [Compare.mod_revision(self._record_key, "==", self._record_revision)]
+        await self._write(guard, [Put(self._record_key, msgspec.json.encode(changed))])
 
     def _peers_to_ask(self) -> set[str]:
         """All that the record names, and all that it may name by now: a write whose answer is lost may come
@@ -437,7 +460,9 @@ class VirtualIp:
             or self.holding.hold is not None
         ):
             return [], []
-        released = msgspec.structs.replace(record, state="released", since=_wall_clock(), reason=reason)
+        released = msgspec.structs.replace(
+            record, state="released", doubted="", since=_wall_clock(), reason=reason
+        )
         return (
             [Compare.mod_revision(self._record_key, "==", self._record_revision)],
             [Put(self._record_key, msgspec.json.encode(released))],

@@ -13,6 +13,10 @@ lease's last window or by promises. What etcd's record says of it decides:
 | ... and it names us a peer | our own promise has run out, and any that an earlier life of us may have given |
 | ... and it does not name us | one of its peers, or itself, has refused it: it needs all of them |
 
+Who does not hear a holder *doubts* it first: a word in the record, in whose presence no renewal counts. A
+holder that is alive takes it away and goes on. One whose window has passed with the doubt in place has lost
+the address and is unseated.
+
 The claim is a transaction that compares the record with the one that was judged here. So a holder that changes
 its peers meanwhile makes the claim fail, and a claim makes such a change fail.
 """
@@ -66,8 +70,8 @@ class Claimant:
     """Whether etcd has the holder's lease no longer."""
     refused: bool
     """Whether somebody whose promise the holder needs has refused it."""
-    hurry: bool = False
-    """Whether we unseated the holder ourselves and a moment with two holders was allowed."""
+    waited: bool = False
+    """Whether we unseated the holder ourselves, after waiting for its window (or, in mode `fast`, without)."""
 
 
 def may_claim(record: Holder | None, me: Claimant) -> Verdict:
@@ -77,7 +81,7 @@ def may_claim(record: Holder | None, me: Claimant) -> Verdict:
     if record is None or record.state == "released" or record.host == me.host:
         return Claim()
     window_end_s = me.gone_since_s + wait_s(record.window_s)
-    if not me.lease_gone and me.now_s < window_end_s and not me.hurry:
+    if not me.lease_gone and me.now_s < window_end_s and not me.waited:
         return Wait(window_end_s, f"the address may still be on {record.instance}")
     if not record.peers:
         return Claim()
