@@ -205,7 +205,7 @@ def peers_cut(contestant: Contestant, site: Site, holder: str) -> None:
     """The holder and the others no longer hear each other, while clients reach all of them."""
     host = contestant.host(holder)
     others = [other for other in site.hosts if other is not host]
-    host.block(*(other.front for other in others))
+    host.block(*others)
     for other in others:
         # VRRP is multicast: it has to be stopped where it leaves.
         _drop_multicast(other)

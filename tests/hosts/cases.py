@@ -114,7 +114,7 @@ def without_peers(site: Site, value: Value) -> None:
     """A holder that none of its peers hears, but that etcd does, is doubted, says that it lives, and stays."""
     with Trial(site, {"web": value}) as trial:
         holder = trial.wait_settled()
-        trial.host(holder).block(*(trial.host(name).front for name in trial.others(holder)))
+        trial.host(holder).block(*(trial.host(name) for name in trial.others(holder)))
         trial.instances[holder].wait_logged("did not hear the holder")
         time.sleep(STAYS_S)
         assert trial.watcher.holder(trial.address) == holder
@@ -125,7 +125,7 @@ def without_clients(site: Site, value: Value) -> None:
     """A holder that a client does not reach stays put."""
     with Trial(site, {"web": value}) as trial:
         holder = trial.wait_settled()
-        trial.host(holder).block(site.client_host.front)
+        trial.host(holder).block(site.client_host)
         time.sleep(STAYS_S)
         assert trial.watcher.holder(trial.address) == holder
 
@@ -203,7 +203,7 @@ def newcomer(site: Site, value: Value) -> None:
         holder = trial.wait_settled()
         both = [trial.host(name) for name in trial.instances]
         stranger = next(host for host in site.hosts if host not in both)
-        stranger.block(*(host.front for host in both))
+        stranger.block(*both)
         for host in both:
             site.network.isolate(host, "back")
         instance = trial.start(stranger.name)

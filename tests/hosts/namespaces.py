@@ -86,15 +86,17 @@ class Host:
         """A command line that runs in this host, and becomes the command without a process between."""
         return ["nsenter", f"--net=/run/netns/{self.namespace}", "--", *arguments]
 
-    def block(self, *addresses: str) -> None:
-        """Nothing goes from here to those, nor comes back."""
-        for address in addresses:
-            self.ip("route", "add", "blackhole", address)
+    def block(self, *others: Host) -> None:
+        """Nothing goes from here to those on the front network, nor comes back."""
+        for other in others:
+            for address in (other.front, other.front6):
+                self.ip("route", "add", "blackhole", address)
 
-    def unblock(self, *addresses: str) -> None:
+    def unblock(self, *others: Host) -> None:
         """Undo `block`."""
-        for address in addresses:
-            self.ip("route", "del", "blackhole", address, check=False)
+        for other in others:
+            for address in (other.front, other.front6):
+                self.ip("route", "del", "blackhole", address, check=False)
 
     def link(self, interface: str, state: str) -> None:
         """Set a link `up` or `down`."""

@@ -113,10 +113,10 @@ class Chaos:
     def _no_peer(self, name: str) -> None:
         other = self._chance.choice(self._trial.others(name))
         self._tell(f"cut {name} off from {other}")
-        host, address = self._trial.host(name), self._trial.host(other).front
-        host.unblock(address)
-        host.block(address)
-        self._undo.append(lambda: host.unblock(address))
+        host, far = self._trial.host(name), self._trial.host(other)
+        host.unblock(far)
+        host.block(far)
+        self._undo.append(lambda: host.unblock(far))
 
     def _pause_etcd(self, name: str) -> None:
         members = self._site.etcd.members[: self._chance.choice((1, 2, 3))]
