@@ -105,8 +105,15 @@ class WeldrProcess:
         assert self.process.stdout is not None
         return self.process.stdout.read().decode("utf-8", "replace")
 
+    def kill(self) -> None:
+        """End it and all its children at once, without a word."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(10)
+        self._reader.join(5)
+
     def close(self) -> None:
-        """End it and all its children at once."""
+        """End it in good order if it can, and all its children at once."""
         if self.process.poll() is None:
             self.process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):

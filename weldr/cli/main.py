@@ -27,6 +27,7 @@ COMMANDS = {
     "rollback": "past:rollback",
     "drain": "draining:drain",
     "undrain": "draining:undrain",
+    "vip": "vip:vip",
     "completion": "completion:completion",
 }
 """Each command's module and function. A command is loaded when it is used: others do not wait for it."""

@@ -97,6 +97,12 @@ def _instance_name(context: click.Context, parameter: click.Parameter, value: st
     envvar="WELDR_EMBEDDED_DATA",
     help="Where the embedded etcd keeps its data. [default: a temporary directory]",
 )
+@click.option(
+    "--commands",
+    type=click.Path(file_okay=False, exists=True, path_type=Path),
+    envvar="WELDR_COMMANDS",
+    help="Directory of the programs that virtual IPs in etcd may name. [default: none may be run]",
+)
 @log_options
 def run(
     etcd: EtcdConfig | None,
@@ -109,6 +115,7 @@ def run(
     instance: str | None,
     grace: float,
     embedded_data: Path | None,
+    commands: Path | None,
     log_format: str,
     log_level: str,
 ) -> None:
@@ -135,6 +142,7 @@ def run(
             grace_s=grace,
             log_format=log_format,
             log_level=log_level,
+            commands=commands,
         )
     )
     try:

@@ -29,10 +29,11 @@ from weldr.control.health.leases import LeaseInquiry
 from weldr.control.health.reports import HealthReports
 from weldr.control.listeners import ListenAddress, Listeners
 from weldr.control.presence import Presence
+from weldr.control.vip.virtual_ips import VirtualIps
 from weldr.control.worker_pool import WorkerPool
 from weldr.etcd.client import EtcdClient
 from weldr.etcd.config import EtcdConfig
-from weldr.etcd.follow import Follower
+from weldr.etcd.follow import Change, Follower
 from weldr.model.catalog import Catalog
 from weldr.model.keys import KeySpace, Kind
 from weldr.model.values import Instance
@@ -60,6 +61,8 @@ class ManagerConfig:
     grace_s: float
     log_format: str
     log_level: str
+    commands: Path | None = None
+    """The directory of programs that virtual IPs may name."""
 
 
 class Manager:
@@ -146,7 +149,16 @@ class Manager:
             self._new_catalog,
             self._presence.observe,
             lambda: self._inquiry.ask(),
-            self._admin.note,
+            self._take_changes,
+        )
+        self._virtual_ips = VirtualIps(
+            client,
+            config.keys,
+            self.name,
+            self._listeners.addresses,
+            config.commands,
+            self.not_ready,
+            self._presence.changed,
         )
         self._inquiry = LeaseInquiry(client, lambda: self._keeper.unjudged_leases, self._keeper.judge_leases)
         self._health = HealthHub(
@@ -179,6 +191,7 @@ class Manager:
             asyncio.create_task(_kept_running("health reports", self._reports.run)),
             asyncio.create_task(_kept_running("leases", self._inquiry.run)),
         ]
+        virtual_ips = asyncio.create_task(_kept_running("virtual IPs", self._virtual_ips.run))
         pool = asyncio.create_task(self._pool.run())
         stop = asyncio.create_task(self._stop.wait())
         try:
@@ -187,13 +200,21 @@ class Manager:
                 # Without workers there is nothing to serve: whoever supervises this process starts it anew.
                 await pool
             logger.info("stopping: finishing what is in flight", extra={"grace_s": self._config.grace_s})
+            # First: as long as an address is here, new requests for it arrive here.
+            virtual_ips.cancel()
+            await self._virtual_ips.stop("weldr is stopping")
             await self._pool.drain(self._config.grace_s)
         finally:
             self._pool.kill()
-            ending = [stop, pool, *parts]
+            ending = [stop, pool, virtual_ips, *parts]
             for task in ending:
                 task.cancel()
             await asyncio.gather(*ending, return_exceptions=True)
+            await self._virtual_ips.stop("weldr has failed")
+
+    def _take_changes(self, changes: list[Change]) -> None:
+        self._admin.note(changes)
+        self._virtual_ips.take(changes)
 
     def _new_catalog(self, catalog: Catalog) -> None:
         self._catalog = catalog
@@ -234,6 +255,7 @@ class Manager:
     def _describe(self) -> Instance:
         problems = self._catalog.problems if self._catalog else {}
         first = heapq.nsmallest(_PROBLEMS_IN_INSTANCE, problems)
+        of_parts = [*self._health.problems, *self._virtual_ips.problems()]
         return Instance(
             version=__version__,
             addresses=self._listeners.addresses,
@@ -241,8 +263,10 @@ class Manager:
             started=self._started,
             applied=self._pool.applied_revision,
             draining={f"{service}/{name}": count for (service, name), count in self._pool.in_flight.items()},
-            problems=[*self._health.problems, *(str(problems[key]) for key in first)][:_PROBLEMS_IN_INSTANCE],
-            problem_count=len(self._health.problems) + len(problems),
+            problems=[*of_parts, *(str(problems[key]) for key in first)][:_PROBLEMS_IN_INSTANCE],
+            problem_count=len(of_parts) + len(problems),
+            peer=self._virtual_ips.peer,
+            vips=self._virtual_ips.describe(),
         )
 
     def _handle_signals(self) -> None:

@@ -20,6 +20,7 @@ from weldr.model.health import invalid_check
 from weldr.model.keys import Kind
 from weldr.model.route_rules import RouteError, checked_route
 from weldr.model.values import Backend, Override, Route, Service, Settings, Value, Weight
+from weldr.model.vips import Vip, vip_fault
 
 MAX_VALUE_BYTES = 256 * 1024
 """Far above any honest value; etcd itself takes 1.5 MiB. Bounds the work that one key can cause."""
@@ -137,12 +138,21 @@ def _settings(text: str) -> Settings:
     return value
 
 
+def _vip(text: str) -> Vip:
+    value = _json(text, Vip)
+    fault = vip_fault(value)
+    if fault is not None:
+        raise _RejectError(*fault)
+    return value
+
+
 DECODED: dict[Kind, Callable[[str], Value]] = {
     Kind.BACKEND: _backend,
     Kind.OVERRIDE: _override,
     Kind.SERVICE: _service,
     Kind.ROUTE: _route,
     Kind.SETTINGS: _settings,
+    Kind.VIP: _vip,
 }
 """The kinds that the catalog reads, with the function that decodes each."""
 

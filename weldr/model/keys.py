@@ -28,6 +28,8 @@ class Kind(StrEnum):
     ELECTION = "elections"
     HOLDER = "holders"
     HEALTH = "health"
+    MOVE = "moves"
+    SECRET = "secrets"
 
 
 NAMES_OF_KIND: dict[Kind, tuple[str, ...]] = {
@@ -42,10 +44,12 @@ NAMES_OF_KIND: dict[Kind, tuple[str, ...]] = {
     Kind.ELECTION: ("vip", "lease"),
     Kind.HOLDER: ("vip",),
     Kind.HEALTH: ("instance", "service", "id"),
+    Kind.MOVE: ("vip",),
+    Kind.SECRET: ("name",),
 }
 
-REPORTED = frozenset({Kind.INSTANCE, Kind.ELECTION, Kind.HOLDER, Kind.HEALTH})
-"""The kinds that instances write of themselves. All others are configuration."""
+REPORTED = frozenset({Kind.INSTANCE, Kind.ELECTION, Kind.HOLDER, Kind.HEALTH, Kind.MOVE, Kind.SECRET})
+"""The kinds that instances write for themselves and each other. All others are configuration."""
 
 DEFAULT_PREFIX = "/weldr/"
 

@@ -16,6 +16,7 @@ from weldr.model.health import Ejection, HealthCheck, Share
 from weldr.model.routes import Route as Route
 from weldr.model.timeouts import Seconds
 from weldr.model.timeouts import UpstreamTimeouts as UpstreamTimeouts
+from weldr.model.vips import Peer, Vip, VipState
 
 Weight = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
 Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
@@ -149,6 +150,9 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     problems: list[str] = []
     """The first few, one line each."""
     problem_count: int = 0
+    peer: Peer | None = None
+    """Where other instances reach this one; `None` while there is no virtual IP."""
+    vips: dict[str, VipState] = {}
 
 
-Value = Backend | Override | Service | Route | Settings
+Value = Backend | Override | Service | Route | Settings | Vip

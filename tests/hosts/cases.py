@@ -1,0 +1,354 @@
+"""Everything that happens to a virtual IP, each as a function of a site and the value of `vips/web`.
+
+Each makes a trial with a watcher, which fails when two hosts hold the address together. `__main__` runs all of
+them as often as one likes; the suite runs those that `test_hosts.py` names.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+from tests.hosts.namespaces import Host
+from tests.hosts.site import Site, Trial
+from tests.support.instance import wait_until
+
+Value = dict[str, Any]
+STAYS_S = 4.0
+"""Longer than any lease, window or promise at the defaults."""
+
+
+def stopping(site: Site, value: Value) -> None:
+    """An instance that stops hands over, and no request is lost."""
+    with Trial(site, {"web": value}) as trial:
+        holder = trial.wait_settled()
+        with trial.client() as client:
+            began_s = time.monotonic()
+            trial.instances[holder].signal(signal.SIGTERM)
+            trial.watcher.wait(trial.address, *trial.others(holder))
+            client.wait_good()
+            assert trial.lost(client, began_s) == 0
+            assert trial.instances[holder].wait() == 0
+        assert site.get("holders/web")["instance"] != holder
+
+
+def killed(site: Site, value: Value) -> None:
+    """A manager that is killed leaves no address behind, and another one takes it."""
+    with Trial(site, {"web": value}) as trial:
+        holder = trial.wait_settled()
+        with trial.client() as client:
+            trial.instances[holder].kill()
+            trial.watcher.wait(trial.address, *trial.others(holder))
+            client.wait_good()
+
+
+def cut_off(site: Site, value: Value) -> None:
+    """A host that nobody hears loses the address, and does not come back with it."""
+    with Trial(site, {"web": value}) as trial:
+        holder = trial.wait_settled()
+        host = trial.host(holder)
+        _isolate(site, host)
+        trial.watcher.wait(trial.address, *trial.others(holder))
+        _heal(site, host)
+        time.sleep(STAYS_S)
+        assert trial.watcher.holder(trial.address) in trial.others(holder)
+
+
+def unplugged(site: Site, value: Value) -> None:
+    """A holder that sees its cable go hands over without waiting for anything."""
+    with Trial(site, {"web": value}) as trial:
+        holder = trial.wait_settled()
+        host = trial.host(holder)
+        began_s = time.monotonic()
+        site.network.unplug(host)
+        try:
+            trial.watcher.wait(trial.address, *trial.others(holder))
+            assert time.monotonic() - began_s < 1.5, "that is before any timeout"
+        finally:
+            site.network.plug(host)
+
+
+def frozen(site: Site, value: Value) -> None:
+    """A manager that is frozen loses the address by the kernel's hand, and thaws without it."""
+    with Trial(site, {"web": value}) as trial:
+        holder = trial.wait_settled()
+        trial.instances[holder].signal(signal.SIGSTOP)
+        trial.watcher.wait(trial.address, *trial.others(holder))
+        trial.instances[holder].signal(signal.SIGCONT)
+        time.sleep(STAYS_S)
+        assert trial.watcher.holder(trial.address) in trial.others(holder)
+
+
+def stalled(site: Site, value: Value) -> None:
+    """A stall of the manager that is shorter than the lifetime moves nothing."""
+    with Trial(site, {"web": value}) as trial:
+        holder = trial.wait_settled()
+        for _ in range(3):
+            trial.instances[holder].signal(signal.SIGSTOP)
+            time.sleep(0.6)
+            trial.instances[holder].signal(signal.SIGCONT)
+            time.sleep(1.0)
+        assert {span.holders for span in trial.watcher.histories[trial.address].spans} <= {(), (holder,)}
+        assert trial.watcher.holder(trial.address) == holder
+
+
+def without_etcd(site: Site, value: Value) -> None:
+    """A holder that is cut off from etcd alone keeps the address by promises, and no request is lost."""
+    with Trial(site, {"web": value}) as trial:
+        holder = trial.wait_settled()
+        host = trial.host(holder)
+        with trial.client() as client:
+            began_s = time.monotonic()
+            site.network.isolate(host, "back")
+            time.sleep(STAYS_S * 2)
+            assert trial.watcher.holder(trial.address) == holder
+            site.network.plug(host, "back")
+            time.sleep(STAYS_S)
+            assert trial.lost(client, began_s) == 0
+        assert trial.watcher.holder(trial.address) == holder
+
+
+def without_peers(site: Site, value: Value) -> None:
+    """A holder that none of its peers hears, but that etcd does, is doubted, says that it lives, and stays."""
+    with Trial(site, {"web": value}) as trial:
+        holder = trial.wait_settled()
+        trial.host(holder).block(*(trial.host(name) for name in trial.others(holder)))
+        trial.instances[holder].wait_logged("did not hear the holder")
+        time.sleep(STAYS_S)
+        assert trial.watcher.holder(trial.address) == holder
+        assert len(trial.instances[holder].logged("did not hear the holder")) <= 2, "not again and again"
+
+
+def without_clients(site: Site, value: Value) -> None:
+    """A holder that a client does not reach stays put."""
+    with Trial(site, {"web": value}) as trial:
+        holder = trial.wait_settled()
+        trial.host(holder).block(site.client_host)
+        time.sleep(STAYS_S)
+        assert trial.watcher.holder(trial.address) == holder
+
+
+def etcd_member_lost(site: Site, value: Value) -> None:
+    """etcd loses its leader: nothing moves, no request is lost."""
+    with Trial(site, {"web": value}) as trial:
+        holder = trial.wait_settled()
+        with trial.client() as client:
+            began_s = time.monotonic()
+            leader = site.etcd.leader()
+            leader.kill()
+            time.sleep(STAYS_S)
+            leader.start()
+            site.etcd.wait_ready()
+            time.sleep(1.0)
+            assert trial.lost(client, began_s) == 0
+        assert trial.watcher.holder(trial.address) == holder
+
+
+def etcd_paused(site: Site, value: Value) -> None:
+    """All of etcd stands still for 2 s: nothing moves."""
+    with Trial(site, {"web": value}) as trial:
+        holder = trial.wait_settled()
+        with trial.client() as client:
+            began_s = time.monotonic()
+            for member in site.etcd.members:
+                member.signal(signal.SIGSTOP)
+            time.sleep(2.0)
+            for member in site.etcd.members:
+                member.signal(signal.SIGCONT)
+            time.sleep(STAYS_S)
+            assert trial.lost(client, began_s) == 0
+        assert trial.watcher.holder(trial.address) == holder
+
+
+def etcd_without_quorum(site: Site, value: Value, outage_s: float = 60.0) -> None:
+    """The address stays where it is, no request is lost, and the same instance leads afterwards."""
+    with Trial(site, {"web": value}) as trial:
+        holder = trial.wait_settled()
+        with trial.client() as client:
+            began_s = time.monotonic()
+            for member in site.etcd.members[:2]:
+                member.kill()
+            time.sleep(outage_s)
+            assert trial.watcher.holder(trial.address) == holder
+            for member in site.etcd.members[:2]:
+                member.start()
+            site.etcd.wait_ready()
+            time.sleep(STAYS_S)
+            assert trial.lost(client, began_s) == 0
+        assert trial.watcher.holder(trial.address) == holder
+
+
+def etcd_and_a_peer_lost(site: Site, value: Value) -> None:
+    """Without etcd and without one of the peers the address lapses in time, and comes back once."""
+    with Trial(site, {"web": value}) as trial:
+        holder = trial.wait_settled()
+        for member in site.etcd.members:
+            member.signal(signal.SIGSTOP)
+        time.sleep(1.5)
+        assert trial.watcher.holder(trial.address) == holder
+        trial.instances[trial.others(holder)[0]].kill()
+        trial.watcher.wait(trial.address, None)
+        time.sleep(STAYS_S)
+        assert trial.watcher.holder(trial.address) is None
+        for member in site.etcd.members:
+            member.signal(signal.SIGCONT)
+        trial.watcher.wait(trial.address, *trial.instances)
+
+
+def newcomer(site: Site, value: Value) -> None:
+    """Only a newcomer sees etcd, and it sees nobody else: it claims nothing."""
+    with Trial(site, {"web": value}, hosts=2) as trial:
+        holder = trial.wait_settled()
+        both = [trial.host(name) for name in trial.instances]
+        stranger = next(host for host in site.hosts if host not in both)
+        stranger.block(*both)
+        for host in both:
+            site.network.isolate(host, "back")
+        instance = trial.start(stranger.name)
+        wait_until(
+            lambda: any("asks the peers of" in record.get("reason", "") for record in instance.records),
+            "the newcomer leads the queue, and asks",
+        )
+        time.sleep(STAYS_S)
+        assert trial.watcher.holder(trial.address) == holder
+        for host in both:
+            site.network.plug(host, "back")
+        time.sleep(STAYS_S)
+        assert trial.watcher.holder(trial.address) is not None
+
+
+def newcomer_in_touch(site: Site, value: Value) -> None:
+    """A newcomer that reaches the others learns from them that the address is held."""
+    with Trial(site, {"web": value}, hosts=2) as trial:
+        holder = trial.wait_settled()
+        both = [trial.host(name) for name in trial.instances]
+        for host in both:
+            site.network.isolate(host, "back")
+        stranger = next(host for host in site.hosts if host not in both)
+        trial.start(stranger.name)
+        time.sleep(STAYS_S * 2)
+        assert trial.watcher.holder(trial.address) == holder
+
+
+def key_changes(site: Site, value: Value) -> None:
+    """A key that is removed, added again or changed takes effect at once."""
+    with Trial(site, {"web": value}) as trial:
+        trial.wait_settled()
+        site.delete("vips/web")
+        trial.watcher.wait(trial.address, None, limit_s=2.0)
+        site.put("vips/web", value)
+        trial.watcher.wait(trial.address, *trial.instances, limit_s=2.0)
+        address = trial.address[:-1] + "1"
+        site.put("vips/web", {**value, "address": address})
+        trial.watcher.wait(trial.address, None, limit_s=2.0)
+
+
+def wall_clocks(site: Site, value: Value) -> None:
+    """Wall clocks that are an hour ahead or behind are of no importance."""
+    with Trial(site, {"web": value}, hosts=0) as trial:
+        for host, shift in zip(site.hosts, ("+1h", "-1h", "+0"), strict=True):
+            trial.start(host.name, "faketime", "--exclude-monotonic", "-f", shift)
+        holder = trial.wait_settled()
+        trial.instances[holder].kill()
+        trial.watcher.wait(trial.address, *trial.others(holder))
+
+
+def rolling_restart(site: Site, value: Value) -> None:
+    """All three are restarted, one after the other, under load: no request is lost."""
+    with Trial(site, {"web": value}) as trial:
+        trial.wait_settled()
+        with trial.client() as client:
+            began_s = time.monotonic()
+            for name in list(trial.instances):
+                trial.instances[name].signal(signal.SIGTERM)
+                assert trial.instances[name].wait() == 0
+                trial.start(name)
+                trial.wait_settled()
+            assert trial.lost(client, began_s) == 0
+
+
+def moved_by_hand(site: Site, value: Value) -> None:
+    """`weldr vip move` has the one that is named hold the address, and nothing is lost."""
+    with Trial(site, {"web": value}) as trial:
+        holder = trial.wait_settled()
+        with trial.client() as client:
+            began_s = time.monotonic()
+            for name in [*trial.others(holder), holder]:
+                assert trial.command("vip", "move", "web", "--to", name) == f"web is held by {name}\n"
+                assert trial.watcher.wait(trial.address, name) == name
+                trial.wait_settled()
+            assert trial.lost(client, began_s) == 0
+        assert "held" in trial.command("vip", "list")
+
+
+def removed_by_others(site: Site, value: Value) -> None:
+    """An address that somebody else removes is put back at once, and what weldr left behind is removed."""
+    with Trial(site, {"web": value}) as trial:
+        holder = trial.wait_settled()
+        host, other = trial.host(holder), trial.host(trial.others(holder)[0])
+        length = 128 if ":" in trial.address else 32
+        host.ip("addr", "del", f"{trial.address}/{length}", "dev", "eth0")
+        trial.instances[holder].wait_logged("a virtual IP was removed by somebody else")
+        trial.watcher.wait(trial.address, holder)
+        stale = "10.77.0.200/32"
+        other.ip("addr", "add", stale, "dev", "eth0", "label", "eth0:weldr")
+        wait_until(
+            lambda: stale not in other.ip("addr", "show", "dev", "eth0"), "the stale one is removed", 5.0
+        )
+
+
+def conflict(site: Site, value: Value) -> None:
+    """An address that another host has is not claimed but told; with `on_conflict: claim` it is claimed."""
+    length = 128 if ":" in value["address"] else 32
+    address = f"{value['address']}/{length}"
+    foreign = ["nodad"] if length == 128 else []
+    with Trial(site, {"web": value}, hosts=0) as trial:
+        site.client_host.ip("addr", "add", address, "dev", "eth0", *foreign)
+        try:
+            instance = trial.start("h1")
+            instance.wait_logged("a virtual IP cannot be held here")
+            assert trial.watcher.holder(trial.address) is None
+            site.put("vips/web", {**value, "on_conflict": "claim"})
+            trial.watcher.wait(trial.address, "h1")
+        finally:
+            site.client_host.ip("addr", "del", address, "dev", "eth0", check=False)
+
+
+def _isolate(site: Site, host: Host) -> None:
+    for network in ("front", "back"):
+        site.network.isolate(host, network)
+
+
+def _heal(site: Site, host: Host) -> None:
+    for network in ("front", "back"):
+        site.network.plug(host, network)
+
+
+CASES: dict[str, Callable[[Site, Value], None]] = {
+    case.__name__: case
+    for case in (
+        stopping,
+        killed,
+        cut_off,
+        unplugged,
+        frozen,
+        stalled,
+        without_etcd,
+        without_peers,
+        without_clients,
+        etcd_member_lost,
+        etcd_paused,
+        etcd_without_quorum,
+        etcd_and_a_peer_lost,
+        newcomer,
+        newcomer_in_touch,
+        key_changes,
+        wall_clocks,
+        rolling_restart,
+        moved_by_hand,
+        removed_by_others,
+        conflict,
+    )
+}

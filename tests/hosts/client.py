@@ -1,0 +1,100 @@
+"""A client host that sends a numbered request every 5 ms, each on a connection of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import threading
+import time
+from dataclasses import dataclass, field
+
+from tests.hosts.namespaces import Host, enter
+
+_INTERVAL_S = 0.005
+_LIMIT_S = 2.5
+"""Room for what a real client does: the first packet of a connection is sent again after a second."""
+
+
+@dataclass
+class Tally:
+    """What became of the requests."""
+
+    good: list[tuple[float, float]] = field(default_factory=list)
+    """When each was sent and answered."""
+    bad: list[float] = field(default_factory=list)
+    """When each that failed was sent."""
+
+    def outage_s(self, after_s: float = 0.0) -> float:
+        """The longest time without an answer to a new request."""
+        answered = sorted(done for _, done in self.good)
+        gaps = ((later - earlier, later) for earlier, later in itertools.pairwise(answered))
+        return max((gap for gap, later in gaps if later > after_s), default=0.0)
+
+    def lost(self, after_s: float = 0.0) -> int:
+        """How many failed."""
+        return sum(sent > after_s for sent in self.bad)
+
+
+class Client:
+    """A thread with an event loop in the client's namespace."""
+
+    def __init__(self, host: Host, address: str, port: int) -> None:
+        self.tally = Tally()
+        self._host, self._address, self._port = host, address, port
+        self._stopped = False
+        self._thread = threading.Thread(target=self._run, name="client", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        enter(self._host.namespace)
+        asyncio.run(self._send_all())
+
+    async def _send_all(self) -> None:
+        loop = asyncio.get_running_loop()
+        due_s = loop.time()
+        running: set[asyncio.Task[None]] = set()
+        number = 0
+        while not self._stopped:
+            if len(running) < 1000:
+                number += 1
+                task = asyncio.create_task(self._send(number))
+                running.add(task)
+                task.add_done_callback(running.discard)
+            due_s = max(due_s + _INTERVAL_S, loop.time())
+            await asyncio.sleep(due_s - loop.time())
+        await asyncio.gather(*running)
+
+    async def _send(self, number: int) -> None:
+        sent_s = time.monotonic()
+        writer: asyncio.StreamWriter | None = None
+        try:
+            async with asyncio.timeout(_LIMIT_S):
+                reader, writer = await asyncio.open_connection(self._address, self._port)
+                writer.write(f"GET /{number} HTTP/1.1\r\nHost: v\r\nConnection: close\r\n\r\n".encode())
+                answer = await reader.read()
+            good = answer.startswith(b"HTTP/1.1 200") and answer.endswith(f"/{number}".encode())
+        except (OSError, TimeoutError):
+            good = False
+        finally:
+            if writer is not None:
+                writer.close()
+                with contextlib.suppress(OSError):
+                    await writer.wait_closed()
+        if good:
+            self.tally.good.append((sent_s, time.monotonic()))
+        else:
+            self.tally.bad.append(sent_s)
+
+    def wait_good(self, limit_s: float = 15.0) -> None:
+        """Wait until a request that is sent from now on is answered."""
+        began_s = time.monotonic()
+        while time.monotonic() < began_s + limit_s:
+            if self.tally.good and self.tally.good[-1][0] > began_s:
+                return
+            time.sleep(0.005)
+        raise AssertionError("no request is answered")
+
+    def close(self) -> None:
+        self._stopped = True
+        self._thread.join(10)

@@ -1,0 +1,153 @@
+"""Network namespaces as hosts: two networks, any number of hosts, links that can be cut.
+
+The *front* network (10.77.0.0/24, fd77::/64) is where clients, virtual IPs and the other instances are; on the
+*back* network (10.78.0.0/24) is etcd.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import itertools
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+_numbers = itertools.count(1)
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_CLONE_NEWNET = 0x40000000
+
+
+def ip(*arguments: str, check: bool = True) -> str:
+    """`ip ARGUMENTS…`."""
+    done = subprocess.run(["ip", *arguments], capture_output=True, text=True, check=False)
+    if check and done.returncode != 0:
+        raise RuntimeError(f"ip {' '.join(arguments)}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def require_namespaces() -> None:
+    """Skip the test where there can be none."""
+    if os.geteuid() != 0:
+        pytest.skip("network namespaces need root")
+    if shutil.which("ip") is None or shutil.which("nsenter") is None:
+        pytest.skip("the commands ip and nsenter are missing: install iproute2 and util-linux")
+    done = subprocess.run(["unshare", "--net", "true"], capture_output=True, check=False)
+    if done.returncode != 0:
+        pytest.skip(f"this system allows no network namespaces: {done.stderr.decode().strip()}")
+
+
+def _enter(descriptor: int) -> None:
+    if _LIBC.setns(descriptor, _CLONE_NEWNET) != 0:
+        raise OSError(ctypes.get_errno(), "setns")
+
+
+def enter(namespace: str) -> None:
+    """Move this thread there, for good."""
+    descriptor = os.open(f"/run/netns/{namespace}", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _enter(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def inside(namespace: str) -> Iterator[None]:
+    """Sockets that this thread makes meanwhile belong there."""
+    before = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        enter(namespace)
+        yield
+    finally:
+        _enter(before)
+        os.close(before)
+
+
+class Host:
+    """One namespace."""
+
+    def __init__(self, name: str, number: int) -> None:
+        self.name = name
+        self.number = number
+        self.namespace = f"weldr{os.getpid()}-{name}"
+        self.front = f"10.77.0.{number}"
+        self.front6 = f"fd77::{number}"
+        self.back = f"10.78.0.{number}"
+
+    def ip(self, *arguments: str, check: bool = True) -> str:
+        """`ip` in this host."""
+        return ip("-n", self.namespace, *arguments, check=check)
+
+    def command(self, *arguments: str) -> list[str]:
+        """A command line that runs in this host, and becomes the command without a process between."""
+        return ["nsenter", f"--net=/run/netns/{self.namespace}", "--", *arguments]
+
+    def block(self, *others: Host) -> None:
+        """Nothing goes from here to those on the front network, nor comes back."""
+        for other in others:
+            for address in (other.front, other.front6):
+                self.ip("route", "add", "blackhole", address)
+
+    def unblock(self, *others: Host) -> None:
+        """Undo `block`."""
+        for other in others:
+            for address in (other.front, other.front6):
+                self.ip("route", "del", "blackhole", address, check=False)
+
+    def link(self, interface: str, state: str) -> None:
+        """Set a link `up` or `down`."""
+        self.ip("link", "set", interface, state)
+
+
+class Network:
+    """Makes everything, and removes it."""
+
+    def __init__(self) -> None:
+        self.hosts: dict[str, Host] = {}
+        self._switch = f"weldr{os.getpid()}-switch{next(_numbers)}"
+
+    def __enter__(self) -> Network:
+        ip("netns", "add", self._switch)
+        for bridge in ("front", "back"):
+            ip("-n", self._switch, "link", "add", bridge, "type", "bridge", "forward_delay", "0")
+            ip("-n", self._switch, "link", "set", bridge, "up")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for host in self.hosts.values():
+            ip("netns", "del", host.namespace, check=False)
+        ip("netns", "del", self._switch, check=False)
+
+    def add(self, name: str) -> Host:
+        """A host on both networks."""
+        host = self.hosts[name] = Host(name, len(self.hosts) + 1)
+        ip("netns", "add", host.namespace)
+        host.ip("link", "set", "lo", "up")
+        for network, interface in (("front", "eth0"), ("back", "eth1")):
+            far = f"{network}{host.number}"
+            host.ip("link", "add", interface, "type", "veth", "peer", "name", far, "netns", self._switch)
+            ip("-n", self._switch, "link", "set", far, "master", network, "up")
+            host.link(interface, "up")
+        host.ip("addr", "add", f"{host.front}/24", "dev", "eth0")
+        host.ip("addr", "add", f"{host.front6}/64", "dev", "eth0", "nodad")
+        host.ip("addr", "add", f"{host.back}/24", "dev", "eth1")
+        return host
+
+    def unplug(self, host: Host, network: str = "front") -> None:
+        """The switch's end of the cable goes down: the host may see that its carrier is gone."""
+        ip("-n", self._switch, "link", "set", f"{network}{host.number}", "down")
+
+    def plug(self, host: Host, network: str = "front") -> None:
+        """Undo `unplug` and `isolate`."""
+        ip("-n", self._switch, "link", "set", f"{network}{host.number}", "up", "master", network)
+
+    def isolate(self, host: Host, network: str = "front") -> None:
+        """The switch forwards nothing of this host any more: it cannot see that."""
+        ip("-n", self._switch, "link", "set", f"{network}{host.number}", "nomaster")
+
+
+PROJECT = Path(__file__).resolve().parents[2]

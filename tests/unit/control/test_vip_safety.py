@@ -1,0 +1,171 @@
+"""No order of events leads to two holders; and if a rule were missing, the search would find one.
+
+`python -m tests.unit.control.vip_world WORLDS` searches for as long as one likes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from tests.unit.control import vip_world
+from tests.unit.control.vip_world import Limits, World, do, explore, start, wander
+from weldr.control.vip.promises import PromiseBook
+from weldr.control.vip.rules import Claimant, Verdict, may_claim, may_unseat
+from weldr.model.vips import Holder
+
+NEWCOMER = pytest.mark.parametrize("newcomer", [False, True], ids=["peers", "newcomer"])
+DEEP = Limits(ticks=24, tick_s=0.5, faults=3, messages=4)
+
+
+@NEWCOMER
+def test_no_order_of_the_first_events_leads_to_two_holders(newcomer: bool) -> None:
+    found = explore(Limits(faults=1, messages=2, newcomer=newcomer), most=15_000)
+    assert found.double is None, "\n".join(found.double)
+    assert found.claims > 100
+
+
+@NEWCOMER
+def test_no_long_random_way_leads_to_two_holders(newcomer: bool) -> None:
+    found = wander(dataclasses.replace(DEEP, newcomer=newcomer), seed=1, walks=300)
+    assert found.double is None, "\n".join(found.double)
+    assert found.claims > 500
+
+
+def claims_with(**changes: Any) -> Callable[[pytest.MonkeyPatch], None]:
+    """Has every claimant believe something else than what is so."""
+
+    def judge(record: Holder | None, me: Claimant) -> Verdict:
+        return may_claim(record, dataclasses.replace(me, **changes))
+
+    return lambda patch: patch.setattr(vip_world, "may_claim", judge)
+
+
+@pytest.mark.parametrize(
+    ("flaw", "newcomer"),
+    [
+        (claims_with(lease_gone=True), False),
+        (claims_with(refused=True), True),
+        (lambda patch: patch.setattr(vip_world, "wait_s", lambda window_s: 0.0), False),
+    ],
+    ids=["nobody waits for a window", "a newcomer does not ask", "a doubt is not waited for"],
+)
+def test_without_one_of_the_rules_there_would_be_two_holders(
+    flaw: Callable[[pytest.MonkeyPatch], None], newcomer: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flaw(monkeypatch)
+    found = wander(dataclasses.replace(DEEP, newcomer=newcomer), seed=1, walks=6000)
+    assert found.double is not None
+
+
+def lives_by_promises(until_s: float) -> World:
+    """The holder is cut off from etcd and asks every half second; its peers have stepped back."""
+    world = do(start(DEEP), ("cut", "a"))
+    while world.now_s < until_s:
+        world = do(do(world, ("tick", 0.5)), ("ask", "a"))
+        while world.messages:
+            world = do(world, ("answered", 0))
+    return do(do(world, ("withdraw", "b")), ("withdraw", "c"))
+
+
+def after_a_restart(world: World) -> World:
+    """A peer forgets what it promised, stands anew, and claims if it may."""
+    for choice in (("crash", "b"), ("boot", "b"), ("stand", "b"), ("claim", "b")):
+        world = do(world, choice)
+    return do(world, ("answered", 0)) if world.messages else world
+
+
+def test_a_holder_that_lives_by_promises_outlives_its_lease() -> None:
+    world = lives_by_promises(10.0)
+    assert world.holders() == ["a"]
+    assert world.keys == {}
+
+
+def test_a_peer_does_not_claim_while_its_promise_is_in_force(monkeypatch: pytest.MonkeyPatch) -> None:
+    def claimed() -> World:
+        world = do(do(lives_by_promises(4.0), ("stand", "b")), ("claim", "b"))
+        return do(world, ("answered", 0)) if world.messages else world
+
+    assert claimed().holders() == ["a"]
+    claims_with(promised_until_s=-1.0)(monkeypatch)
+    assert claimed().holders() == ["a", "b"]
+
+
+def test_a_peer_that_was_restarted_does_not_break_what_it_forgot(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = lives_by_promises(4.0)
+    assert after_a_restart(world).holders() == ["a"]
+    claims_with(boot_s=-1000.0)(monkeypatch)
+    assert after_a_restart(world).holders() == ["a", "b"]
+
+
+def test_a_peer_without_a_word_lets_the_address_lapse_before_anybody_claims() -> None:
+    world = do(start(DEEP), ("cut", "a"))
+    world = do(do(world, ("tick", 0.5)), ("ask", "a"))
+    world = do(world, ("answered", [message[1] for message in world.messages].index("b")))
+    world.messages = ()
+    while "a" in world.holders():
+        world = do(world, ("tick", 0.1))
+    assert world.now_s < 3.0, "before its lease has expired"
+
+
+def test_a_claimant_promises_nothing() -> None:
+    book = PromiseBook()
+    assert book.promise("v", 5, 3.0, 0.0, busy=True) is not None
+    assert book.until_s("v") == 0.0
+
+
+def test_a_refusal_is_for_good_and_not_given_while_a_promise_is_in_force() -> None:
+    book = PromiseBook()
+    assert book.promise("v", 5, 3.0, 0.0, busy=False) is None
+    assert book.refuse("v", 5, 1.0) > 2.0
+    assert book.promise("v", 5, 3.0, 2.0, busy=False) is None, "it has refused nothing"
+    assert book.refuse("v", 5, 6.0) == 0.0
+    assert book.promise("v", 5, 3.0, 6.0, busy=False) is not None
+    assert book.promise("v", 6, 3.0, 6.0, busy=False) is None, "the next holder is another one"
+
+
+def test_an_older_holder_gets_no_promise() -> None:
+    book = PromiseBook()
+    book.learn("v", 7)
+    assert book.promise("v", 6, 3.0, 0.0, busy=False) is not None
+    assert book.promise("v", 7, 3.0, 0.0, busy=False) is None
+
+
+RECORD = Holder(
+    instance="a",
+    address="v",
+    token=5,
+    lease=9,
+    state="held",
+    since="",
+    window_s=2.2,
+    promise_s=3.0,
+    host="a",
+    peers=["b", "c"],
+)
+
+
+@pytest.mark.parametrize(
+    ("silent_s", "heard_by", "known", "unseated"),
+    [
+        (0.2, set(), {"c"}, False),
+        (0.3, set(), {"c"}, True),
+        (0.3, {"c"}, {"c"}, False),
+        (0.3, set(), set(), False),
+    ],
+    ids=["not yet", "nobody hears it", "another one hears it", "the other one may hear it"],
+)
+def test_a_holder_is_unseated_only_if_no_majority_can_hear_it(
+    silent_s: float, heard_by: set[str], known: set[str], unseated: bool
+) -> None:
+    assert may_unseat(RECORD, "b", silent_s, heard_by, known) is unseated
+
+
+def test_of_two_one_may_unseat_the_other_and_a_stranger_nobody() -> None:
+    pair = msgspec.structs.replace(RECORD, peers=["b"])
+    assert may_unseat(pair, "b", 0.3, set(), set())
+    assert not may_unseat(pair, "d", 0.3, set(), {"b"})

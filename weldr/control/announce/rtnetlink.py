@@ -1,0 +1,220 @@
+"""This host's addresses and links, over rtnetlink.
+
+pyroute2 writes and reads the messages. The socket is our own, since an address must be set only if the clock
+says so at that very moment: nothing may lie between the look at the clock and the system call.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import itertools
+import os
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
+from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+from pyroute2.netlink.rtnl.marshal import MarshalRtnl
+
+from weldr.control.announce.announcer import AnnounceError, LateError
+
+PROTOCOL = 87
+"""Marks addresses as weldr's (`ip -d addr` shows it as `proto 87`), on Linux 5.18 and newer."""
+LABEL = ":weldr"
+"""Marks IPv4 addresses on older kernels, too: the end of their label."""
+
+_RTM_NEWLINK, _RTM_GETLINK = 16, 18
+_RTM_NEWADDR, _RTM_DELADDR, _RTM_GETADDR = 20, 21, 22
+_NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_DUMP = 0x1, 0x4, 0x300
+_NLM_F_REPLACE, _NLM_F_CREATE = 0x100, 0x400
+_NLMSG_ERROR, _NLMSG_DONE = 2, 3
+_IFF_UP, _IFF_LOOPBACK, _IFF_RUNNING = 0x1, 0x8, 0x40
+_IFA_F_NODAD, _IFA_F_NOPREFIXROUTE = 0x02, 0x200
+_RTMGRP_LINK, _RTMGRP_IPV4_IFADDR, _RTMGRP_IPV6_IFADDR = 0x1, 0x10, 0x100
+_BUFFER_BYTES = 1 << 17
+_TIMEOUT_S = 2.0
+_MAX_LABEL_BYTES = 15
+_NOT_THERE = (errno.EADDRNOTAVAIL, errno.ENODEV, errno.ENXIO)
+
+IpInterface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A network interface."""
+
+    index: int
+    name: str
+    mac: str
+    up: bool
+    running: bool
+    """Whether it has a carrier."""
+    loopback: bool
+
+
+@dataclass(frozen=True, slots=True)
+class HostAddress:
+    """An address of this host."""
+
+    index: int
+    interface: IpInterface
+    marked: bool
+    """Whether weldr put it there."""
+
+
+class Rtnetlink:
+    """Requests are answered by the kernel at once, so these block for microseconds."""
+
+    def __init__(self) -> None:
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+        self._socket.bind((0, 0))
+        self._socket.settimeout(_TIMEOUT_S)
+        self._marshal = MarshalRtnl()
+        self._numbers = itertools.count(1)
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+    def links(self) -> list[Link]:
+        """All of them."""
+        message = ifinfmsg()
+        return [
+            Link(
+                index=found["index"],
+                name=found.get_attr("IFLA_IFNAME"),
+                mac=found.get_attr("IFLA_ADDRESS") or "",
+                up=bool(found["flags"] & _IFF_UP),
+                running=bool(found["flags"] & _IFF_RUNNING),
+                loopback=bool(found["flags"] & _IFF_LOOPBACK),
+            )
+            for found in self._ask(message, _RTM_GETLINK)
+        ]
+
+    def addresses(self) -> list[HostAddress]:
+        """All of them."""
+        return [
+            HostAddress(
+                index=found["index"],
+                interface=ipaddress.ip_interface(
+                    f"{found.get_attr('IFA_LOCAL') or found.get_attr('IFA_ADDRESS')}/{found['prefixlen']}"
+                ),
+                marked=found.get_attr("IFA_PROTO") == PROTOCOL
+                or (found.get_attr("IFA_LABEL") or "").endswith(LABEL),
+            )
+            for found in self._ask(ifaddrmsg(), _RTM_GETADDR)
+        ]
+
+    def set_address(
+        self,
+        link: Link,
+        interface: IpInterface,
+        lifetime_s: int,
+        latest_s: float,
+        clock: Callable[[], float],
+    ) -> None:
+        """Add the address, or start its lifetime anew; not after `latest_s` by `clock`.
+
+        It is deprecated from the start, so that it never becomes the source of this host's own connections.
+
+        Raises `AnnounceError`, and `LateError` if it was too late; then the address is gone.
+        """
+        message = self._address(link.index, interface)
+        message["flags"] = _IFA_F_NODAD
+        message["attrs"] += [
+            ("IFA_FLAGS", _IFA_F_NODAD | _IFA_F_NOPREFIXROUTE),
+            ("IFA_CACHEINFO", {"ifa_preferred": 0, "ifa_valid": lifetime_s, "cstamp": 0, "tstamp": 0}),
+            ("IFA_PROTO", PROTOCOL),
+        ]
+        if interface.version == 4 and len(label := link.name + LABEL) <= _MAX_LABEL_BYTES:
+            message["attrs"].append(("IFA_LABEL", label))
+        flags = _NLM_F_REQUEST | _NLM_F_ACK | _NLM_F_REPLACE | _NLM_F_CREATE
+        data = self._encoded(message, _RTM_NEWADDR, flags)
+        # A process that is stopped exactly here, and goes on when another one holds the address, sets it all
+        # the same. Hence the second look at the clock: what came too late is taken back at once.
+        early = clock() <= latest_s
+        if early:
+            self._socket.send(data)
+            early = clock() <= latest_s
+            self._take_answer(f"{interface} cannot be set on {link.name}")
+        if not early:
+            self.delete_address(link.index, interface)
+            raise LateError(f"too late to set {interface} on {link.name}")
+
+    def delete_address(self, index: int, interface: IpInterface) -> None:
+        """Remove the address, whether it is there or not.
+
+        Raises `AnnounceError`.
+        """
+        message = self._address(index, interface)
+        self._socket.send(self._encoded(message, _RTM_DELADDR, _NLM_F_REQUEST | _NLM_F_ACK))
+        self._take_answer(f"{interface} cannot be removed", _NOT_THERE)
+
+    def _address(self, index: int, interface: IpInterface) -> Any:
+        message = ifaddrmsg()
+        message["family"] = socket.AF_INET if interface.version == 4 else socket.AF_INET6
+        message["prefixlen"] = interface.network.prefixlen
+        message["index"] = index
+        text = str(interface.ip)
+        message["attrs"] = [("IFA_LOCAL", text), ("IFA_ADDRESS", text)]
+        return message
+
+    def _encoded(self, message: Any, kind: int, flags: int) -> bytes:
+        message["header"]["type"] = kind
+        message["header"]["flags"] = flags
+        message["header"]["pid"] = 0
+        message["header"]["sequence_number"] = self._number = next(self._numbers)
+        message.encode()
+        return bytes(message.data)
+
+    def _take_answer(self, failure: str, harmless: tuple[int, ...] = ()) -> None:
+        try:
+            for _ in self._answers():
+                pass
+        except OSError as error:
+            if error.errno not in harmless:
+                raise AnnounceError(f"{failure}: {error.strerror or error}") from None
+
+    def _ask(self, message: Any, kind: int) -> Iterator[Any]:
+        self._socket.send(self._encoded(message, kind, _NLM_F_REQUEST | _NLM_F_DUMP))
+        # All of it before anything is handed on: the next request must not find the rest of this answer.
+        return iter(list(self._answers()))
+
+    def _answers(self) -> Iterator[Any]:
+        while True:
+            data = self._socket.recv(_BUFFER_BYTES)
+            for message in self._marshal.parse(data):
+                header = message["header"]
+                if header["sequence_number"] != self._number:
+                    continue
+                if header["type"] == _NLMSG_DONE:
+                    return
+                if header["type"] == _NLMSG_ERROR:
+                    code = getattr(header["error"], "code", 0)
+                    if code:
+                        raise OSError(code, os.strerror(code))
+                    return
+                yield message
+
+
+def changes_socket() -> socket.socket:
+    """Becomes readable whenever an address or a link of this host changes."""
+    changes = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+    changes.bind((0, _RTMGRP_LINK | _RTMGRP_IPV4_IFADDR | _RTMGRP_IPV6_IFADDR))
+    changes.setblocking(False)
+    return changes
+
+
+def drain_changes(changes: socket.socket) -> None:
+    """Forget what was told: whoever asks looks at the whole."""
+    while True:
+        try:
+            if not changes.recv(_BUFFER_BYTES):
+                return
+        except BlockingIOError:
+            return
+        except OSError:  # too many at once: the kernel dropped some, which is news enough
+            continue

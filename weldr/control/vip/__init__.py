@@ -1,0 +1,1 @@
+"""Virtual IPs: who announces which, and how that stays true."""

@@ -1,0 +1,95 @@
+"""What all virtual IPs of an instance share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from weldr.control.vip.peers import PeerNetwork
+from weldr.control.vip.promises import PromiseBook
+from weldr.control.vip.view import View
+from weldr.etcd.client import EtcdClient
+from weldr.etcd.clock import now_s
+from weldr.etcd.election import Contender
+from weldr.model.keys import KeySpace
+from weldr.model.vips import Vip
+
+_LEAST_GAP_S = 5.0
+"""One at a time: what was given away has to arrive before anybody counts again."""
+
+
+@dataclass(slots=True)
+class Context:
+    """One for each instance."""
+
+    me: str
+    host: str
+    boot_s: float
+    client: EtcdClient
+    keys: KeySpace
+    view: View
+    book: PromiseBook
+    peers: PeerNetwork
+    useless: Callable[[Vip], str | None]
+    """Why this instance would serve nobody at that address."""
+    on_change: Callable[[], None]
+    """Called when any of them is in another state."""
+    _first_seen_s: dict[tuple[str, int], float] = field(default_factory=dict)
+    _gave_away_s: float = float("-inf")
+
+    def peers_now(self) -> list[str]:
+        """All other instances that take part in elections."""
+        return sorted(name for name in self.view.peers if name != self.me)
+
+    def better(self, name: str, vip: Vip, queue: Sequence[Contender]) -> bool:
+        """Whether somebody behind us should have it rather than we: of higher priority, or holding fewer.
+
+        Only those that are heard count. To step back for one that is dead would cost the time of its lease.
+        """
+        mine = self._rank(name, vip, self.me)
+        heard = set(self.peers.hearing.heard_now())
+        others = {contender.value.decode("utf-8", "replace") for contender in queue}
+        return any(self._rank(name, vip, other) > mine for other in (others & heard) - {self.me})
+
+    def note_queue(self, name: str, queue: Sequence[Contender], now: float) -> None:
+        """Remember since when each candidate stands."""
+        tokens = {contender.token for contender in queue}
+        for key in [key for key in self._first_seen_s if key[0] == name and key[1] not in tokens]:
+            del self._first_seen_s[key]
+        for token in tokens:
+            self._first_seen_s.setdefault((name, token), now)
+
+    def give_away(self, name: str, vip: Vip, queue: Sequence[Contender]) -> str:
+        """Why a virtual IP that is held here should go to another instance that has stood for long enough."""
+        now, heard = now_s(), set(self.peers.hearing.heard_now())
+        if now - self._gave_away_s < _LEAST_GAP_S:
+            return ""
+        for contender in queue:
+            other = contender.value.decode("utf-8", "replace")
+            stands_s = now - self._first_seen_s.get((name, contender.token), now)
+            if other == self.me or other not in heard or stands_s < vip.hold_down_s:
+                continue
+            reason = self._better_place(name, vip, other)
+            if reason:
+                self._gave_away_s = now
+                return reason
+        return ""
+
+    def _better_place(self, name: str, vip: Vip, other: str) -> str:
+        priority, others = vip.priority.get(self.me, 0), vip.priority.get(other, 0)
+        if others > priority:
+            return f"{other} has a higher priority" if vip.preempt else ""
+        if others == priority and self.load(self.me) - self.load(other) >= 2:
+            return f"{other} holds fewer"
+        return ""
+
+    def _rank(self, name: str, vip: Vip, instance: str) -> tuple[int, int]:
+        return vip.priority.get(instance, 0), -self.load(instance, but=name)
+
+    def load(self, instance: str, *, but: str = "") -> int:
+        """How many virtual IPs an instance holds."""
+        return sum(
+            holder.state == "held" and holder.instance == instance
+            for name, holder in self.view.holders.items()
+            if name != but and name in self.view.vips
+        )

@@ -1,0 +1,201 @@
+"""The address while it is here: put in place, kept for as long as it may be, taken away.
+
+A *guard* looks many times a second whether the address has to go, and asks the peers for promises when etcd is
+silent. It needs nothing but the clock, so it works whatever a request to etcd is waiting for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from weldr.control.announce.announcer import AnnounceError, Announcer, LateError
+from weldr.control.vip.context import Context
+from weldr.control.vip.hold import Hold
+from weldr.control.vip.promises import Round
+from weldr.etcd.clock import now_s
+from weldr.etcd.election import Confirmation
+from weldr.model.vips import Vip
+
+logger = logging.getLogger(__name__)
+
+_GUARD_S = 0.05
+_LOOK_S = 1.0
+_FAULT_S = 1.0
+
+
+class Holding:
+    """Owns the hold on one virtual IP."""
+
+    def __init__(
+        self,
+        name: str,
+        vip: Vip,
+        context: Context,
+        announcer: Announcer,
+        peers_to_ask: Callable[[], set[str]],
+        on_loss: Callable[[str], None],
+        wake: Callable[[], None],
+    ) -> None:
+        """`peers_to_ask` are those whose promise is needed without etcd; `on_loss` is told why the address
+        went; `wake` has the next turn taken now."""
+        self.hold: Hold | None = None
+        """`None`: the address is not here."""
+        self.last_held = 0
+        """The token of the last hold: what etcd says of it is for us to correct."""
+        self.left_behind_until_s = 0.0
+        """Until when the address may be here although it was taken down."""
+        self.problem = ""
+        """Why this host cannot hold the address, as far as was known when it was last asked."""
+        self._name = name
+        self._vip = vip
+        self._timing = vip.timing()
+        self._context = context
+        self._announcer = announcer
+        self._peers_to_ask = peers_to_ask
+        self._on_loss = on_loss
+        self._wake = wake
+        self._look_at_s = 0.0
+        self._problem_until_s = 0.0
+
+    def find_problem(self) -> str:
+        """Why this host cannot hold the address; empty if it can."""
+        if self.hold is None and now_s() >= self._problem_until_s:
+            self.problem = self._announcer.problem() or ""
+        return self.problem
+
+    async def conflict(self) -> str | None:
+        """Who else answers for the address."""
+        return await self._announcer.conflict()
+
+    def acquire(self, confirmation: Confirmation) -> None:
+        """We have claimed it: put it in place, or go on with another token."""
+        sent_s, now = confirmation.sent_s, now_s()
+        before = self.hold
+        hold = Hold(confirmation.token, self._timing, sent_s, now, sent_s)
+        hold.confirm(sent_s)
+        if before is not None:
+            hold.window_end_s = max(hold.window_end_s, before.window_end_s)
+            hold.promised_until_s = before.promised_until_s
+        try:
+            if before is None:
+                self._announcer.acquire(hold.token, hold.latest_set_s)
+            else:
+                self._announcer.renew(hold.latest_set_s)
+        except LateError as error:
+            self.take_down(str(error), in_order=False)
+            return
+        except AnnounceError as error:
+            self.fail(str(error))
+            return
+        hold.note_set(now)
+        self.hold, self.last_held = hold, hold.token
+
+    def confirm(self, confirmation: Confirmation) -> None:
+        """etcd says that it is still ours."""
+        hold = self.hold
+        assert hold is not None
+        hold.confirm(confirmation.sent_s)
+        if now_s() <= hold.latest_set_s:
+            hold.confirmed_s = confirmation.sent_s
+            self._set_again()
+
+    async def guard(self) -> None:
+        """For good: see the module."""
+        while True:
+            await asyncio.sleep(_GUARD_S)
+            try:
+                self._look_after()
+            except Exception:
+                logger.exception("looking after a virtual IP failed", extra={"vip": self._name})
+                self.take_down("looking after it failed", in_order=False)
+
+    def _look_after(self) -> None:
+        hold, now = self.hold, now_s()
+        if hold is None:
+            return
+        if now >= hold.expires_s:
+            self.take_down("neither etcd nor every peer confirmed it in time", in_order=False)
+            return
+        if now >= self._look_at_s:
+            self._look_at_s = now + _LOOK_S
+            self.look()
+        if self._vip.on_etcd_loss == "peers" and hold.should_ask(now):
+            self._ask_for_promises(hold, now)
+
+    def _ask_for_promises(self, hold: Hold, now: float) -> None:
+        peers = self._peers_to_ask()
+        # With nobody to ask there is nobody who could say that it is still ours.
+        if peers:
+            hold.asked_s = now
+            self._context.peers.ask_for_promises(
+                self._name, hold.token, self._timing.promise_s, peers, self._take_promises
+            )
+
+    def _take_promises(self, asked: Round) -> None:
+        hold = self.hold
+        if hold is None or hold.token != asked.token:
+            return
+        hold.promise(asked.sent_s)
+        if now_s() <= hold.latest_set_s:
+            self._set_again()
+
+    def look(self) -> None:
+        """An address or interface of this host has changed."""
+        # Later than that, it was the kernel, and rightly so.
+        if self.hold is None or now_s() > self.hold.latest_set_s or self._in_place():
+            return
+        self.problem = self._announcer.problem() or ""
+        if self.problem:
+            self._wake()
+            return
+        logger.warning("a virtual IP was removed by somebody else: it is put back", extra={"vip": self._name})
+        self._set_again()
+
+    def _set_again(self) -> None:
+        hold = self.hold
+        assert hold is not None
+        now = now_s()
+        try:
+            self._announcer.renew(hold.latest_set_s)
+        except LateError as error:
+            self.take_down(str(error), in_order=False)
+        except AnnounceError as error:
+            self.fail(str(error))
+        else:
+            hold.note_set(now)
+
+    def _in_place(self) -> bool:
+        try:
+            return self._announcer.in_place()
+        except OSError:
+            return False
+
+    def fail(self, problem: str, pause_s: float = _FAULT_S) -> None:
+        """This host cannot hold it, and need not try again for a while."""
+        if problem != self.problem:
+            logger.error("a virtual IP cannot be held here", extra={"vip": self._name, "reason": problem})
+        self.problem = problem
+        self._problem_until_s = now_s() + pause_s
+        self.take_down(problem, in_order=False)
+
+    def take_down(self, reason: str, *, in_order: bool) -> None:
+        """The address goes, if it is here. `in_order`: there is time to tell its clients first."""
+        held, self.hold = self.hold, None
+        try:
+            self._announcer.release(in_order=in_order)
+        except (AnnounceError, OSError) as error:
+            # Then nobody may be told that the address is free: they wait until the kernel has removed it.
+            self.last_held = 0
+            self.left_behind_until_s = held.window_end_s if held is not None else now_s()
+            logger.error(
+                "a virtual IP could not be removed: the kernel does so by itself",
+                extra={"vip": self._name, "reason": str(error)},
+            )
+        if held is not None:
+            self._on_loss(reason)
+
+    async def close(self) -> None:
+        """End what runs in the background."""
+        await self._announcer.close()

@@ -1,0 +1,249 @@
+"""Talks to the other instances directly, over UDP: heartbeats, questions, answers.
+
+Whom there is to talk to, and in which life, is known from `instances/`. What does not come from one of those,
+or is not sealed with the key from etcd, is dropped without a word. Nothing here waits: questions are repeated
+by whoever has them, and an answer that does not come is no answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import secrets
+import socket
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+from weldr.control.vip.hearing import TURN_S, Hearing
+from weldr.control.vip.messages import (
+    KEY_BYTES,
+    MAX_DATAGRAM_BYTES,
+    Body,
+    Heartbeat,
+    Message,
+    PromiseAnswer,
+    PromiseQuestion,
+    RefusalAnswer,
+    RefusalQuestion,
+    seal,
+    unseal,
+)
+from weldr.control.vip.promises import PromiseBook, Round
+from weldr.control.vip.view import View
+from weldr.etcd.clock import now_s
+
+logger = logging.getLogger(__name__)
+
+PORT = 8688
+SECRET_NAME = "peers"
+_MAX_NAMES = 256
+
+
+class Holds(Protocol):
+    """What the virtual IPs of this instance say of themselves when they are asked."""
+
+    def tokens_held(self) -> dict[str, int]:
+        """By virtual IP."""
+
+    def busy(self, vip: str) -> bool:
+        """Whether this instance claims or holds it."""
+
+    def uses(self, vip: str, token: int) -> bool:
+        """Whether it holds by this token, or may yet do so."""
+
+    def known(self, vip: str) -> bool:
+        """Whether there is such a virtual IP."""
+
+
+class PeerNetwork(asyncio.DatagramProtocol):
+    """This instance's socket."""
+
+    def __init__(
+        self, me: str, view: View, book: PromiseBook, holds: Holds, on_turn: Callable[[], None]
+    ) -> None:
+        """`on_turn` is called for every turn of `Hearing`."""
+        self.boot = secrets.token_hex(8)
+        self.hearing = Hearing()
+        self.address = ""
+        """Where others reach us; empty while the socket is not open."""
+        self._me = me
+        self._view = view
+        self._book = book
+        self._holds = holds
+        self._on_turn = on_turn
+        self._sequence = itertools.count(1)
+        self._last_sequences: dict[str, tuple[str, int]] = {}
+        self._rounds: dict[int, tuple[Round, Callable[[Round], None]]] = {}
+        self._numbers = itertools.count(secrets.randbits(48))
+        self._refusals: dict[tuple[str, int], set[str]] = {}
+        self._transport: asyncio.DatagramTransport | None = None
+        self._beating: asyncio.Task[None] | None = None
+
+    # --- life
+
+    async def open(self, towards: Iterable[tuple[str, int]]) -> None:
+        """Open the socket. `towards` are addresses that the others can reach, too, the best first: we are known
+        by the address that we reach them from.
+
+        Raises `OSError`.
+        """
+        own = _own_address(towards)
+        family = socket.AF_INET6 if ":" in own else socket.AF_INET
+        loop = asyncio.get_running_loop()
+        for port in (PORT, 0):
+            try:
+                transport, _ = await loop.create_datagram_endpoint(
+                    lambda: self, local_addr=(own, port), family=family
+                )
+                break
+            except OSError:
+                if port == 0:
+                    raise
+        self._transport = transport
+        port = transport.get_extra_info("sockname")[1]
+        self.address = f"[{own}]:{port}" if ":" in own else f"{own}:{port}"
+        self._beating = asyncio.create_task(self._beat(), name="vip-heartbeats")
+
+    async def close(self) -> None:
+        """Say and hear no more."""
+        if self._beating is not None:
+            self._beating.cancel()
+            await asyncio.gather(self._beating, return_exceptions=True)
+        if self._transport is not None:
+            self._transport.close()
+        self.address = ""
+
+    async def _beat(self) -> None:
+        for turn in itertools.count():
+            self.hearing.take_turn(set(self._view.peers))
+            if turn % 2 == 0:
+                beat = Heartbeat(self._holds.tokens_held(), self.hearing.heard_now()[:_MAX_NAMES])
+                for name in list(self._view.peers)[:_MAX_NAMES]:
+                    self._send(name, beat)
+            self._on_turn()
+            await asyncio.sleep(TURN_S)
+
+    # --- questions
+
+    def ask_for_promises(
+        self, vip: str, token: int, duration_s: float, peers: set[str], on_success: Callable[[Round], None]
+    ) -> None:
+        """Ask all of them not to claim; `on_success` is called once, if and when all have promised."""
+        for number in [number for number, (asked, _) in self._rounds.items() if now_s() - asked.sent_s > 2]:
+            del self._rounds[number]
+        number = next(self._numbers)
+        self._rounds[number] = (Round(number, now_s(), token, set(peers)), on_success)
+        for name in peers:
+            self._send(name, PromiseQuestion(number, vip, token, duration_s))
+
+    def ask_for_refusal(self, vip: str, token: int, peers: Iterable[str]) -> None:
+        """Ask them to refuse a holder; see `refused_by`."""
+        for key in [key for key in self._refusals if key[0] == vip and key[1] != token]:
+            del self._refusals[key]
+        self._refusals.setdefault((vip, token), set())
+        for name in peers:
+            self._send(name, RefusalQuestion(next(self._numbers), vip, token))
+
+    def refused_by(self, vip: str, token: int) -> set[str]:
+        """Who has refused."""
+        return self._refusals.get((vip, token), set())
+
+    # --- datagrams
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        """Called by asyncio."""
+        key = self._key()
+        if key is None or len(data) > MAX_DATAGRAM_BYTES:
+            return
+        message = unseal(key, data)
+        if message is None or not self._is_new(message):
+            return
+        self._take(message.sender, message.body)
+
+    def error_received(self, exc: Exception) -> None:
+        """Called by asyncio: a peer is not there. Its silence says the same."""
+
+    def _is_new(self, message: Message) -> bool:
+        peer = self._view.peers.get(message.sender)
+        if peer is None or peer.boot != message.boot or message.receiver_boot != self.boot:
+            return False
+        boot, sequence = self._last_sequences.get(message.sender, ("", 0))
+        if boot == message.boot and message.sequence <= sequence:
+            return False
+        self._last_sequences[message.sender] = (message.boot, message.sequence)
+        for gone in [name for name in self._last_sequences if name not in self._view.peers]:
+            del self._last_sequences[gone]
+        return True
+
+    def _take(self, sender: str, body: Body) -> None:
+        match body:
+            case Heartbeat():
+                self.hearing.note(sender, body)
+            case PromiseQuestion(number, vip, token, duration_s):
+                refusal = self._promise(vip, token, duration_s)
+                self._send(sender, PromiseAnswer(number, vip, refusal or ""))
+            case PromiseAnswer(number, _, refusal):
+                asked = self._rounds.get(number)
+                if asked is not None and asked[0].note(sender, refusal):
+                    del self._rounds[number]
+                    asked[1](asked[0])
+            case RefusalQuestion(number, vip, token):
+                self._send(sender, RefusalAnswer(number, vip, token, self._refuse(vip, token)))
+            case RefusalAnswer(_, vip, token, refused):
+                if refused and (vip, token) in self._refusals:
+                    self._refusals[vip, token].add(sender)
+
+    def _promise(self, vip: str, token: int, duration_s: float) -> str | None:
+        if not self._holds.known(vip):
+            return "it knows no such virtual IP"
+        record = self._view.holders.get(vip)
+        if record is not None:
+            self._book.learn(vip, record.token)
+        return self._book.promise(vip, token, duration_s, now_s(), busy=self._holds.busy(vip))
+
+    def _refuse(self, vip: str, token: int) -> bool:
+        if not self._holds.known(vip) or self._holds.uses(vip, token):
+            return False
+        return self._book.refuse(vip, token, now_s()) == 0.0
+
+    def _send(self, name: str, body: Body) -> None:
+        key, peer = self._key(), self._view.peers.get(name)
+        if key is None or peer is None or self._transport is None or name == self._me:
+            return
+        host, _, port = peer.address.rpartition(":")
+        message = Message(self._me, self.boot, next(self._sequence), peer.boot, body)
+        with contextlib.suppress(OSError, ValueError):
+            self._transport.sendto(seal(key, message), (host.strip("[]"), int(port)))
+
+    def _key(self) -> bytes | None:
+        secret = self._view.secrets.get(SECRET_NAME)
+        if secret is None:
+            return None
+        try:
+            key = bytes.fromhex(secret.key)
+        except ValueError:
+            return None
+        return key if len(key) >= KEY_BYTES else None
+
+
+def _own_address(towards: Iterable[tuple[str, int]]) -> str:
+    """The address that this host has in the eyes of those: a UDP socket that connects sends nothing."""
+    failure = OSError("neither a virtual IP nor etcd has an address")
+    local = ""
+    for host, port in towards:
+        try:
+            for family, kind, _, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM):
+                with socket.socket(family, kind) as probe:
+                    probe.connect(address)
+                    own = str(probe.getsockname()[0])
+                if own != address[0]:
+                    return own
+                # What we reach by its own address is on this host. Good enough if everything is.
+                local = own
+        except OSError as error:
+            failure = error
+    if local:
+        return local
+    raise failure

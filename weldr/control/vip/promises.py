@@ -1,0 +1,98 @@
+"""What an instance promises to holders of virtual IPs that have lost etcd, and what it refuses them. Pure.
+
+A holder without etcd keeps its address only while *every* instance that its record in etcd names promises not
+to claim for a stated time. So for one promise, of whatever age, this instance
+
+  - does not claim until the promise has run out, by its own clock, whatever etcd says meanwhile;
+  - promises nothing while it claims or holds itself, nor to a token lower than one it knows, nor to one that it
+    has refused: a refusal is for good, and one is enough to end that holder's time once its promises run out.
+
+A process does not remember what an earlier life of it promised. So it acts for the longest promise there may be
+as if it had promised everything (`rules.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from weldr.model.vip_timing import DRIFT
+
+
+@dataclass(slots=True)
+class _Word:
+    until_s: float = 0.0
+    refused_token: int = 0
+    known_token: int = 0
+
+
+@dataclass(slots=True)
+class PromiseBook:
+    """All promises and refusals of this life of the process, by virtual IP. Its callers know which ones
+    exist."""
+
+    _words: dict[str, _Word] = field(default_factory=dict)
+
+    def learn(self, vip: str, token: int) -> None:
+        """A holder with this token is known to exist or to have existed."""
+        word = self._word(vip)
+        word.known_token = max(word.known_token, token)
+
+    def promise(self, vip: str, token: int, duration_s: float, now_s: float, *, busy: bool) -> str | None:
+        """Promise not to claim from the holder of `token`; or why not. `busy`: we claim or hold it
+        ourselves."""
+        word = self._word(vip)
+        if busy:
+            return "it claims or holds the address itself"
+        if token <= word.refused_token:
+            return "it has refused this holder before"
+        if token < word.known_token:
+            return "it knows a newer holder"
+        self.learn(vip, token)
+        word.until_s = max(word.until_s, now_s + duration_s / (1 - DRIFT))
+        return None
+
+    def refuse(self, vip: str, token: int, now_s: float) -> float:
+        """Never promise anything to this token, or any before it, again.
+
+        How many seconds a promise is still in force for: only 0 means that the holder has no word of ours.
+        """
+        word = self._word(vip)
+        left_s = max(0.0, word.until_s - now_s)
+        if left_s == 0.0:
+            word.refused_token = max(word.refused_token, token)
+        return left_s
+
+    def until_s(self, vip: str) -> float:
+        """Until when we must not claim; a time in the past if we may."""
+        word = self._words.get(vip)
+        return word.until_s if word is not None else 0.0
+
+    def forget_all_but(self, vips: set[str], now_s: float) -> None:
+        """Virtual IPs that no longer exist take no room, once their promises have run out."""
+        gone = [vip for vip, word in self._words.items() if vip not in vips and word.until_s < now_s]
+        for vip in gone:
+            del self._words[vip]
+
+    def _word(self, vip: str) -> _Word:
+        return self._words.setdefault(vip, _Word())
+
+
+@dataclass(slots=True)
+class Round:
+    """One question to all peers at once. It succeeds when the last of them has promised."""
+
+    number: int
+    sent_s: float
+    token: int
+    waiting: set[str]
+    refusal: str = ""
+
+    def note(self, peer: str, refusal: str) -> bool:
+        """An answer. Whether all have promised now."""
+        if refusal:
+            self.refusal = f"{peer}: {refusal}"
+            return False
+        if peer not in self.waiting:
+            return False
+        self.waiting.discard(peer)
+        return not self.waiting and not self.refusal

@@ -1,0 +1,186 @@
+"""What etcd's watch has told of virtual IPs: who wants which, who stands, who holds, who is there.
+
+It is a little late, as a watch is. It wakes and informs; what must not be late is read anew, in a transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import msgspec
+
+from weldr.etcd.election import Contender, queue_of
+from weldr.etcd.follow import Change, Snapshot
+from weldr.model.decode import decode
+from weldr.model.events import Event, KeyValue
+from weldr.model.keys import KeyLayoutError, KeySpace, Kind
+from weldr.model.vips import Holder, Move, Peer, Vip
+
+T = TypeVar("T")
+
+_KINDS = frozenset({Kind.VIP, Kind.ELECTION, Kind.HOLDER, Kind.INSTANCE, Kind.MOVE, Kind.SECRET})
+_REMEMBERED_GONE = 16
+
+
+@dataclass(frozen=True, slots=True)
+class WantedVip:
+    """A virtual IP as it is in etcd."""
+
+    vip: Vip
+    revision: int
+    """Its key's modification revision: it tells one wish from the next."""
+
+
+class _InstanceValue(msgspec.Struct, frozen=True):
+    """The part of `instances/<instance>` that is read here."""
+
+    peer: Peer | None = None
+
+
+class Secret(msgspec.Struct, frozen=True):
+    """The value of `secrets/peers`."""
+
+    key: str
+    """In hexadecimal."""
+
+    def __repr__(self) -> str:
+        return "Secret(…)"
+
+
+_TYPES: dict[Kind, type[Any]] = {
+    Kind.HOLDER: Holder,
+    Kind.MOVE: Move,
+    Kind.INSTANCE: _InstanceValue,
+    Kind.SECRET: Secret,
+}
+
+
+def holder_of(pair: KeyValue | None) -> Holder | None:
+    """The record, `None` if there is none or nobody can read it."""
+    return _decoded(pair, Holder)
+
+
+@dataclass(slots=True)
+class View:
+    """Owned by whoever follows etcd."""
+
+    keys: KeySpace
+    vips: dict[str, WantedVip] = field(default_factory=dict)
+    holders: dict[str, Holder] = field(default_factory=dict)
+    records: dict[str, KeyValue] = field(default_factory=dict)
+    """The keys that `holders` were read from."""
+    moves: dict[str, Move] = field(default_factory=dict)
+    peers: dict[str, Peer] = field(default_factory=dict)
+    """By instance, those that take part in elections."""
+    secrets: dict[str, Secret] = field(default_factory=dict)
+    restored_s: float = float("-inf")
+    """When etcd was last found to be another one, or to have gone back in time."""
+    _queues: dict[str, dict[bytes, KeyValue]] = field(default_factory=dict)
+    _gone: dict[str, dict[int, float]] = field(default_factory=dict)
+    _touched: set[str] = field(default_factory=set)
+
+    def queue(self, vip: str) -> tuple[Contender, ...]:
+        """The candidates, in order."""
+        return queue_of(self._queues.get(vip, {}).values())
+
+    def gone_since_s(self, vip: str, token: int) -> float | None:
+        """When the candidate key with this token was seen to go."""
+        return self._gone.get(vip, {}).get(token)
+
+    def fold(self, changes: Iterable[Change], now_s: float) -> set[str]:
+        """Take in what came; the names of the virtual IPs that it may concern."""
+        self._touched = set()
+        for change in changes:
+            if isinstance(change, Snapshot):
+                self._replace(change, now_s)
+            else:
+                for event in change.events:
+                    self._take(event, now_s)
+        return self._touched
+
+    def _replace(self, snapshot: Snapshot, now_s: float) -> None:
+        if snapshot.reason == "restored":
+            self.restored_s = now_s
+        before = [pair.key for queue in self._queues.values() for pair in queue.values()]
+        there = {pair.key for pair in snapshot.key_values}
+        for kind, table in self._tables().items():
+            before += [self.keys.key(kind, name) for name in table]
+        for key in before:
+            if key not in there:
+                self._take(Event(KeyValue(key, b"", 0, snapshot.revision), deleted=True), now_s)
+        for pair in snapshot.key_values:
+            self._take(Event(pair), now_s)
+
+    def _tables(self) -> dict[Kind, dict[str, object]]:
+        return {
+            Kind.VIP: self.vips,  # type: ignore[dict-item]
+            Kind.HOLDER: self.holders,  # type: ignore[dict-item]
+            Kind.MOVE: self.moves,  # type: ignore[dict-item]
+            Kind.INSTANCE: self.peers,  # type: ignore[dict-item]
+            Kind.SECRET: self.secrets,  # type: ignore[dict-item]
+        }
+
+    def _take(self, event: Event, now_s: float) -> None:
+        pair = event.key_value
+        try:
+            name = self.keys.parse(pair.key)
+        except KeyLayoutError:
+            return
+        if name.kind not in _KINDS:
+            return
+        self._touched.add("" if name.kind in (Kind.INSTANCE, Kind.SECRET) else name.names[0])
+        if name.kind is Kind.ELECTION:
+            self._take_candidate(name.names[0], event, now_s)
+        elif name.kind is Kind.VIP:
+            self._take_vip(name.names[0], event)
+        else:
+            value: object = None if event.deleted else _decoded(pair, _TYPES[name.kind])
+            if isinstance(value, _InstanceValue):
+                value = value.peer
+            table = self._tables()[name.kind]
+            if value is None:
+                table.pop(name.names[0], None)
+            else:
+                table[name.names[0]] = value
+            if name.kind is Kind.HOLDER:
+                self.records[name.names[0]] = pair
+                if value is None:
+                    del self.records[name.names[0]]
+
+    def _take_candidate(self, vip: str, event: Event, now_s: float) -> None:
+        pair = event.key_value
+        queue = self._queues.setdefault(vip, {})
+        old = queue.get(pair.key)
+        replaced = old is not None and (event.deleted or old.create_revision != pair.create_revision)
+        if old is not None and replaced and vip in self.vips:
+            gone = self._gone.setdefault(vip, {})
+            gone[old.create_revision] = now_s
+            while len(gone) > _REMEMBERED_GONE:
+                del gone[next(iter(gone))]
+        if event.deleted:
+            queue.pop(pair.key, None)
+        else:
+            queue[pair.key] = pair
+        if not queue:
+            del self._queues[vip]
+
+    def _take_vip(self, name: str, event: Event) -> None:
+        if event.deleted:
+            self.vips.pop(name, None)
+            self._gone.pop(name, None)
+            return
+        value = decode(Kind.VIP, event.key_value.value)
+        # A value that cannot be understood leaves the last good one in force; the catalog tells the problem.
+        if isinstance(value, Vip):
+            self.vips[name] = WantedVip(value, event.key_value.mod_revision)
+
+
+def _decoded(pair: KeyValue | None, into: type[T]) -> T | None:
+    if pair is None:
+        return None
+    try:
+        return msgspec.json.decode(pair.value, type=into)
+    except msgspec.DecodeError:
+        return None

@@ -1,0 +1,287 @@
+"""All virtual IPs of an instance: one `VirtualIp` for each that etcd wants, and what they share."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import os
+import secrets
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from weldr.control.announce.announcer import Announcer
+from weldr.control.announce.command import CommandAnnouncer
+from weldr.control.announce.nothing import NoAnnouncer
+from weldr.control.vip.checks import Checks
+from weldr.control.vip.context import Context
+from weldr.control.vip.driver import VirtualIp
+from weldr.control.vip.machine import State
+from weldr.control.vip.messages import KEY_BYTES
+from weldr.control.vip.peers import SECRET_NAME, PeerNetwork
+from weldr.control.vip.promises import PromiseBook
+from weldr.control.vip.tidy import HostWatch
+from weldr.control.vip.view import Secret, View
+from weldr.etcd.client import Compare, EtcdClient, Put
+from weldr.etcd.clock import now_s
+from weldr.etcd.errors import EtcdError
+from weldr.etcd.follow import Change
+from weldr.model.keys import KeySpace, Kind
+from weldr.model.vip_timing import SILENCE_S
+from weldr.model.vips import Peer, Vip, VipState
+
+logger = logging.getLogger(__name__)
+
+_TIDY_S = 1.0
+_ANY_PORT = 9
+_MAX_VIPS = 64
+
+
+class VirtualIps:
+    """Fed with what the watch brings; opens no socket and sets no address while etcd wants no virtual IP."""
+
+    def __init__(
+        self,
+        client: EtcdClient,
+        keys: KeySpace,
+        me: str,
+        listen: Sequence[str],
+        commands: Path | None,
+        not_ready: Callable[[], str | None],
+        on_change: Callable[[], None],
+    ) -> None:
+        """`listen` are the addresses that workers accept on; `commands` is the directory of programs that
+        values in etcd may name; `on_change` is called when what `describe` and `peer` give has changed."""
+        self._client = client
+        self._keys = keys
+        self._listen = listen
+        self._commands = commands
+        self._not_ready = not_ready
+        self._on_change = on_change
+        self._checks = Checks(self._program)
+        self._view = View(keys)
+        self._book = PromiseBook()
+        self._peers = PeerNetwork(me, self._view, self._book, self, self._on_turn)
+        self._context = Context(
+            me, _host(), now_s(), client, keys, self._view, self._book, self._peers, self._useless, on_change
+        )
+        self._running: dict[str, tuple[Vip, VirtualIp]] = {}
+        self._changed = asyncio.Event()
+        self._told = ""
+        self._host = HostWatch(self._look)
+
+    # --- for the manager
+
+    def take(self, changes: Sequence[Change]) -> None:
+        """What the watch brought."""
+        touched = self._view.fold(changes, now_s())
+        if not touched:
+            return
+        for name, (_, running) in self._running.items():
+            self._context.note_queue(name, self._view.queue(name), now_s())
+            if name in touched or "" in touched:
+                running.wake()
+        if any(self._wants(name) is not self._has(name) for name in touched - {""}):
+            self._changed.set()
+
+    async def run(self) -> None:
+        """Until cancelled. Whoever cancels calls `stop`."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), _TIDY_S)
+            self._changed.clear()
+            await self._bring_about()
+            self._tidy()
+
+    async def stop(self, reason: str) -> None:
+        """Give all of them up, at once."""
+        ending = [self._end(name, reason) for name in list(self._running)]
+        await asyncio.gather(*ending, return_exceptions=True)
+        await self._peers.close()
+        self._checks.close()
+        self._host.close()
+
+    def describe(self) -> dict[str, VipState]:
+        """The state of each."""
+        return {name: running.describe() for name, (_, running) in self._running.items()}
+
+    @property
+    def peer(self) -> Peer | None:
+        """Where other instances reach us."""
+        return Peer(address=self._peers.address, boot=self._peers.boot) if self._peers.address else None
+
+    def problems(self) -> list[str]:
+        """Why virtual IPs cannot be held here, a line each."""
+        return [
+            f"{self._keys.key(Kind.VIP, name).decode('utf-8', 'backslashreplace')}: {running.holding.problem}"
+            for name, (_, running) in sorted(self._running.items())
+            if running.holding.problem
+        ]
+
+    # --- for other instances that ask
+
+    def tokens_held(self) -> dict[str, int]:
+        """See `Holds`."""
+        return {
+            name: running.holding.hold.token
+            for name, (_, running) in self._running.items()
+            if running.holding.hold
+        }
+
+    def busy(self, vip: str) -> bool:
+        """See `Holds`."""
+        running = self._running.get(vip)
+        return running is not None and (running[1].busy or running[1].holding.hold is not None)
+
+    def uses(self, vip: str, token: int) -> bool:
+        """See `Holds`."""
+        running = self._running.get(vip)
+        if running is None:
+            return False
+        hold = running[1].holding.hold
+        return running[1].token == token or (hold is not None and hold.token == token)
+
+    def known(self, vip: str) -> bool:
+        """See `Holds`."""
+        return vip in self._running
+
+    # --- inside
+
+    def _wants(self, name: str) -> Vip | None:
+        wanted = self._view.vips.get(name)
+        return wanted.vip if wanted is not None else None
+
+    def _has(self, name: str) -> Vip | None:
+        running = self._running.get(name)
+        return running[0] if running is not None else None
+
+    async def _bring_about(self) -> None:
+        """Have exactly those running that etcd wants, as it wants them."""
+        names = sorted({*self._view.vips, *self._running})
+        if not names:
+            return
+        for name in names:
+            has, wants = self._has(name), self._wants(name)
+            if has is not None and has != wants:
+                reason = "its key in etcd is gone" if wants is None else "its key in etcd has changed"
+                await self._end(name, reason)
+        if self._view.vips and not await self._open():
+            return
+        for name in names[:_MAX_VIPS]:
+            wants = self._wants(name)
+            if wants is not None and self._has(name) is None:
+                self._begin(name, wants)
+        self._book.forget_all_but(set(self._view.vips), now_s())
+        self._on_change()
+
+    def _begin(self, name: str, vip: Vip) -> None:
+        virtual_ip = VirtualIp(name, vip, self._context, self._announcer(name, vip))
+        self._running[name] = (vip, virtual_ip)
+        if vip.check is not None:
+            self._checks.start(name, vip.check, vip.ip)
+        virtual_ip.start()
+
+    async def _end(self, name: str, reason: str) -> None:
+        self._checks.stop(name)
+        await self._running[name][1].stop(reason)
+        del self._running[name]
+
+    async def _open(self) -> bool:
+        """What only virtual IPs need; whether it is there."""
+        self._host.open()
+        try:
+            if SECRET_NAME not in self._view.secrets:
+                await self._make_secret()
+            if not self._peers.address:
+                # The peers are on the network of the virtual IPs, or else those could not move to them.
+                towards = [(wanted.vip.ip, _ANY_PORT) for wanted in self._view.vips.values()]
+                towards += [(endpoint.host, endpoint.port) for endpoint in self._client.config.endpoints]
+                await self._peers.open(towards)
+        except EtcdError:
+            return False
+        except OSError as error:
+            reason = error.strerror or str(error)
+            if reason != self._told:
+                self._told = reason
+                logger.error(
+                    "virtual IPs have to wait: other instances cannot be reached", extra={"reason": reason}
+                )
+            return False
+        self._told = ""
+        return True
+
+    async def _make_secret(self) -> None:
+        key = self._keys.key(Kind.SECRET, SECRET_NAME)
+        value = msgspec.json.encode(Secret(secrets.token_hex(KEY_BYTES)))
+        await self._client.transaction([Compare.create_revision(key, "==", 0)], [Put(key, value)])
+
+    def _announcer(self, name: str, vip: Vip) -> Announcer:
+        if vip.announce == "none":
+            return NoAnnouncer()
+        if vip.announce == "exec":
+            program = self._program(vip.command or "")
+            if isinstance(program, str):
+                return CommandAnnouncer(name, vip, None, program)
+            return CommandAnnouncer(name, vip, program, None)
+        return self._host.announcer(name, vip)
+
+    def _program(self, name: str) -> Path | str:
+        """The program of that name, or why there is none."""
+        if self._commands is None:
+            return f"the program {name} is not allowed: start weldr with --commands DIRECTORY"
+        path = self._commands / name
+        if not path.is_file() or not os.access(path, os.X_OK):
+            return f"there is no program {path}"
+        return path
+
+    def _useless(self, vip: Vip) -> str | None:
+        reason = self._not_ready()
+        if reason is not None:
+            return reason
+        if vip.announce == "netlink" and not any(_reaches(listen, vip) for listen in self._listen):
+            return (
+                f"nothing here listens on {vip.ip}: weldr was started with --listen {', '.join(self._listen)}"
+            )
+        name = next((name for name, (wanted, _) in self._running.items() if wanted is vip), "")
+        return self._checks.failure(name) if vip.check is not None else None
+
+    def _on_turn(self) -> None:
+        for name, (_, running) in self._running.items():
+            record = self._view.holders.get(name)
+            if running.state is State.FOLLOWING and record is not None and record.state == "held":
+                hearing = self._peers.hearing
+                if hearing.silence_of_holder_s(record.instance, name, record.token) >= SILENCE_S:
+                    running.wake()
+
+    def _look(self) -> None:
+        for _, running in self._running.values():
+            running.holding.look()
+
+    def _tidy(self) -> None:
+        held = {wanted.interface_address for wanted, running in self._running.values() if running.holding.hold}
+        own = self._peers.address.rpartition(":")[0]
+        hosts = [peer.address.rpartition(":")[0] for peer in self._view.peers.values()]
+        # Another instance on this host has addresses of its own, which look the same. They lapse by themselves.
+        if not own or hosts.count(own) <= 1:
+            self._host.remove_stale(held)
+
+
+def _reaches(listen: str, vip: Vip) -> bool:
+    host = listen.rpartition(":")[0].strip("[]")
+    if host in ("::", "*", ""):
+        return True
+    return host == vip.ip or (host == "0.0.0.0" and vip.interface_address.version == 4)
+
+
+def _host() -> str:
+    """Names this running kernel's network namespace: the same for two instances in it, never for two others."""
+    if sys.platform == "linux":
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        namespace = os.stat("/proc/self/ns/net").st_ino
+        return hashlib.sha256(f"{boot} {namespace}".encode()).hexdigest()[:16]
+    return socket.gethostname()
