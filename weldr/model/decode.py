@@ -5,7 +5,6 @@ No input raises past `decode`: whoever can write a key must not be able to stop 
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
 import re
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from weldr.model.foreign import ForeignError, address_of_foreign
 from weldr.model.health import invalid_check
 from weldr.model.keys import Kind
 from weldr.model.route_rules import RouteError, checked_route
+from weldr.model.suggestions import with_suggestion
 from weldr.model.values import Backend, Override, Route, Service, Settings, Value, Weight
 
 MAX_VALUE_BYTES = 256 * 1024
@@ -167,18 +167,7 @@ def _convert(value: Any, into: type[T]) -> T:
     except msgspec.ValidationError as error:
         reason, _, place = str(error).partition(" - at `")
         place = place.rstrip("`") or "$"
-        raise _RejectError(place, _with_suggestion(reason, into)) from None
-
-
-def _with_suggestion(reason: str, into: type[Any]) -> str:
-    """For an unknown field, what may have been meant."""
-    unknown = re.search(r"unknown field `(.*)`", reason)
-    if unknown is None:
-        return reason
-    names = [field.encode_name for field in msgspec.structs.fields(into)]
-    close = difflib.get_close_matches(unknown[1], names, n=1)
-    hint = f"did you mean `{close[0]}`?" if close else f"expected one of {', '.join(names)}"
-    return f"{reason}: {hint}"
+        raise _RejectError(place, with_suggestion(reason, place, into)) from None
 
 
 def _type_name(value: object) -> str:
