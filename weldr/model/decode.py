@@ -35,10 +35,15 @@ class BackendObject(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """A backend's value as an object, as it is written."""
 
     url: str
+    """Where it listens: `http://host:port`, or `host:port` alone."""
     weight: Weight = 1
+    """Its share relative to the others of its service; 0 is the same as `drain`."""
     drain: bool = False
+    """No new request goes there; those in flight finish."""
     zone: str = ""
+    """Where it is. Instances that have the same zone may prefer it."""
     meta: Annotated[dict[str, str], msgspec.Meta(max_length=64)] = {}
+    """Whatever its owner wants to tell people; weldr does nothing with it."""
 
 
 class _RejectError(Exception):
