@@ -195,10 +195,10 @@ def _log_changes(catalog: Catalog, delta: TrafficDelta) -> None:
 
 def _log_problems(before: Catalog, after: Catalog) -> None:
     old, new = before.problems, after.problems
-    appeared = [problem for key, problem in new.items() if old.get(key) != problem]
-    for problem in appeared[:_LOGGED_CHANGES]:
+    appeared = [(key, problem) for key, problem in new.items() if old.get(key) != problem]
+    for key, problem in appeared[:_LOGGED_CHANGES]:
         logger.warning(
-            "a key cannot be understood",
+            "a key cannot be understood" if key in after.faults else "a key cannot mean what it says",
             extra={
                 "key": problem.key,
                 "revision": problem.revision,
@@ -207,6 +207,6 @@ def _log_problems(before: Catalog, after: Catalog) -> None:
             },
         )
     if len(appeared) > _LOGGED_CHANGES:
-        logger.warning("more keys cannot be understood", extra={"keys": len(appeared) - _LOGGED_CHANGES})
+        logger.warning("more keys have problems", extra={"keys": len(appeared) - _LOGGED_CHANGES})
     for key in [key for key in old if key not in new][:_LOGGED_CHANGES]:
         logger.info("a key is understood again, or gone", extra={"key": old[key].key})

@@ -18,6 +18,7 @@ from datetime import datetime
 
 import msgspec
 
+from weldr.model.conflicts import Conflicts
 from weldr.model.decode import DECODED, Fault, decode
 from weldr.model.events import Event, KeyValue, Revision
 from weldr.model.keys import KeyLayoutError, KeyName, KeySpace, Kind
@@ -28,7 +29,10 @@ _SHOWN_CHARACTERS = 200
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """A key or value that cannot be understood. Its texts are short, whatever the key and the value hold."""
+    """A key or value that cannot be understood, or cannot mean what it says beside others.
+
+    Its texts are short, whatever the key and the value hold.
+    """
 
     key: str
     revision: int
@@ -73,9 +77,12 @@ class Catalog:
     """The last one that changed a key which instances do not write themselves."""
     entries: Mapping[bytes, Entry] = field(default_factory=dict)
     traffic: Traffic = field(default_factory=Traffic)
-    problems: Mapping[bytes, Problem] = field(default_factory=dict)
+    faults: Mapping[bytes, Problem] = field(default_factory=dict)
     """Every key that cannot be understood. Kept apart, as `override_ends` is, since nobody can afford to look
     through all entries at each change."""
+    problems: Mapping[bytes, Problem] = field(default_factory=dict)
+    """The faults, and what is wrong with keys beside others."""
+    conflicts: Conflicts = field(default_factory=Conflicts)
     override_ends: Mapping[bytes, datetime] = field(default_factory=dict)
     """The `until` of each override that has one."""
     ended_overrides: frozenset[bytes] = frozenset()
@@ -147,7 +154,7 @@ class _Builder:
         self.revision = base.revision
         self.configuration_revision = base.configuration_revision
         self.entries = dict(base.entries)
-        self.problems = dict(base.problems)
+        self.faults = dict(base.faults)
         self.override_ends = dict(base.override_ends)
         self.ended_overrides = base.ended_overrides
         self._backends: set[tuple[str, str]] = set()
@@ -184,9 +191,9 @@ class _Builder:
 
     def _index(self, key: bytes, entry: Entry | None) -> None:
         if entry is not None and entry.problem is not None:
-            self.problems[key] = entry.problem
+            self.faults[key] = entry.problem
         else:
-            self.problems.pop(key, None)
+            self.faults.pop(key, None)
         if entry is not None and isinstance(entry.value, Override) and entry.value.until is not None:
             self.override_ends[key] = entry.value.until
         else:
@@ -227,17 +234,41 @@ class _Builder:
             self._settings = True
 
     def catalog(self) -> Catalog:
+        traffic = self._traffic()
+        conflicts = self._conflicts(traffic)
         return Catalog(
             self.keys,
             self.revision,
             self.configuration_revision,
             self.entries,
-            self._traffic(),
-            self.problems,
+            traffic,
+            self.faults,
+            self._problems(conflicts),
+            conflicts,
             self.override_ends,
             self.ended_overrides,
             self.base.held,
         )
+
+    def _conflicts(self, traffic: Traffic) -> Conflicts:
+        services = {service for service, _ in self._backends}
+        if not self._routes and not services:
+            return self.base.conflicts
+        return self.base.conflicts.changed(self.base.traffic, traffic, self._routes, services)
+
+    def _problems(self, conflicts: Conflicts) -> Mapping[bytes, Problem]:
+        if not conflicts.by_route:
+            return self.faults
+        if conflicts.by_route is self.base.conflicts.by_route and self.faults == self.base.faults:
+            return self.base.problems
+        problems = dict(self.faults)
+        for name, conflict in conflicts.by_route.items():
+            key = self.keys.key(Kind.ROUTE, name)
+            if key not in problems:
+                text = key.decode("utf-8", "backslashreplace")
+                revision = self.entries[key].mod_revision
+                problems[key] = Problem(text, revision, conflict.place, conflict.reason)
+        return problems
 
     def _traffic(self) -> Traffic:
         before = self.base.traffic

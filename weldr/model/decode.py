@@ -5,7 +5,6 @@ No input raises past `decode`: whoever can write a key must not be able to stop 
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
 import re
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from weldr.model.foreign import ForeignError, address_of_foreign
 from weldr.model.health import invalid_check
 from weldr.model.keys import Kind
 from weldr.model.route_rules import RouteError, checked_route
+from weldr.model.suggestions import with_suggestion
 from weldr.model.values import Backend, Override, Route, Service, Settings, Value, Weight
 from weldr.model.vips import Vip, vip_fault
 
@@ -37,10 +37,15 @@ class BackendObject(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """A backend's value as an object, as it is written."""
 
     url: str
+    """Where it listens: `http://host:port`, or `host:port` alone."""
     weight: Weight = 1
+    """Its share relative to the others of its service; 0 is the same as `drain`."""
     drain: bool = False
+    """No new request goes there; those in flight finish."""
     zone: str = ""
+    """Where it is. Instances that have the same zone may prefer it."""
     meta: Annotated[dict[str, str], msgspec.Meta(max_length=64)] = {}
+    """Whatever its owner wants to tell people; weldr does nothing with it."""
 
 
 class _RejectError(Exception):
@@ -180,18 +185,7 @@ def _convert(value: Any, into: type[T]) -> T:
     except msgspec.ValidationError as error:
         reason, _, place = str(error).partition(" - at `")
         place = place.rstrip("`") or "$"
-        raise _RejectError(place, _with_suggestion(reason, into)) from None
-
-
-def _with_suggestion(reason: str, into: type[Any]) -> str:
-    """For an unknown field, what may have been meant."""
-    unknown = re.search(r"unknown field `(.*)`", reason)
-    if unknown is None:
-        return reason
-    names = [field.encode_name for field in msgspec.structs.fields(into)]
-    close = difflib.get_close_matches(unknown[1], names, n=1)
-    hint = f"did you mean `{close[0]}`?" if close else f"expected one of {', '.join(names)}"
-    return f"{reason}: {hint}"
+        raise _RejectError(place, with_suggestion(reason, place, into)) from None
 
 
 def _type_name(value: object) -> str:

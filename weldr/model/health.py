@@ -41,7 +41,9 @@ class HealthCheck(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     type: Literal["http", "tcp"] = "http"
     """Whether a request has to be answered, or a connection to be taken."""
     method: str = "GET"
+    """Of the request."""
     path: str = "/"
+    """With the query, if there is one."""
     host: str | None = None
     """The Host field; the backend's own address if `None`."""
     port: Port | None = None
@@ -51,6 +53,7 @@ class HealthCheck(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     body: str | None = None
     """What the first 64 KiB of a good answer's body have in them."""
     interval_s: Interval = 10.0
+    """From one check of a backend to the next."""
     timeout_s: CheckTimeout = 2.0
     """From the beginning of the connection to all of the answer that is read."""
     fall: Threshold = 3
@@ -83,6 +86,7 @@ class Ejection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     minimum_requests: ThresholdOrNever = 20
     """... if there were as many; 0 never."""
     window_s: Ejected = 10.0
+    """Over which failures and requests are counted for `failure_rate`."""
     first_s: Ejected = 10.0
     """How long the first time takes. The second in a row takes twice as long, the third three times, ..."""
     longest_s: Ejected = 300.0

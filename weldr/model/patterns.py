@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     import re2
 
 _SAFE = "/%:@!$&'()*+,;=-._~[]|^`{}\"<>\\"
-_MAX_PROGRAM_BYTES = 1024 * 1024
+_MAX_PROGRAM_BYTES = 256 * 1024
+"""For the program of one pattern, and what matching it remembers."""
 _GLOB_TOKEN = re.compile(r"(\*\*|\*|\?)")
 _GLOB_REGEX = {"**": ".*", "*": "[^/]*", "?": "[^/]"}
 
@@ -43,13 +44,13 @@ def compiled(regex: str) -> re2._Regexp[bytes]:
     import re2
 
     try:
-        return re2.compile(regex.encode("utf-8"), options())
+        return re2.compile(regex.encode("utf-8"), _options())
     except re2.error as error:
         raise PatternError(_reason(error)) from None
 
 
-def options() -> re2.Options:
-    """How all patterns are compiled: over bytes, with a bound on the program."""
+def _options() -> re2.Options:
+    """How all patterns are compiled: over bytes, with a bound on their memory."""
     import re2
 
     chosen = re2.Options()

@@ -15,6 +15,10 @@ class UpstreamTimeouts(
     """How long a service's backends may take. What is `None` is taken from the settings."""
 
     connect_s: Seconds | None = None
+    """To establish a connection to a backend."""
     response_s: Seconds | None = None
+    """From the request's last byte to the response's head."""
     read_s: Seconds | None = None
+    """Between two reads of a body, and for a peer that does not read what it is sent."""
     tunnel_idle_s: Seconds | None = None
+    """A tunnel in which neither side says anything for this long is closed."""

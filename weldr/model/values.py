@@ -51,7 +51,9 @@ class Override(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """The operator's word on a backend. What is `None` leaves the backend's own word in force."""
 
     drain: bool | None = None
+    """No new request goes there; those in flight finish. `false` undoes the backend's own wish."""
     weight: Weight | None = None
+    """Its share relative to the others of its service; 0 is the same as `drain`."""
     until: datetime | None = None
     """When it ends by itself; the key stays, without effect. RFC 3339, with a time zone."""
 
@@ -68,19 +70,26 @@ class UpstreamLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """What a service's backends are spared, in each worker. What is `None` is taken from the settings."""
 
     backend_connections: Count | None = None
+    """To one backend. Requests beyond it go to another backend, or wait."""
     backend_idle_connections: CountOrNone | None = None
+    """Kept to one backend for the next request."""
     pending_requests: CountOrNone | None = None
+    """Of the service, that wait because all its backends have as many connections as they may."""
 
 
 class Service(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """The policy of a service."""
 
     timeouts: UpstreamTimeouts = UpstreamTimeouts()
+    """Each that is not given is taken from `settings`."""
     limits: UpstreamLimits = UpstreamLimits()
+    """Each that is not given is taken from `settings`."""
     balance: Balance = Balance()
+    """How its backends share the requests."""
     health: HealthCheck | None = None
     """Active checks by each instance; none if it is `None`."""
     ejection: Ejection = Ejection()
+    """When backends whose requests fail are spared."""
     panic_below: Share = 0.5
     """If a smaller share of the backends is healthy, all are used, but for those that drain. 0 never."""
     expired_grace_s: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 60.0
@@ -110,9 +119,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """How much the data plane takes. Connections and requests are counted in each worker by itself."""
 
     request_line_bytes: Annotated[int, msgspec.Meta(ge=64, le=1024 * 1024)] = 8 * 1024
+    """Of a request; then 414."""
     head_bytes: Annotated[int, msgspec.Meta(ge=1024, le=1024 * 1024)] = 64 * 1024
     """Of a request or response head, and of a trailer section."""
     head_fields: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 100
+    """In a request (431) or response (502)."""
     client_connections: Count = 20_000
     """No more are accepted; the others wait in the system's queue."""
     backend_connections: Count = 1024
@@ -127,12 +138,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Defaults for all instances."""
 
     timeouts: Timeouts = Timeouts()
+    """For every wait of the data plane."""
     limits: Limits = Limits()
+    """How much the data plane takes."""
     trusted_proxies: Annotated[list[str], msgspec.Meta(max_length=1000)] = []
-    """Networks whose word on where a request came from is taken, as in `10.0.0.0/8`."""
+    """Networks whose word on where a request came from is taken, as in `10.0.0.0/8`: whom they name is the
+    client, for routes and the access log.
+    """
     forwarded_fields: Literal["x-forwarded", "forwarded", "both"] = "x-forwarded"
     """How backends are told: by `X-Forwarded-For` and its kin, by `Forwarded` (RFC 7239), or by both."""
     access_log: AccessLogSettings = AccessLogSettings()
+    """What of the requests is written."""
 
 
 class Instance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):

@@ -152,12 +152,12 @@ class Exchange:
 
     @property
     def client_address(self) -> str:
-        """For the access log."""
-        return self._client.address
+        """Whoever asked, also where trusted proxies are between."""
+        return self._client.forwarding.client(self.head.fields.forwarded)
 
     def begin(self) -> None:
         """Find out who is to answer, and ask."""
-        route = self._context.fleet.table.routes.find(self.head, self._client.address)
+        route = self._context.fleet.table.routes.find(self.head, self.client_address)
         if route is not None:
             self._service_name = route.service
             if route.rules is not None and not self._obey(route.rules):
@@ -166,7 +166,7 @@ class Exchange:
 
     def _obey(self, rules: RouteRules) -> bool:
         """Whether the request goes on to a service under these rules; it was answered otherwise."""
-        asked = Asked(self.head, self._client.address)
+        asked = Asked(self.head, self.client_address)
         verdict = rules.verdict(asked, self._context.now_s(), self._context.share)
         if verdict is None:
             self._service_name = rules.service(asked)

@@ -7,13 +7,12 @@ come.
 
 from __future__ import annotations
 
-import ipaddress
+import re
 from functools import lru_cache
 from typing import ClassVar
 
 from weldr.model.values import Settings
-
-_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+from weldr.proxy.networks import NetworkSet, parsed_address
 
 
 class ForwardedFields:
@@ -45,22 +44,16 @@ class ForwardedFields:
 class ForwardingPolicy:
     """Whom to trust and what to write, compiled from the settings."""
 
-    __slots__ = ("_networks", "forwarded", "x_forwarded")
+    __slots__ = ("_trusted", "forwarded", "x_forwarded")
 
     def __init__(self, settings: Settings) -> None:
-        self._networks: list[_Network] = [ipaddress.ip_network(text) for text in settings.trusted_proxies]
+        self._trusted = NetworkSet(settings.trusted_proxies) if settings.trusted_proxies else None
         self.x_forwarded = settings.forwarded_fields != "forwarded"
         self.forwarded = settings.forwarded_fields != "x-forwarded"
 
     def trusts(self, address: str) -> bool:
         """Whether this address is a trusted proxy's."""
-        if not self._networks:
-            return False
-        try:
-            parsed = ipaddress.ip_address(address)
-        except ValueError:
-            return False
-        return any(parsed in network for network in self._networks)
+        return self._trusted is not None and address in self._trusted
 
 
 class Forwarding:
@@ -76,15 +69,35 @@ class Forwarding:
         "_port",
         "_rest",
         "_trusted",
+        "peer",
         "policy",
     )
 
     def __init__(self, policy: ForwardingPolicy, peer: str | None, port: int) -> None:
         """`peer` is the client's address, `port` the one that it connected to."""
         self.policy = policy
+        self.peer = peer or "unknown"
+        """The address of the other end of the connection."""
         self._trusted = peer is not None and policy.trusts(peer)
         self._peer, self._port, self._element, self._fixed = _origin(peer, port)
         self.forget()
+
+    def client(self, came: ForwardedFields | None) -> str:
+        """The address of whoever asked: the peer, or if that is a trusted proxy, whom it speaks for.
+
+        From the last hop backwards the first that is no trusted proxy: what stands before it anybody may have
+        invented. Read from the fields of the kind that weldr writes itself.
+        """
+        if came is None or not self._trusted:
+            return self.peer
+        client = self.peer
+        for hop in reversed(_hops(came, x_forwarded=self.policy.x_forwarded)):
+            if not parsed_address(hop)[0]:
+                break
+            client = hop
+            if not self.policy.trusts(hop):
+                break
+        return client
 
     def forget(self) -> None:
         """Hold no memory for the sake of speed."""
@@ -132,6 +145,27 @@ class Forwarding:
             own = self._own_element(host)
             lines += b"\r\nForwarded: " + (own if before is None else before + b", " + own)
         return lines
+
+
+def _hops(came: ForwardedFields, *, x_forwarded: bool) -> list[str]:
+    """The addresses that a request came by, without ports, as the fields have them."""
+    if x_forwarded:
+        hops = (came.get(b"x-forwarded-for") or b"").split(b",")
+    else:
+        hops = [
+            found[1] if (found := _FOR.search(element)) else b""
+            for element in (came.get(b"forwarded") or b"").split(b",")
+        ]
+    return [_without_port(hop.strip(b' \t"').decode("latin-1")) for hop in hops]
+
+
+_FOR = re.compile(rb"(?:^|;)[ \t]*for=(\"[^\"]*\"|[^;]*)", re.IGNORECASE)
+
+
+def _without_port(address: str) -> str:
+    if address.startswith("["):
+        return address[1:].partition("]")[0]
+    return address.partition(":")[0] if address.count(":") == 1 else address
 
 
 @lru_cache(maxsize=4096)

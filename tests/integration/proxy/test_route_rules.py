@@ -17,7 +17,7 @@ from tests.support.http import RawClient, get, request
 from tests.support.worker import Worker, traffic
 from weldr.model.routes import FieldEdits, FixedResponse, Mirror, RateLimit, Redirect, Route
 from weldr.model.timeouts import UpstreamTimeouts
-from weldr.model.values import Backend
+from weldr.model.values import Backend, Settings
 
 
 def backend_of(backend: ScriptedBackend) -> dict[str, Backend]:
@@ -197,3 +197,28 @@ async def test_a_body_too_large_to_be_held_is_not_mirrored(worker: Worker) -> No
         assert (await request(worker.port, get("/last"))).status == 200
         await asyncio.wait_for(copied.wait(), 10)
     assert [received.target for received in mirror.received] == ["/last"]
+
+
+@pytest.mark.parametrize(
+    "path", ["/admin", "/%61dmin", "//admin", "/x/../admin", "/x/%2e%2e/./admin/", "/admin?q"]
+)
+async def test_no_other_way_to_write_a_path_leads_around_a_route_that_guards_it(
+    worker: Worker, path: str
+) -> None:
+    async with answering_backend() as backend:
+        await serve(worker, backend, Route(path="/admin", service="default", deny=["0.0.0.0/0"]))
+        assert (await request(worker.port, get(path))).status == 403
+        assert (await request(worker.port, get("/x/%2e%2e/%61//b"))).status == 200
+    # What no route rewrites is forwarded as it came.
+    assert [received.target for received in backend.received] == ["/x/%2e%2e/%61//b"]
+
+
+async def test_the_client_of_a_trusted_proxy_is_whom_it_names(worker: Worker) -> None:
+    async with answering_backend() as backend:
+        route = Route(service="default", allow=["198.51.100.0/24"])
+        for trusted, status in (["127.0.0.0/8"], 200), ([], 403):
+            await worker.serve(
+                traffic(backend.port, routes={"r": route}, settings=Settings(trusted_proxies=trusted))
+            )
+            answer = await request(worker.port, get("/", "h", "X-Forwarded-For: 203.0.113.1, 198.51.100.7"))
+            assert answer.status == status

@@ -106,7 +106,7 @@ def test_a_fresh_snapshot_gives_what_folding_gave_but_for_last_good_values(
     history = history_of(transactions)
     folded = Catalog(keys).fold(history.revisions)
     fresh = Catalog(keys).resync(history.revision, history.held.values())
-    assert fresh.problems == folded.problems
+    assert fresh.faults == folded.faults
     assert fresh.entries.keys() == folded.entries.keys()
     broken = {key for key, entry in fresh.entries.items() if entry.problem is not None}
     for key in fresh.entries.keys() - broken:
@@ -123,10 +123,10 @@ def test_a_resync_from_any_earlier_catalog_ends_where_a_fresh_snapshot_does(
     stale = Catalog(keys).fold(history.revisions[:earlier])
     resynced = stale.resync(history.revision, history.held.values())
     fresh = Catalog(keys).resync(history.revision, history.held.values())
-    if not fresh.problems:
+    if not fresh.faults:
         assert resynced.entries == fresh.entries
         assert resynced.traffic == fresh.traffic
-    assert resynced.problems == fresh.problems
+    assert resynced.faults == fresh.faults
 
 
 @given(any_history)

@@ -187,6 +187,16 @@ def test_weight_zero_is_draining() -> None:
         (Kind.SETTINGS, b'{"forwarded_fields": "none"}', "$.forwarded_fields", "Invalid enum value"),
         (Kind.SERVICE, b'{"limits": {"pending_requests": -1}}', "$.limits.pending_requests", ">= 0"),
         (Kind.ROUTE, b'{"service": "a", "priority": 99999999999999999999}', "$.priority", "<= 1000000000"),
+        (Kind.SETTINGS, b'{"timeouts": {"conect_s": 1}}', "$.timeouts", "did you mean `connect_s`"),
+        (Kind.ROUTE, b'{"service": "a", "headers": {"X": {"regx": "a"}}}', "$.headers[...]", "mean `regex`"),
+        (Kind.ROUTE, b'{"service": "a", "rate_limit": {"x": 1}}', "$.rate_limit", "one of requests_per_s, b"),
+        (Kind.SETTINGS, b'{"access_log": {"fields": ["methd"]}}', "$.access_log.fields[0]", "mean `method`"),
+        (
+            Kind.SETTINGS,
+            b'{"forwarded_fields": "x"}',
+            "$.forwarded_fields",
+            "one of x-forwarded, forwarded, both",
+        ),
         (Kind.SERVICE, b"[]", "$", "Expected `object`, got `array`"),
     ],
 )

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import NamedTuple
 from urllib.parse import parse_qs
 
 from weldr.model.patterns import compiled
 from weldr.model.routes import Match, Route
+from weldr.proxy.networks import NetworkSet
 from weldr.proxy.request_head import RequestHead
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _MOST_PARAMETERS = 1000
 
 
@@ -43,7 +42,9 @@ def conditions_of(route: Route) -> tuple[Condition, ...]:
             Condition(lambda asked: asked.head.method in methods, f"method {' or '.join(route.methods)}")
         )
     if route.clients:
-        found.append(Condition(client_test(route.clients), f"a client in {', '.join(route.clients)}"))
+        clients = NetworkSet(route.clients)
+        words = f"a client in {', '.join(route.clients)}"
+        found.append(Condition(lambda asked: asked.client in clients, words))
     for name, match in route.headers.items():
         found.append(Condition(_header_test(name, match), f"header {name} {_words(match)}"))
     for name, match in route.query.items():
@@ -54,21 +55,6 @@ def conditions_of(route: Route) -> tuple[Condition, ...]:
 def field_pattern(name: str) -> re.Pattern[bytes]:
     """Finds a field's value in canonical lines."""
     return re.compile(rb"\r\n" + re.escape(name.encode("ascii")) + rb": ([^\r]*+)", re.IGNORECASE)
-
-
-def client_test(networks: Iterable[str]) -> Test:
-    """Whether the client's address is in one of these."""
-    parsed = [ipaddress.ip_network(network) for network in networks]
-    return lambda asked: in_networks(asked.client, parsed)
-
-
-def in_networks(address: str, networks: Iterable[Network]) -> bool:
-    """Whether the address is in one of them; one that is unknown is in none."""
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return False
-    return any(parsed in network for network in networks)
 
 
 def _header_test(name: str, match: str | Match) -> Test:

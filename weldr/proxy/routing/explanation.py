@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from weldr.model.patterns import compiled
 from weldr.proxy.request_head import RequestHead
 from weldr.proxy.routing.compiled import CompiledRoute, PathKind
 from weldr.proxy.routing.conditions import Asked
+from weldr.proxy.routing.paths import normal_path
 from weldr.proxy.routing.table import RouteTable, host_patterns
 
 
@@ -22,7 +22,7 @@ class Explained(NamedTuple):
 def explain(table: RouteTable, head: RequestHead, client: str) -> list[Explained]:
     """All routes for this request: the winner first, then those that match too, then the others."""
     winner = table.find(head, client)
-    path = head.target.partition(b"?")[0]
+    path = normal_path(head.target)
     asked = Asked(head, client)
     patterns = list(host_patterns(head.route_host))
     matching, others = [], []
@@ -62,7 +62,7 @@ def _takes_path(route: CompiledRoute, path: bytes) -> bool:
         if path == b"*":
             return not route.path
         return path.startswith(route.path) and path[len(route.path) : len(route.path) + 1] in (b"", b"/")
-    return compiled(route.path.decode("utf-8")).fullmatch(path) is not None
+    return route.matches(path)
 
 
 def _path_words(route: CompiledRoute) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import math
 import random
 import re
@@ -14,9 +13,11 @@ from typing import NamedTuple
 from weldr.model.patterns import written_path
 from weldr.model.routes import FixedResponse, RateLimit, Redirect, Route, SplitBy
 from weldr.model.timeouts import UpstreamTimeouts
+from weldr.proxy.networks import NetworkSet, parsed_address
 from weldr.proxy.request_head import RequestHead
-from weldr.proxy.routing.conditions import Asked, field_pattern, in_networks
+from weldr.proxy.routing.conditions import Asked, field_pattern
 from weldr.proxy.routing.field_edits import compiled_edits
+from weldr.proxy.routing.paths import normal_path, query_of
 from weldr.proxy.routing.token_bucket import TokenBuckets
 
 _COOKIE = rb"(?:^|;)[ \t]*%b=([^;]*)"
@@ -45,6 +46,7 @@ class RouteRules:
         "_deny",
         "_fixed",
         "_key",
+        "_limit",
         "_name_of",
         "_redirect",
         "_strip_prefix",
@@ -55,16 +57,20 @@ class RouteRules:
         "timeouts",
     )
 
-    def __init__(self, route: Route) -> None:
-        self._allow = [ipaddress.ip_network(network) for network in route.allow]
-        self._deny = [ipaddress.ip_network(network) for network in route.deny]
+    def __init__(self, route: Route, before: RouteRules | None = None) -> None:
+        """`before` are the route's rules until now, whose buckets stay if the limit does."""
+        self._allow = NetworkSet(route.allow) if route.allow else None
+        self._deny = NetworkSet(route.deny) if route.deny else None
         self._fixed = None if route.response is None else _fixed(route.response)
         self._redirect = route.redirect
-        self._strip_prefix = written_path((route.strip_prefix or "").rstrip("/"))
-        self._add_prefix = written_path((route.add_prefix or "").rstrip("/"))
+        self._strip_prefix = _prefix(route.strip_prefix)
+        self._add_prefix = _prefix(route.add_prefix)
         self._name_of = _split(route)
         limit = route.rate_limit
+        self._limit = limit
         self._buckets = None if limit is None else TokenBuckets(limit.requests_per_s, _burst(limit))
+        if before is not None and before._limit == limit:
+            self._buckets = before._buckets
         self._key = _bucket_key(limit)
         self.max_body_bytes = math.inf if route.max_body_bytes is None else route.max_body_bytes
         self.mirror = route.mirror
@@ -79,9 +85,9 @@ class RouteRules:
 
     def verdict(self, asked: Asked, now_s: float, share: float) -> Verdict | None:
         """The answer, if the request goes no further. `share` is this worker's of the rate limit."""
-        if self._deny and in_networks(asked.client, self._deny):
+        if self._deny is not None and asked.client in self._deny:
             return Verdict(403, "this client's network is denied", "http_request_denied")
-        if self._allow and not in_networks(asked.client, self._allow):
+        if self._allow is not None and asked.client not in self._allow:
             return Verdict(403, "this client's network is not among those allowed", "http_request_denied")
         if self._buckets is not None:
             wait_s = self._buckets.take(self._key(asked), now_s, share)
@@ -101,18 +107,22 @@ class RouteRules:
     def target(self, target: bytes) -> bytes:
         """The target as it is forwarded."""
         strip, add = self._strip_prefix, self._add_prefix
-        if not target.startswith(b"/"):
+        if not (strip or add) or not target.startswith(b"/"):
             return target
-        if strip and target.startswith(strip) and target[len(strip) : len(strip) + 1] in (b"", b"/", b"?"):
-            target = target[len(strip) :]
-            if not target.startswith(b"/"):
-                target = b"/" + target
-        return add + target
+        # Of the path that the route was found by: otherwise `/%61/x` would keep the prefix `/a`.
+        path = normal_path(target)
+        if strip and path.startswith(strip) and path[len(strip) : len(strip) + 1] in (b"", b"/"):
+            path = path[len(strip) :]
+        return (add + path or b"/") + query_of(target)
 
 
 def body_too_large(most_bytes: float) -> Verdict:
     """The answer to a request whose body is larger than its route takes."""
     return Verdict(413, f"the body of the request has more than {most_bytes:.0f} bytes", "http_request_denied")
+
+
+def _prefix(path: str | None) -> bytes:
+    return b"" if path is None else normal_path(written_path(path)).rstrip(b"/")
 
 
 def _fixed(response: FixedResponse) -> Verdict:
@@ -145,8 +155,17 @@ def _bucket_key(limit: RateLimit | None) -> Callable[[Asked], bytes]:
 
         return by_header
     if limit is not None and limit.by == "client":
-        return lambda asked: asked.client.encode("ascii", "replace")
+        return lambda asked: client_key(asked.client)
     return lambda asked: b""
+
+
+def client_key(address: str) -> bytes:
+    """What stands for a client: its address, of IPv6 the /64, in which its owner can choose any address."""
+    version, number = parsed_address(address)
+    return b"%d:%x" % (version, number >> _IPV6_HOST_BITS if version == 6 else number)
+
+
+_IPV6_HOST_BITS = 64
 
 
 def _split(route: Route) -> Callable[[Asked], str]:

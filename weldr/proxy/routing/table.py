@@ -18,6 +18,7 @@ from weldr.proxy.request_head import RequestHead
 from weldr.proxy.routing.compiled import ANY_HOST, CompiledRoute
 from weldr.proxy.routing.conditions import Asked
 from weldr.proxy.routing.host_routes import HostRoutes
+from weldr.proxy.routing.paths import normal_path
 
 _NONE = HostRoutes()
 
@@ -47,7 +48,7 @@ class RouteTable:
             if held is not None:
                 gone.setdefault(held.host, []).append(held)
         for name, route in put.items():
-            compiled = by_name[name] = CompiledRoute(name, route)
+            compiled = by_name[name] = CompiledRoute(name, route, self._by_name.get(name))
             come.setdefault(compiled.host, []).append(compiled)
         by_host = dict(self._by_host)
         for host in gone.keys() | come.keys():
@@ -68,7 +69,7 @@ class RouteTable:
         if not by_host:
             return None
         asked = Asked(head, client)
-        path = head.target.partition(b"?")[0]
+        path = normal_path(head.target)
         best: CompiledRoute | None = None
         for pattern in host_patterns(head.route_host) if self._has_wildcards else (head.route_host, ANY_HOST):
             routes = by_host.get(pattern)

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from tests.unit.proxy.routing.asking import head
+from tests.unit.proxy.routing.asking import head, table
 from weldr.model.routes import FieldEdits, FixedResponse, RateLimit, Redirect, Route, SplitBy
 from weldr.proxy.request_head import RequestHead
 from weldr.proxy.routing.conditions import Asked
 from weldr.proxy.routing.field_edits import CompiledEdits
-from weldr.proxy.routing.rules import RouteRules, Verdict
+from weldr.proxy.routing.rules import RouteRules, Verdict, client_key
+from weldr.proxy.routing.table import RouteTable
 from weldr.proxy.routing.token_bucket import TokenBuckets
 
 
@@ -33,6 +34,11 @@ def verdict(route: Route, asked: RequestHead | None = None, client: str = "192.0
         (None, "/v1/", "/", "/v1/"),
         ("/api", "/v1", "/api/x", "/v1/x"),
         ("/a b", None, "/a%20b/c", "/c"),
+        ("/api", "/v1", "/api", "/v1"),
+        ("/api", None, "/%61pi/x%2f", "/x%2F"),
+        ("/api", None, "/api//evil.example/x", "/evil.example/x"),
+        ("/api", None, "/x/../api/y", "/y"),
+        (None, None, "/%61//b", "/%61//b"),
         (None, "/v1", "*", "*"),
     ],
 )
@@ -159,11 +165,35 @@ def test_a_worker_grants_its_share() -> None:
 def test_requests_are_counted_by_route_client_or_header(limit: RateLimit, others: list[str]) -> None:
     rules = RouteRules(Route(service="s", rate_limit=limit))
 
-    def status(client: str = "a", key: str = "k") -> int | None:
+    def status(client: str = "10.0.0.1", key: str = "k") -> int | None:
         found = rules.verdict(Asked(head("/", "h", f"X-Key: {key}"), client), 0.0, 1.0)
         return None if found is None else found.status
 
     assert status() is None
     assert status() == 429
-    assert status(client="b") == (None if "client" in others else 429)
+    assert status(client="10.0.0.2") == (None if "client" in others else 429)
     assert status(key="l") == (None if "header" in others else 429)
+
+
+def test_a_client_of_ipv6_is_its_network() -> None:
+    assert client_key("2001:db8::1") == client_key("2001:db8::ffff:1")
+    assert client_key("2001:db8::1") != client_key("2001:db8:0:1::1")
+    assert client_key("10.0.0.1") != client_key("10.0.0.2")
+    assert client_key("::ffff:10.0.0.1") == client_key("10.0.0.1")
+
+
+def test_buckets_outlive_a_change_that_leaves_their_limit_alone() -> None:
+    limit = RateLimit(requests_per_s=1)
+    before = table({"r": Route(service="s", rate_limit=limit)})
+
+    def status(routes: RouteTable) -> int | None:
+        [route] = routes.routes()
+        assert route.rules is not None
+        found = route.rules.verdict(Asked(head(), "10.0.0.1"), 0.0, 1.0)
+        return None if found is None else found.status
+
+    assert status(before) is None
+    assert status(before.changed((), {"r": Route(service="t", rate_limit=limit)})) == 429
+    other = RateLimit(requests_per_s=1, burst=2)
+    assert status(before.changed((), {"r": Route(service="t", rate_limit=other)})) is None
+    assert status(before.changed(["r"], {}).changed((), {"r": Route(service="s", rate_limit=limit)})) is None

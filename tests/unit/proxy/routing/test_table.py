@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 from tests.unit.proxy.routing.asking import found, head, table
 from weldr.model.route_rules import checked_route
 from weldr.model.routes import Match, Route
+from weldr.proxy.routing.paths import normal_path
 from weldr.proxy.routing.table import RouteTable
 
 
@@ -35,7 +38,18 @@ def one(*routes: Route) -> RouteTable:
         ("/cart", "/x/cart", False),
         ("/cart", "/x?/cart", False),
         ("/cart", "/CART", False),
-        ("/cart", "//cart", False),
+        ("/cart", "//cart", True),
+        ("/cart", "/c%61rt/x", True),
+        ("/cart", "/x/../cart", True),
+        ("/cart", "/x/%2e%2E/cart/y", True),
+        ("/cart", "/cart/../x", False),
+        ("/cart", "/../cart", True),
+        ("/cart", "/./cart", True),
+        ("/cart", "/cart/.", True),
+        ("/c%61rt", "/cart", True),
+        ("/a/b", "/a%2Fb", False),
+        ("/a%2fb", "/a%2Fb", True),
+        ("/cart", "/cart%3Fx", False),
         ("/cart/", "/cart", True),
         ("/cart/", "/cart/x", True),
         ("/cart/", "/cartoon", False),
@@ -185,7 +199,7 @@ def test_a_change_compiles_the_changed_route_alone() -> None:
     [
         ("/a/*/c", "/a/b/c", True),
         ("/a/*/c", "/a/b/b/c", False),
-        ("/a/*/c", "/a//c", True),
+        ("/a/*/c", "/a//c", False),
         ("/a/**/c", "/a/b/b/c", True),
         ("/a/?", "/a/b", True),
         ("/a/?", "/a/", False),
@@ -249,3 +263,58 @@ def test_a_route_takes_a_request_only_if_all_its_conditions_hold(
 ) -> None:
     routes = one(Route(service="s", **conditions))  # type: ignore[arg-type]
     assert found(routes, head("/?q=%C3%BC%26&empty=", "h", *FIELDS)) == ("s" if matches else None)
+
+
+def test_a_change_compiles_no_other_pattern() -> None:
+    routes = {name: Route(service=name, path_regex=f"/{name}/[0-9]+") for name in "abc"}
+    before = table(routes)
+    after = before.changed((), {"b": Route(service="n", path_regex="/n/.*")})
+    kept = {route.name: route for route in before.routes()}
+    assert [kept[route.name] is route for route in after.routes() if route.name != "b"] == [True, True]
+    assert found(after, head("/a/1")) == "a"
+    assert found(after, head("/b/1")) is None
+    assert found(after, head("/n/1")) == "b"
+    assert found(before, head("/b/1")) == "b"
+
+
+def test_of_patterns_with_different_beginnings_the_order_decides() -> None:
+    routes = {
+        "deep": Route(service="s", path_regex="/a/b/.*"),
+        "more": Route(service="s", path_regex="/a/.*", methods=["GET"]),
+        "first": Route(service="s", path_regex=".*", priority=1, methods=["PUT"]),
+    }
+    routing = table(routes)
+    assert found(routing, head("/a/b/c")) == "more"
+    assert found(routing, head("/a/b/c", method="POST")) == "deep"
+    assert found(routing, head("/a/b/c", method="PUT")) == "first"
+
+
+@pytest.mark.parametrize(
+    ("regex", "path"),
+    [
+        ("/ab*/x", "/a/x"),
+        ("/a/b?", "/a/"),
+        ("/a/b?c", "/a/c"),
+        ("/a/(b|c)/d", "/a/c/d"),
+        ("/a/x|/b/y", "/b/y"),
+        ("(?i)/a/b", "/A/B"),
+        ("/xa{0,1}/b", "/x/b"),
+        ("/a.b/c", "/axb/c"),
+        ("/a\\.b/c", "/a.b/c"),
+        ("^/a/b$", "/a/b"),
+        ("/a/b+", "/a/bb"),
+        ("/(?:a/)*b", "/b"),
+    ],
+)
+def test_what_an_expression_begins_with_excludes_nothing_that_it_matches(regex: str, path: str) -> None:
+    assert re.fullmatch(regex, path)
+    assert found(one(Route(service="s", path_regex=regex)), head(path)) == "s"
+
+
+@given(st.lists(st.sampled_from(["/", ".", "..", "a", "%2e", "%2F", "%41", "?", "//"]), max_size=12))
+def test_a_normal_path_is_normal_and_stays_within_the_root(parts: list[str]) -> None:
+    path = normal_path(("/" + "".join(parts)).encode())
+    assert path.startswith(b"/")
+    assert normal_path(path) == path
+    assert b"//" not in path
+    assert not {b".", b".."} & set(path.split(b"/"))
