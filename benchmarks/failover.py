@@ -203,17 +203,8 @@ def stalled(contestant: Contestant, site: Site, holder: str) -> None:
 
 def peers_cut(contestant: Contestant, site: Site, holder: str) -> None:
     """The holder and the others no longer hear each other, while clients reach all of them."""
-    host = contestant.host(holder)
-    others = [other for other in site.hosts if other is not host]
-    host.block(*others)
-    for other in others:
-        # VRRP is multicast: it has to be stopped where it leaves.
-        _drop_multicast(other)
-    _drop_multicast(host)
-
-
-def _drop_multicast(host: Host) -> None:
-    host.ip("route", "add", "blackhole", "224.0.0.18/32", check=False)
+    for host in site.hosts:
+        site.network.part(host, True)
 
 
 CASES: dict[str, Callable[[Contestant, Site, str], None]] = {
@@ -268,6 +259,6 @@ def _run_once(made: Any, site: Site, fault: Callable[[Contestant, Site, str], No
         result.double_s = max(result.double_s, contestant.watcher.longest(VIP, 2, began_s))
         result.none_s = max(result.none_s, contestant.watcher.longest(VIP, 0, began_s))
     for host in site.hosts:
-        host.ip("route", "flush", "type", "blackhole", check=False)
+        site.network.part(host, False)
         for network in ("front", "back"):
             site.network.plug(host, network)

@@ -149,5 +149,11 @@ class Network:
         """The switch forwards nothing of this host any more: it cannot see that."""
         ip("-n", self._switch, "link", "set", f"{network}{host.number}", "nomaster")
 
+    def part(self, host: Host, apart: bool) -> None:
+        """Hosts that are apart hear nothing of each other on the front network, and all others do of them."""
+        port = f"front{host.number}"
+        word = "on" if apart else "off"
+        ip("-n", self._switch, "link", "set", port, "type", "bridge_slave", "isolated", word, check=False)
+
 
 PROJECT = Path(__file__).resolve().parents[2]

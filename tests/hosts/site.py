@@ -67,8 +67,7 @@ class Site:
         """An instance on a host, started."""
         arguments = ["run", "--etcd", self.etcd.endpoints, "--instance", host.name, "--workers", "1"]
         arguments += ["--listen", f":{PORT}", "--admin", "127.0.0.1:8687", "--grace", "2"]
-        command = host.command(*wrapper, sys.executable, "-P", "-m", "weldr")
-        return WeldrProcess(*arguments, program=command, environment=environment)
+        return WeldrProcess(*arguments, under=tuple(host.command(*wrapper)), environment=environment)
 
 
 class Trial:

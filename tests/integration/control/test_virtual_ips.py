@@ -136,14 +136,13 @@ def test_a_command_that_fails_its_check_keeps_the_instance_from_holding(
 def test_what_keeps_a_host_from_holding_is_a_problem_and_no_crash(
     etcd_server: EtcdServer, etcd_prefix: str, value: dict[str, str], problem: str
 ) -> None:
-    program = None
+    under: tuple[str, ...] = ()
     if os.geteuid() == 0:
         if shutil.which("setpriv") is None:
             pytest.skip("the command setpriv is missing: install util-linux")
-        program = ["setpriv", "--bounding-set=-net_admin,-net_raw", "--inh-caps=-net_admin,-net_raw"]
-        program += [sys.executable, "-P", "-m", "weldr"]
+        under = ("setpriv", "--bounding-set=-net_admin,-net_raw", "--inh-caps=-net_admin,-net_raw")
     etcd_server.etcdctl("put", f"{etcd_prefix}vips/web", json.dumps(value))
-    with Instance(etcd=etcd_server.endpoint, prefix=etcd_prefix, program=program) as instance:
+    with Instance(etcd=etcd_server.endpoint, prefix=etcd_prefix, under=under) as instance:
         instance.wait_ready()
         wait_until(
             lambda: any(

@@ -89,6 +89,7 @@ def test_an_address_alone_can_be_patched() -> None:
 def test_what_is_secret_is_never_shown() -> None:
     certs = COLLECTIONS["certs"]
     assert shown(certs, b'{"cert": "c", "key": "k"}') == {"cert": "c"}
+    assert shown(COLLECTIONS["secrets"], b'{"key": "k"}') == {}
     assert shown(certs, b"a private key pasted by mistake") is None
     assert shown(certs, b'{"key": "k"') is None
 

@@ -143,15 +143,19 @@ class Holding:
 
     def look(self) -> None:
         """An address or interface of this host has changed."""
-        # Later than that, it was the kernel, and rightly so.
-        if self.hold is None or now_s() > self.hold.latest_set_s or self._in_place():
+        hold, now = self.hold, now_s()
+        # At the end of its lifetime it was the kernel, and rightly so.
+        if hold is None or now > hold.expires_s - _GUARD_S or self._in_place():
             return
         self.problem = self._announcer.problem() or ""
-        if self.problem:
+        if not self.problem:
+            logger.warning(
+                "a virtual IP was removed by somebody else: it is put back", extra={"vip": self._name}
+            )
+        if not self.problem and now <= hold.latest_set_s:
+            self._set_again()
+        else:
             self._wake()
-            return
-        logger.warning("a virtual IP was removed by somebody else: it is put back", extra={"vip": self._name})
-        self._set_again()
 
     def _set_again(self) -> None:
         hold = self.hold
