@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-LIMIT_S = 10.0
+LIMIT_S = 30.0
 
 
 @dataclass(frozen=True)

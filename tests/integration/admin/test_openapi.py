@@ -12,7 +12,7 @@ from tests.support.etcd import EtcdServer
 from tests.support.instance import Instance
 from weldr.model.collections import COLLECTIONS
 
-LIMIT_S = 120.0
+LIMIT_S = 600.0
 # What a schema cannot say (an address has a port, a host has no path) is refused with 422, what is not
 # there with 404, a revision that is compacted with 410, and a condition that does not hold with 412.
 CONFIGURATION = """

@@ -15,7 +15,7 @@ import pytest
 from tests.support.etcd import EtcdServer
 from tests.support.instance import Instance
 
-LIMIT_S = 30.0
+LIMIT_S = 60.0
 _numbers = itertools.count(1)
 _CLEAN = {
     name: value
