@@ -14,6 +14,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 
 from weldr.model.address import AddressError, parse_address
+from weldr.model.balancing import invalid_balance
 from weldr.model.foreign import ForeignError, address_of_foreign
 from weldr.model.health import invalid_check
 from weldr.model.keys import Kind
@@ -121,6 +122,8 @@ def _service(text: str) -> Service:
     value = _json(text, Service)
     if value.health is not None and (invalid := invalid_check(value.health)) is not None:
         raise _RejectError(f"$.health.{invalid.field}", invalid.reason)
+    if (invalid := invalid_balance(value.balance)) is not None:
+        raise _RejectError(f"$.balance.{invalid.field}", invalid.reason)
     return value
 
 

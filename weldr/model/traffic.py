@@ -31,6 +31,8 @@ class Traffic(msgspec.Struct, frozen=True):
     services: Mapping[str, ServiceTraffic] = MappingProxyType({})
     routes: Mapping[str, Route] = MappingProxyType({})
     settings: Settings = Settings()
+    sticky_key: bytes = b""
+    """What the cookies of sticky services are signed with; secret. Empty while there is none."""
 
 
 class ServiceDelta(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -49,6 +51,7 @@ class TrafficDelta(msgspec.Struct, frozen=True, omit_defaults=True):
     routes: dict[str, Route] = {}
     routes_removed: list[str] = []
     settings: Settings | None = None
+    sticky_key: bytes | None = None
 
     def __bool__(self) -> bool:
         return self != _NOTHING
@@ -76,6 +79,7 @@ def difference(old: Traffic, new: Traffic) -> TrafficDelta:
         routes=routes,
         routes_removed=_missing(old.routes, new.routes),
         settings=None if old.settings == new.settings else new.settings,
+        sticky_key=None if old.sticky_key == new.sticky_key else new.sticky_key,
     )
 
 
@@ -120,6 +124,7 @@ def apply(traffic: Traffic, delta: TrafficDelta) -> Traffic:
         services=services,
         routes=routes,
         settings=traffic.settings if delta.settings is None else delta.settings,
+        sticky_key=traffic.sticky_key if delta.sticky_key is None else delta.sticky_key,
     )
 
 

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from weldr.model.access_log import AccessLogSettings
+from weldr.model.balancing import Balance
 from weldr.model.health import Ejection, HealthCheck, Share
 from weldr.model.routes import Route as Route
 from weldr.model.timeouts import Seconds
@@ -75,6 +76,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     timeouts: UpstreamTimeouts = UpstreamTimeouts()
     limits: UpstreamLimits = UpstreamLimits()
+    balance: Balance = Balance()
     health: HealthCheck | None = None
     """Active checks by each instance; none if it is `None`."""
     ejection: Ejection = Ejection()

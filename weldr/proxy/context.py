@@ -44,12 +44,14 @@ class Context:
         loop: asyncio.AbstractEventLoop,
         on_backend_idle: Callable[[], None],
         on_sparing: Callable[[], None] = lambda: None,
+        zone: str = "",
     ) -> None:
         """`on_backend_idle` is called when a backend that gets no new requests has no more in flight,
-        `on_sparing` when other backends than before are kept from requests for their failures."""
+        `on_sparing` when other backends than before are kept from requests for their failures. `zone` is
+        this instance's; empty if it has none."""
         self.loop = loop
         self.now_s: Callable[[], float] = loop.time
-        self.fleet = Fleet(on_backend_idle, on_sparing)
+        self.fleet = Fleet(on_backend_idle, on_sparing, loop.time, zone)
         self.clients = Clients()
         self.deadlines = Deadlines(loop)
         self.counters = Counters()

@@ -32,6 +32,7 @@ from time import perf_counter_ns, time
 from typing import TYPE_CHECKING
 
 from weldr.model.traffic import DEFAULT_SERVICE
+from weldr.proxy.balancing.latency import PeakLatency
 from weldr.proxy.chunked import chunk_parts
 from weldr.proxy.connect import OWN_LIMIT, ConnectError, connect
 from weldr.proxy.context import Context
@@ -83,12 +84,14 @@ class Exchange:
         "_chunk_response",
         "_client",
         "_context",
+        "_cookie_line",
         "_outgoing",
         "_persistent",
         "_pool",
         "_repeated",
         "_request_complete",
         "_ruled",
+        "_sent_ns",
         "_service",
         "_service_name",
         "_status",
@@ -139,6 +142,10 @@ class Exchange:
         self._repeated = False
         self._persistent = False
         self._chunk_response = False
+        self._cookie_line = b""
+        """Binds the client to the backend, where the service does that."""
+        self._sent_ns = 0
+        """When the request was sent; kept where the service's policy asks for latencies."""
         counters = context.counters
         counters.requests += 1
         counters.in_flight += 1
@@ -215,7 +222,11 @@ class Exchange:
         service = self._context.fleet.table.services.get(self._service_name)
         pool = None
         if service is not None and len(self._tried) < _MAX_BACKENDS_TRIED:
-            pool = service.balancer.pick(self._tried)
+            chooser = service.chooser
+            if chooser is None:
+                pool = service.balancer.pick(self._tried)
+            else:
+                pool = chooser.pick(self._tried, self.head, self.client_address, self._context.now_s())
         if service is None or pool is None:
             self._answer_unserved(service, failure)
             return
@@ -229,6 +240,8 @@ class Exchange:
                 return
         self._pool = pool
         pool.in_flight += 1
+        if service.chooser is not None:
+            self._cookie_line = service.chooser.cookie_line(self._tried, self.head, pool, self._context.now_s())
         upstream = None if self._repeated else pool.take()
         if upstream is None:
             self.state = _CONNECTING
@@ -291,7 +304,7 @@ class Exchange:
         service = self._service
         if self.state is not _CONNECTING or service is None:
             upstream.close()
-        elif pool.stopped:
+        elif pool.stopped and not self._sticks(service, pool):
             # It went out of rotation meanwhile: whatever was in force at that instant reaches no new request.
             upstream.close()
             self._leave_pool()
@@ -303,6 +316,10 @@ class Exchange:
             self.seek(closed)
         else:
             self._send(upstream, service)
+
+    def _sticks(self, service: ServiceTable, pool: BackendPool) -> bool:
+        chooser = service.chooser
+        return chooser is not None and chooser.sticks(self.head, pool, self._context.now_s())
 
     def _give_up(self, pool: BackendPool) -> None:
         self._tried += (pool,)
@@ -337,6 +354,8 @@ class Exchange:
             upstream.deadline_s = context.now_s() + service.response_s
             if ruled is not None:
                 ruled.complete(head, client.forwarding, self.request_id_line)
+        if service.chooser is not None:
+            self._sent_ns = perf_counter_ns()
 
     def _await_response(self, upstream: UpstreamConnection) -> None:
         assert self._service is not None
@@ -398,8 +417,10 @@ class Exchange:
             pool.health.successes += 1
         else:
             self._note_5xx(pool, head)
+        if pool.latency is not None:
+            self._note_latency(pool.latency)
         date = _EMPTY_LINE if head.fields.has_date else context.date + _EMPTY_LINE
-        client.write_bytes(b"".join((head.plain, date, body)))
+        client.write_bytes(b"".join((head.plain, self._cookie_line, date, body)))
         self._upstream = self._pool = None
         upstream.release_for(context.fleet.table.timeouts.upstream_idle_s)
         self.state = _ENDED
@@ -439,10 +460,18 @@ class Exchange:
                 self._pool.health.successes += 1
             else:
                 self._note_5xx(self._pool, head)
+            if self._pool.latency is not None:
+                self._note_latency(self._pool.latency)
         connection = b"" if persistent and request.version_11 else self._connection_line(persistent)
         edits = None if self._ruled is None else self._ruled.rules.response_edits
         lines = None if edits is None else edits.apply(head.fields.lines)
-        return head.final(framing, connection, context.date, trailer=trailer, lines=lines)
+        return head.final(
+            framing, self._cookie_line + connection, context.date, trailer=trailer, lines=lines)
+
+    def _note_latency(self, latency: PeakLatency, *, answered: bool = True) -> None:
+        if self._sent_ns:
+            observe = latency.observe if answered else latency.at_least
+            observe((perf_counter_ns() - self._sent_ns) / 1e9, self._context.now_s())
 
     def _note_5xx(self, pool: BackendPool, head: ResponseHead) -> None:
         context = self._context
@@ -459,6 +488,8 @@ class Exchange:
         pool = self._pool
         if pool is None:
             return
+        if pool.latency is not None and self.state is _WAITING:
+            self._note_latency(pool.latency, answered=False)
         if self.state is State.RESPONDING:
             # A 5xx that is cut off has been counted.
             if self._status < 500:
@@ -616,6 +647,8 @@ class Exchange:
 def _not_full(service: ServiceTable, tried: tuple[BackendPool, ...]) -> BackendPool | None:
     """Any backend that can take one more request."""
     members = service.members
+    if not members:
+        return None
     # From a random one on, since the first would otherwise get all that is left over.
     start = random.randrange(len(members))
     for index in range(-start, len(members) - start):

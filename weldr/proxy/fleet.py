@@ -8,16 +8,19 @@ forgotten when its last one has ended.
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from weldr.model.frames import Spared, Sparing
 from weldr.model.health import Standing
-from weldr.model.traffic import ServiceTraffic, Traffic, TrafficDelta, apply
+from weldr.model.traffic import ServiceDelta, ServiceTraffic, Traffic, TrafficDelta, apply
 from weldr.model.values import Backend, Limits, Service, Settings, Timeouts
-from weldr.proxy.balance import Balancer, balancer
+from weldr.proxy.balancing.balancer import Balancer
+from weldr.proxy.balancing.chooser import Chooser
+from weldr.proxy.balancing.membership import Membership
 from weldr.proxy.forwarding import ForwardingPolicy
 from weldr.proxy.health import Member, Rotation, State
 from weldr.proxy.pending import Pending
@@ -26,25 +29,36 @@ from weldr.proxy.routing.table import RouteTable
 
 Number = TypeVar("Number", int, float)
 
+_NO_CHANGE = ServiceDelta()
+
 
 @dataclass(frozen=True, slots=True)
 class ServiceTable:
-    """A service, ready for use."""
+    """A service, ready for use. Its policy is fixed; who its backends are changes in its `membership`."""
 
     name: str
+    membership: Membership
     balancer: Balancer[BackendPool]
+    chooser: Chooser | None
+    """Chooses in place of the balancer, where it takes more than that."""
     members: Sequence[BackendPool]
-    """Those in rotation."""
-    has_backends: bool
-    """Whether there are any, in rotation or not."""
-    why_none: str
-    """Why none of them is in rotation, if that is so."""
+    """Those in rotation, at any time."""
     pending: Pending
     max_pending: int
     connect_s: float
     response_s: float
     read_s: float
     tunnel_idle_s: float
+
+    @property
+    def has_backends(self) -> bool:
+        """Whether there are any, in rotation or not."""
+        return self.membership.has_backends
+
+    @property
+    def why_none(self) -> str:
+        """Why none of them is in rotation, if that is so."""
+        return self.membership.why_none
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,23 +75,35 @@ class Table:
 class Fleet:
     """Owner of the table and of every pool."""
 
-    def __init__(self, on_idle: Callable[[], None], on_sparing: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        on_idle: Callable[[], None],
+        on_sparing: Callable[[], None] = lambda: None,
+        now_s: Callable[[], float] = time.monotonic,
+        zone: str = "",
+    ) -> None:
         """`on_idle` is called when a backend that gets no new requests has no more in flight, `on_sparing` when
-        `sparing` is another.
+        `sparing` is another. `zone` is this instance's.
         """
         self.table = Table()
         self._traffic = Traffic()
         self._on_idle = on_idle
+        self._now_s = now_s
+        self._zone = zone
+        self._loaded = False
+        """Whether there was a first update. What it names was in use before, elsewhere."""
         self._pools: dict[PoolKey, BackendPool] = {}
         self._leaving: dict[PoolKey, BackendPool] = {}
         self._pending: dict[str, Pending] = {}
         self._on_sparing = on_sparing
         self._standings: dict[PoolKey, Standing] = {}
-        self._rotations: dict[str, Rotation] = {}
+        self._memberships: dict[str, Membership] = {}
+        self._warming: set[Membership] = set()
+        """Those whose backends begin slowly."""
         self._spared: dict[PoolKey, BackendPool] = {}
         """All that are out or on trial."""
-        self._unsettled: set[str] = set()
-        """Services whose table is behind the health of their backends."""
+        self._unsettled: dict[BackendPool, None] = {}
+        """Those whose health has changed since their service was last told."""
 
     @property
     def traffic(self) -> Traffic:
@@ -87,36 +113,39 @@ class Fleet:
     def apply(self, delta: TrafficDelta) -> None:
         """Bring the difference into force, at one instant."""
         before, after = self._traffic, apply(self._traffic, delta)
+        self._traffic = after
         settings = after.settings
         new_settings = delta.settings is not None and before.settings != settings
-        if new_settings:
-            touched = set(after.services) | set(delta.services_removed)
-        else:
-            touched = {*delta.services, *delta.services_removed}
+        new_for_all = new_settings or before.sticky_key != after.sticky_key
+        changes = dict(delta.services)
+        if new_for_all:
+            for name in after.services:
+                changes.setdefault(name, _NO_CHANGE)
         services = dict(self.table.services)
-        for name in touched:
-            service = after.services.get(name)
-            self._update_pools(name, before.services.get(name), service)
-            if service is None:
-                services.pop(name, None)
-                if (rotation := self._rotations.pop(name, None)) is not None and rotation.panicking:
-                    self._on_sparing()
-            else:
-                services[name] = self._service_table(name, service, settings)
-        self._traffic = after
+        for name in delta.services_removed:
+            self._remove_service(name, before.services[name])
+            services.pop(name, None)
+        for name, change in changes.items():
+            service = after.services[name]
+            held = before.services.get(name)
+            table = None
+            if new_for_all or held is None or held.policy is not service.policy:
+                table = services[name] = self._service_table(name, service.policy)
+            self._update_pools(name, held, service, change, all_limits=table is not None)
+        self._loaded = True
         forwarding = ForwardingPolicy(settings) if new_settings else self.table.forwarding
         routes = self.table.routes
         if delta.routes or delta.routes_removed:
             routes = routes.changed(delta.routes_removed, delta.routes)
         self.table = Table(routes, services, settings.timeouts, settings.limits, forwarding)
-        for name in touched:
+        for name in (*changes, *delta.services_removed):
             self._wake(name)
 
     # Health.
 
     def apply_standings(self, standings: Sequence[tuple[PoolKey, Standing]]) -> None:
         """Bring the manager's word on these backends into force, whether they are in the table or not yet."""
-        touched = set()
+        touched = []
         for key, standing in standings:
             if standing is Standing.UP:
                 self._standings.pop(key, None)
@@ -125,18 +154,22 @@ class Fleet:
             pool = self._pools.get(key)
             if pool is not None and pool.health.standing is not standing:
                 pool.health.standing = standing
-                touched.add(key[0])
+                touched.append(pool)
                 if standing is Standing.UP:
                     pool.health.passed_check()
-        self._rebuild(touched)
+        self._judge(touched)
 
     def tick(self, now_s: float) -> None:
-        """Let time pass for the backends that are spared, and bring the tables up to date with all health."""
+        """Let time pass for the backends that are spared or begin slowly, and bring the services up to date with
+        all health.
+        """
         for pool in list(self._spared.values()):
             if pool.rotation is not None:
                 pool.rotation.tick(pool, now_s)
-        names, self._unsettled = self._unsettled, set()
-        self._rebuild(names)
+        unsettled, self._unsettled = self._unsettled, {}
+        self._judge(unsettled)
+        for membership in self._warming:
+            membership.tick(now_s)
 
     def sparing(self, now_s: float) -> Sparing:
         """Who is spared now, for the manager."""
@@ -145,7 +178,7 @@ class Fleet:
                 Spared(pool.key, pool.health.reason, max(0.0, pool.health.until_s - now_s), pool.health.asked)
                 for pool in self._spared.values()
             ],
-            [name for name, rotation in self._rotations.items() if rotation.panicking],
+            [name for name, membership in self._memberships.items() if membership.rotation.panicking],
         )
 
     def silent(self) -> list[PoolKey]:
@@ -156,9 +189,9 @@ class Fleet:
         return [pool.key for pool in pools if pool.health.is_silent(pool.in_flight)]
 
     def _health_changed(self, member: Member) -> None:
-        # Admitting none has taken it out already: so the table may wait, and many changes cost one rebuilding.
+        # Admitting none has taken it out already: so the balancer may wait, and is not changed amid a choice.
         assert isinstance(member, BackendPool)
-        self._unsettled.add(member.key[0])
+        self._unsettled[member] = None
         self._note_spared(member)
 
     def _note_spared(self, pool: BackendPool) -> None:
@@ -168,18 +201,21 @@ class Fleet:
             return
         self._on_sparing()
 
-    def _rebuild(self, names: set[str]) -> None:
-        """The tables of these services, since the health of their backends has changed."""
-        names = {name for name in names if name in self._traffic.services}
-        if not names:
-            return
-        table = self.table
-        services = dict(table.services)
-        for name in names:
-            services[name] = self._service_table(name, self._traffic.services[name], self._traffic.settings)
-        self.table = replace(table, services=services)
-        for name in names:
+    def _judge(self, pools: Iterable[BackendPool]) -> None:
+        """The health of these backends has changed: tell their services."""
+        now_s = self._now_s()
+        touched = set()
+        for pool in pools:
+            if self._pools.get(pool.key) is pool:
+                touched.add(pool.key[0])
+                self._memberships[pool.key[0]].judge(pool, now_s)
+        for name in touched:
+            self._settle(self._memberships[name])
             self._wake(name)
+
+    def _settle(self, membership: Membership) -> None:
+        if membership.settle():
+            self._on_sparing()
 
     def _wake(self, service: str) -> None:
         """Requests that wait for this service try again, by the table that is in force now."""
@@ -190,75 +226,89 @@ class Fleet:
         if not pending.waiting and service not in self.table.services:
             del self._pending[service]
 
-    def _update_pools(self, name: str, before: ServiceTraffic | None, after: ServiceTraffic | None) -> None:
+    def _remove_service(self, name: str, service: ServiceTraffic) -> None:
+        for backend_id, backend in service.backends.items():
+            self._leave(_key(name, backend_id, backend))
+        membership = self._memberships.pop(name)
+        self._warming.discard(membership)
+        if membership.rotation.panicking:
+            self._on_sparing()
+
+    def _update_pools(
+        self,
+        name: str,
+        before: ServiceTraffic | None,
+        after: ServiceTraffic,
+        change: ServiceDelta,
+        *,
+        all_limits: bool,
+    ) -> None:
         old = before.backends if before else {}
-        new = after.backends if after else {}
-        for backend_id, backend in new.items():
-            if old.get(backend_id) is not backend:
-                self._enter(name, backend_id, backend)
-        for backend_id, backend in old.items():
-            held = new.get(backend_id)
-            if held is None or (held.host, held.port) != (backend.host, backend.port):
-                self._leave(_key(name, backend_id, backend))
+        for backend_id in (*change.removed, *change.put):
+            held, new = old.get(backend_id), after.backends.get(backend_id)
+            if held is not None and (new is None or (held.host, held.port) != (new.host, new.port)):
+                self._leave(_key(name, backend_id, held))
+        for backend_id, backend in change.put.items():
+            self._enter(name, backend_id, backend)
+        for backend_id, backend in (after.backends if all_limits else change.put).items():
+            self._limit(self._pools[_key(name, backend_id, backend)], after.policy)
+        self._settle(self._memberships[name])
 
     def _enter(self, service: str, backend_id: str, backend: Backend) -> None:
         key = _key(service, backend_id, backend)
+        membership = self._memberships[service]
         pool = self._pools.get(key) or self._leaving.pop(key, None)
         if pool is None:
             pool = BackendPool(key, self._pool_idle)
         self._pools[key] = pool
+        pool.pending = self._pending[service]
         pool.health.standing = self._standings.get(key, Standing.UP)
+        membership.put(pool, backend, self._now_s(), warm=not self._loaded)
         if backend.draining:
             pool.stop()
             pool.rotation = None
         else:
             pool.start()
-            pool.rotation = self._rotations.setdefault(service, Rotation(self._health_changed))
+            pool.rotation = membership.rotation
         self._note_spared(pool)
 
     def _leave(self, key: PoolKey) -> None:
         pool = self._pools.pop(key)
+        self._memberships[key[0]].remove(pool)
         pool.rotation = None
         self._note_spared(pool)
         pool.stop()
+        pool.sticky_until_s = 0.0
         if pool.in_flight:
             self._leaving[key] = pool
 
-    def _service_table(self, name: str, service: ServiceTraffic, settings: Settings) -> ServiceTable:
-        timeouts, limits = settings.timeouts, settings.limits
-        own_timeouts, own_limits = service.policy.timeouts, service.policy.limits
-        pending = self._pending.setdefault(name, Pending())
-        candidates = []
-        for backend_id, backend in service.backends.items():
-            pool = self._pools[_key(name, backend_id, backend)]
-            pool.pending = pending
-            pool.limit(_first(own_limits.backend_connections, limits.backend_connections))
-            pool.max_kept = _first(own_limits.backend_idle_connections, limits.backend_idle_connections)
-            if not backend.draining:
-                candidates.append((pool, backend.weight))
-        rotation = self._rotation(name, [pool for pool, _ in candidates], service.policy)
-        members = [(pool, weight) for pool, weight in candidates if rotation.uses(pool)]
+    def _limit(self, pool: BackendPool, policy: Service) -> None:
+        own, limits = policy.limits, self._traffic.settings.limits
+        pool.limit(_first(own.backend_connections, limits.backend_connections))
+        pool.max_kept = _first(own.backend_idle_connections, limits.backend_idle_connections)
+
+    def _service_table(self, name: str, policy: Service) -> ServiceTable:
+        timeouts, limits = self._traffic.settings.timeouts, self._traffic.settings.limits
+        own_timeouts, own_limits = policy.timeouts, policy.limits
+        membership = self._memberships.get(name)
+        if membership is None:
+            membership = Membership(name, self._zone, Rotation(self._health_changed))
+            self._memberships[name] = membership
+        membership.configure(policy, self._traffic.sticky_key)
+        (self._warming.add if membership.begins_slowly else self._warming.discard)(membership)
         return ServiceTable(
             name=name,
-            balancer=balancer(members),
-            members=[pool for pool, _ in members],
-            has_backends=bool(service.backends),
-            why_none=_why_none(candidates, rotation),
-            pending=pending,
+            membership=membership,
+            balancer=membership.balancer,
+            chooser=membership.chooser,
+            members=membership.members,
+            pending=self._pending.setdefault(name, Pending()),
             max_pending=_first(own_limits.pending_requests, limits.pending_requests),
             connect_s=_first(own_timeouts.connect_s, timeouts.connect_s),
             response_s=_first(own_timeouts.response_s, timeouts.response_s),
             read_s=_first(own_timeouts.read_s, timeouts.read_s),
             tunnel_idle_s=_first(own_timeouts.tunnel_idle_s, timeouts.tunnel_idle_s),
         )
-
-    def _rotation(self, name: str, candidates: list[BackendPool], policy: Service) -> Rotation:
-        rotation = self._rotations.setdefault(name, Rotation(self._health_changed))
-        panicked = rotation.panicking
-        rotation.set(candidates, policy.ejection, policy.panic_below)
-        if rotation.panicking != panicked:
-            self._on_sparing()
-        return rotation
 
     def trim_kept(self, most: int) -> None:
         """Close kept connections beyond so many, where there are the most of them."""
@@ -282,12 +332,6 @@ class Fleet:
                 if pool.stopped and pool.in_flight:
                     counts[pool.key[:2]] += pool.in_flight
         return [(service, backend_id, count) for (service, backend_id), count in counts.items()]
-
-
-def _why_none(candidates: Sequence[object], rotation: Rotation) -> str:
-    if not candidates:
-        return "is draining"
-    return "is unhealthy" if rotation.has_members else "has yet to pass a first check"
 
 
 def _first(own: Number | None, default: Number) -> Number:

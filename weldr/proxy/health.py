@@ -23,7 +23,7 @@ below `panic_below`, it is more likely that the judgement is wrong than that the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable
 from enum import Enum
 from typing import Protocol
 
@@ -174,7 +174,7 @@ class BackendHealth:
         return False
 
 
-class Member(Protocol):
+class Member(Hashable, Protocol):
     """A backend as a rotation needs it."""
 
     health: BackendHealth
@@ -193,16 +193,40 @@ class Rotation:
         self._on_change = on_change
         self._policy = Ejection()
         self._panic_below = 0.0
-        self._members: Sequence[Member] = ()
-        self._bad = 0
-        """How many of them are anything but good."""
+        self._members: dict[Member, tuple[bool, bool]] = {}
+        """Those that do not wait for a first check; whether each is counted as good, and as usable."""
+        self._good = 0
+        self._usable = 0
 
-    def set(self, members: Iterable[Member], policy: Ejection, panic_below: float) -> None:
-        """Who belongs to it, and its policy."""
-        self._members = [member for member in members if member.health.standing is not Standing.WAITING]
+    def configure(self, policy: Ejection, panic_below: float) -> None:
+        """Its policy."""
         self._policy = policy
         self._panic_below = panic_below
-        self._settle()
+
+    def put(self, member: Member) -> None:
+        """It belongs to it, or what the manager says of it has changed. To be followed by `settle`."""
+        if member.health.standing is Standing.WAITING:
+            self.remove(member)
+            return
+        self._members.setdefault(member, (False, False))
+        self._count(member, member.health.is_good, member.health.is_usable)
+        self._settle_one(member)
+
+    def remove(self, member: Member) -> None:
+        """It does not belong to it any more, if it did. To be followed by `settle`."""
+        if member in self._members:
+            self._count(member, False, False)
+            del self._members[member]
+
+    def settle(self) -> bool:
+        """Judge the whole by what has changed; whether it panics now and did not, or the other way round."""
+        panicking = self._usable < self._panic_below * len(self._members)
+        if panicking == self.panicking:
+            return False
+        self.panicking = panicking
+        for member in self._members:
+            self._settle_one(member)
+        return True
 
     @property
     def has_members(self) -> bool:
@@ -219,41 +243,38 @@ class Rotation:
         health = member.health
         why = health.failed(now_s, reason, self._policy)
         if why is not None and (health.state is State.TRIAL or self._may_spare_one_more()):
-            was_good = health.is_good
             health.eject(now_s, why, self._policy)
-            self._changed(member, was_good)
+            self._changed(member)
 
     def rest(self, member: Member, now_s: float, for_s: float) -> None:
         """It asks for no requests for so long."""
         health = member.health
         if health.state is State.TRIAL or (health.state is State.IN and self._may_spare_one_more()):
-            was_good = health.is_good
             health.rest(now_s, for_s, self._policy)
-            self._changed(member, was_good)
+            self._changed(member)
 
     def tick(self, member: Member, now_s: float) -> None:
         """Let time pass for one that is out or on trial."""
-        was_good = member.health.is_good
         if member.health.tick(now_s):
-            self._changed(member, was_good)
+            self._changed(member)
 
     def _may_spare_one_more(self) -> bool:
         count = len(self._members)
         if count < 2 or self._policy.max_share == 0:
             return False
-        return self._bad + 1 <= max(1, int(self._policy.max_share * count))
+        return count - self._good + 1 <= max(1, int(self._policy.max_share * count))
 
-    def _changed(self, member: Member, was_good: bool) -> None:
-        self._bad += was_good - member.health.is_good
+    def _changed(self, member: Member) -> None:
+        if member in self._members:
+            self._count(member, member.health.is_good, member.health.is_usable)
         self._settle_one(member)
         self._on_change(member)
 
-    def _settle(self) -> None:
-        self._bad = sum(not member.health.is_good for member in self._members)
-        usable = sum(member.health.is_usable for member in self._members)
-        self.panicking = usable < self._panic_below * len(self._members)
-        for member in self._members:
-            self._settle_one(member)
+    def _count(self, member: Member, is_good: bool, is_usable: bool) -> None:
+        was_good, was_usable = self._members[member]
+        self._good += is_good - was_good
+        self._usable += is_usable - was_usable
+        self._members[member] = is_good, is_usable
 
     def _settle_one(self, member: Member) -> None:
         state = member.health.state

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from weldr.model.health import BackendKey
+from weldr.proxy.balancing.latency import PeakLatency
 from weldr.proxy.health import BackendHealth, Rotation
 from weldr.proxy.pending import Pending
 
@@ -30,10 +31,12 @@ class BackendPool:
         "health",
         "in_flight",
         "key",
+        "latency",
         "max_connections",
         "max_kept",
         "pending",
         "rotation",
+        "sticky_until_s",
         "stopped",
         "way",
     )
@@ -56,7 +59,11 @@ class BackendPool:
         self.in_flight = 0
         """Requests that were given to this backend and have not ended, tunnels included."""
         self.stopped = False
-        """Whether it gets no new requests."""
+        """Whether it gets no new requests, ..."""
+        self.sticky_until_s = 0.0
+        """... but for those of its sticky clients until then."""
+        self.latency: PeakLatency | None = None
+        """Of its answers, while the policy of its service asks for that."""
         self._on_idle = on_idle
         self._kept: list[UpstreamConnection] = []
 
@@ -69,6 +76,7 @@ class BackendPool:
     def start(self) -> None:
         """The backend is in rotation."""
         self.stopped = False
+        self.sticky_until_s = 0.0
 
     def stop(self) -> None:
         """The backend gets no new requests; those in flight finish."""

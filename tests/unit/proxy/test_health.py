@@ -39,7 +39,10 @@ class World:
 
     def settle(self) -> None:
         """What the fleet does after each change of health."""
-        self.rotation.set(self.backends, self.policy, self.panic_below)
+        self.rotation.configure(self.policy, self.panic_below)
+        for backend in self.backends:
+            self.rotation.put(backend)
+        self.rotation.settle()
 
     def request(self, number: int, *outcomes: str) -> None:
         for outcome in outcomes:

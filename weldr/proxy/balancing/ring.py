@@ -1,0 +1,84 @@
+"""Points on a ring, each with the number of whom it belongs to; the next one after a place is found at once.
+
+A point is 64 bits: its place in the upper ones, the number in the lower ones, so that it takes eight bytes and
+no object. The ring is cut into as many equal arcs as keep a few points in each, which makes a point that comes or
+goes a matter of its own arc alone.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable, Iterable
+
+PLACE_BITS = 64
+NUMBER_BITS = 20
+MOST_NUMBERS = 1 << NUMBER_BITS
+_NUMBER = MOST_NUMBERS - 1
+_SIZE = 1 << PLACE_BITS
+_FIRST_ARC_BITS = 4
+_FULL_ARC = 16
+"""So many points in an arc on average are too many, ..."""
+_GROWTH_BITS = 2
+"""... and the arcs are cut in four."""
+
+
+class Ring:
+    """See the module."""
+
+    __slots__ = ("_arcs", "_points", "_shift")
+
+    def __init__(self) -> None:
+        self._points = 0
+        self._cut(_FIRST_ARC_BITS)
+
+    def __len__(self) -> int:
+        return self._points
+
+    def _cut(self, bits: int) -> None:
+        self._shift = PLACE_BITS - bits
+        self._arcs = [array("Q") for _ in range(1 << bits)]
+
+    def add(self, places: Iterable[int], number: int) -> None:
+        """Points of `number` at these places, of which the lowest bits do not count."""
+        arcs, shift = self._arcs, self._shift
+        for place in places:
+            point = place & ~_NUMBER | number
+            arc = arcs[point >> shift]
+            arc.insert(bisect_left(arc, point), point)
+            self._points += 1
+        if self._points > _FULL_ARC * len(arcs):
+            self._cut(PLACE_BITS - shift + _GROWTH_BITS)
+            for arc in arcs:
+                for point in arc:
+                    self._arcs[point >> self._shift].append(point)
+
+    def remove(self, places: Iterable[int], number: int) -> None:
+        """What `add` has added with the same arguments."""
+        for place in places:
+            point = place & ~_NUMBER | number
+            arc = self._arcs[point >> self._shift]
+            del arc[bisect_left(arc, point)]
+            self._points -= 1
+
+    def next(self, place: int, accepts: Callable[[int], bool], most: int) -> tuple[int, int] | None:
+        """How far it is from `place` to the next point whose number is accepted, and the number.
+
+        `None` if that is none of the next `most` points.
+        """
+        arcs = self._arcs
+        most = min(most, self._points)
+        index = place >> self._shift
+        arc = arcs[index]
+        position = bisect_left(arc, place)
+        while most > 0:
+            if position == len(arc):
+                index = index + 1 if index + 1 < len(arcs) else 0
+                arc, position = arcs[index], 0
+                continue
+            point = arc[position]
+            if accepts(point & _NUMBER):
+                return (point - place) % _SIZE, point & _NUMBER
+            position += 1
+            most -= 1
+        return None
