@@ -19,7 +19,7 @@ from weldr.model.foreign import ForeignError, address_of_foreign
 from weldr.model.health import invalid_check
 from weldr.model.keys import Kind
 from weldr.model.route_rules import RouteError, checked_route
-from weldr.model.values import Backend, Override, Route, Service, Settings, Value, Weight
+from weldr.model.values import Backend, Override, Route, Service, Settings, StickyKey, Value, Weight
 
 MAX_VALUE_BYTES = 256 * 1024
 """Far above any honest value; etcd itself takes 1.5 MiB. Bounds the work that one key can cause."""
@@ -137,12 +137,17 @@ def _settings(text: str) -> Settings:
     return value
 
 
+def _sticky_key(text: str) -> StickyKey:
+    return _json(text, StickyKey)
+
+
 DECODED: dict[Kind, Callable[[str], Value]] = {
     Kind.BACKEND: _backend,
     Kind.OVERRIDE: _override,
     Kind.SERVICE: _service,
     Kind.ROUTE: _route,
     Kind.SETTINGS: _settings,
+    Kind.STICKY_KEY: _sticky_key,
 }
 """The kinds that the catalog reads, with the function that decodes each."""
 

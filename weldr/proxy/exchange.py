@@ -465,8 +465,7 @@ class Exchange:
         connection = b"" if persistent and request.version_11 else self._connection_line(persistent)
         edits = None if self._ruled is None else self._ruled.rules.response_edits
         lines = None if edits is None else edits.apply(head.fields.lines)
-        return head.final(
-            framing, self._cookie_line + connection, context.date, trailer=trailer, lines=lines)
+        return head.final(framing, self._cookie_line + connection, context.date, trailer=trailer, lines=lines)
 
     def _note_latency(self, latency: PeakLatency, *, answered: bool = True) -> None:
         if self._sent_ns:

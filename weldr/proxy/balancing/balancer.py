@@ -31,7 +31,9 @@ AnyMember = TypeVar("AnyMember", bound=Hashable)
 class Balancer(Protocol[AnyMember]):
     """Picks members by their weights. Its members change in place: one change costs no look at the others."""
 
-    def pick(self, excluded: Collection[AnyMember], key: int | None = None, now_s: float = 0.0) -> AnyMember | None:
+    def pick(
+        self, excluded: Collection[AnyMember], key: int | None = None, now_s: float = 0.0
+    ) -> AnyMember | None:
         """The next member that is not excluded; `None` if there is none.
 
         `key` is 64 bits for what the request goes by, `None` if there is no such thing; `now_s` is the time.

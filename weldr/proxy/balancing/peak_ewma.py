@@ -1,7 +1,7 @@
 """The cheaper of two that are drawn by chance, where a member costs its recent latency times what it has to do.
 
-As in `least_requests`, members are drawn by weight, and what they have to do is measured by it. Of those that have not answered yet each gets one request to learn from, and more only if the other one is such,
-too.
+As in `least_requests`, members are drawn by weight, and what they have to do is measured by it. Of those that
+have not answered yet each gets one request to learn from, and more only if the other one is such, too.
 """
 
 from __future__ import annotations

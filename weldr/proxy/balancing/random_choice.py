@@ -20,6 +20,8 @@ class RandomChoice(Generic[AnyMember]):
         self.put = self._members.put
         self.remove = self._members.remove
 
-    def pick(self, excluded: Collection[AnyMember], key: int | None = None, now_s: float = 0.0) -> AnyMember | None:
+    def pick(
+        self, excluded: Collection[AnyMember], key: int | None = None, now_s: float = 0.0
+    ) -> AnyMember | None:
         """Any member that is not excluded."""
         return self._members.draw_except(excluded)

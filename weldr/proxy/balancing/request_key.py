@@ -8,6 +8,7 @@ from hashlib import blake2b
 
 from weldr.model.balancing import HashBy
 from weldr.proxy.request_head import RequestHead
+from weldr.proxy.routing.conditions import field_pattern
 
 RequestKey = Callable[[RequestHead, str], int | None]
 """From a request and its client's address. `None` if it has nothing of the kind."""
@@ -28,16 +29,13 @@ def request_key(by: HashBy) -> RequestKey:
     return lambda _, client: _key(client.encode("utf-8", "replace"))
 
 
-def field_pattern(name: str) -> re.Pattern[bytes]:
-    """Finds a field's value in canonical lines."""
-    return re.compile(rb"\r\n" + re.escape(name.encode("ascii")) + rb": ([^\r]*+)", re.IGNORECASE)
-
-
 def cookie_finder(name: str) -> Callable[[RequestHead], bytes | None]:
     """The value of the first cookie of this name (RFC 6265, section 4.2)."""
     # There may be several lines: HTTP/2 has them split (RFC 9113, section 8.2.3).
     pattern = re.compile(
-        rb"\r\n[Cc][Oo][Oo][Kk][Ii][Ee]: (?:[^\r]*?;)??[ \t]*" + re.escape(name.encode("ascii")) + rb"=([^;\r]*+)"
+        rb"\r\n[Cc][Oo][Oo][Kk][Ii][Ee]: (?:[^\r]*?;)??[ \t]*"
+        + re.escape(name.encode("ascii"))
+        + rb"=([^;\r]*+)"
     )
 
     def find(head: RequestHead) -> bytes | None:

@@ -52,7 +52,9 @@ class RoundRobin(Generic[AnyMember]):
         self._place: dict[AnyMember, int] = {}
         """Where in its group it stands."""
 
-    def pick(self, excluded: Collection[AnyMember], key: int | None = None, now_s: float = 0.0) -> AnyMember | None:
+    def pick(
+        self, excluded: Collection[AnyMember], key: int | None = None, now_s: float = 0.0
+    ) -> AnyMember | None:
         """The member whose turn it is."""
         turns = self._only
         if turns is None:

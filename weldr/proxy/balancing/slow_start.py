@@ -1,5 +1,5 @@
-"""Whose share still grows: a backend that is new or has recovered gets a tenth of it at first, all of it at last,
-and in between as much as of the time is over.
+"""Whose share still grows: a backend that is new or has recovered gets a tenth of it at first, all of it at
+last, and in between as much as of the time is over.
 
 A share changes in steps, as time is told: so many backends that begin together cost little.
 """

@@ -33,7 +33,9 @@ class ZonePreference(Generic[AnyMember]):
         """Of the requests, that stays in the own zone if it can."""
         self._owed = 0.0
 
-    def pick(self, excluded: Collection[AnyMember], key: int | None = None, now_s: float = 0.0) -> AnyMember | None:
+    def pick(
+        self, excluded: Collection[AnyMember], key: int | None = None, now_s: float = 0.0
+    ) -> AnyMember | None:
         """A member of the own zone, or of the others if that has no share in this request or nobody for it."""
         if self.share >= 1.0 or self._stays(key):
             first, second = self._own, self._others
