@@ -84,6 +84,12 @@ def _instance_name(context: click.Context, parameter: click.Parameter, value: st
     help="Name of this instance. [default: host name and first port]",
 )
 @click.option(
+    "--zone",
+    default="",
+    envvar="WELDR_ZONE",
+    help="Where this instance is: backends of the same zone are preferred.",
+)
+@click.option(
     "--grace",
     type=Grace(),
     default=30.0,
@@ -113,6 +119,7 @@ def run(
     admin_insecure: bool,
     workers: int,
     instance: str | None,
+    zone: str,
     grace: float,
     embedded_data: Path | None,
     commands: Path | None,
@@ -139,6 +146,7 @@ def run(
             access=Access(admin_token_file, admin_insecure),
             workers=workers,
             instance=instance,
+            zone=zone,
             grace_s=grace,
             log_format=log_format,
             log_level=log_level,

@@ -29,6 +29,7 @@ from weldr.control.health.leases import LeaseInquiry
 from weldr.control.health.reports import HealthReports
 from weldr.control.listeners import ListenAddress, Listeners
 from weldr.control.presence import Presence
+from weldr.control.sticky_key import StickyKeyMaker
 from weldr.control.vip.virtual_ips import VirtualIps
 from weldr.control.worker_pool import WorkerPool
 from weldr.etcd.client import EtcdClient
@@ -58,6 +59,8 @@ class ManagerConfig:
     access: Access
     workers: int
     instance: str | None
+    zone: str
+    """Where it is; empty if that is not known."""
     grace_s: float
     log_format: str
     log_level: str
@@ -122,7 +125,7 @@ class Manager:
     def _compose(self, client: EtcdClient, admin_listeners: Listeners, guard: Guard) -> None:
         config = self._config
         arguments = ["--log-format", config.log_format, "--log-level", config.log_level]
-        arguments += ["--grace", str(config.grace_s), "--of", str(config.workers)]
+        arguments += ["--grace", str(config.grace_s), "--of", str(config.workers), f"--zone={config.zone}"]
         self._follower = Follower(client, config.keys.prefix_bytes)
         self._pool = WorkerPool(
             config.workers,
@@ -160,6 +163,7 @@ class Manager:
             self.not_ready,
             self._presence.changed,
         )
+        self._sticky_key = StickyKeyMaker(client, config.keys.key(Kind.STICKY_KEY))
         self._inquiry = LeaseInquiry(client, lambda: self._keeper.unjudged_leases, self._keeper.judge_leases)
         self._health = HealthHub(
             config.keys,
@@ -190,6 +194,7 @@ class Manager:
             asyncio.create_task(_kept_running("health checks", self._health.monitor.run)),
             asyncio.create_task(_kept_running("health reports", self._reports.run)),
             asyncio.create_task(_kept_running("leases", self._inquiry.run)),
+            asyncio.create_task(_kept_running("sticky key", self._sticky_key.run)),
         ]
         virtual_ips = asyncio.create_task(_kept_running("virtual IPs", self._virtual_ips.run))
         pool = asyncio.create_task(self._pool.run())
@@ -221,6 +226,7 @@ class Manager:
         self._health.follow(catalog, self._keeper.held)
         self._publish()
         self._health.update()
+        self._sticky_key.follow(catalog)
         self._presence.changed()
         self._admin.take(catalog)
 

@@ -1,7 +1,5 @@
-"""The member `balance` of a service's value:
-
-By which policy its backends are chosen, and what binds a client.
-"""
+"""The member `balance` of a service's value: by which policy its backends are chosen, and what binds a
+client."""
 
 from __future__ import annotations
 
@@ -48,10 +46,8 @@ class Sticky(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Balance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """How one of a service's backends is chosen for each request.
-
-    Each worker chooses by what it sees itself.
-    """
+    """How one of a service's backends is chosen for each request. Each worker chooses by what it sees
+    itself."""
 
     policy: Literal["round_robin", "least_requests", "random", "consistent_hash", "peak_ewma"] = "round_robin"
     hash_by: HashBy = HashBy(client=True)

@@ -23,7 +23,7 @@ from weldr.model.decode import DECODED, Fault, decode
 from weldr.model.events import Event, KeyValue, Revision
 from weldr.model.keys import KeyLayoutError, KeyName, KeySpace, Kind
 from weldr.model.traffic import ServiceTraffic, Traffic
-from weldr.model.values import Backend, Override, Route, Service, Settings, Value
+from weldr.model.values import Backend, Override, Route, Service, Settings, StickyKey, Value
 
 _SHOWN_CHARACTERS = 200
 
@@ -161,6 +161,7 @@ class _Builder:
         self._policies: set[str] = set()
         self._routes: set[str] = set()
         self._settings = False
+        self._sticky_key = False
 
     def event(self, event: Event) -> None:
         key = event.key_value.key
@@ -232,6 +233,8 @@ class _Builder:
             self._routes.add(names[0])
         elif kind is Kind.SETTINGS:
             self._settings = True
+        elif kind is Kind.STICKY_KEY:
+            self._sticky_key = True
 
     def catalog(self) -> Catalog:
         traffic = self._traffic()
@@ -273,6 +276,7 @@ class _Builder:
     def _traffic(self) -> Traffic:
         before = self.base.traffic
         services, routes, settings = before.services, before.routes, before.settings
+        sticky_key = before.sticky_key
         if self._backends or self._policies:
             services = self._services(before.services)
         if self._routes:
@@ -286,9 +290,13 @@ class _Builder:
         if self._settings:
             found = self._value(Kind.SETTINGS)
             settings = found if isinstance(found, Settings) else Settings()
-        if services is before.services and routes is before.routes and settings is before.settings:
+        if self._sticky_key:
+            key = self._value(Kind.STICKY_KEY)
+            sticky_key = key.key if isinstance(key, StickyKey) else Traffic().sticky_key
+        after = (services, routes, settings, sticky_key)
+        if all(new is old for new, old in zip(after, msgspec.structs.astuple(before), strict=True)):
             return before
-        return Traffic(services, routes, settings)
+        return Traffic(*after)
 
     def _services(self, before: Mapping[str, ServiceTraffic]) -> Mapping[str, ServiceTraffic]:
         changed: dict[str, dict[str, Backend]] = {}

@@ -45,7 +45,11 @@ class Collection:
 _WRITTEN_AS: dict[Kind, type[Any]] = {Kind.BACKEND: BackendObject, Kind.INSTANCE: Instance}
 """Where the type that a value is written in is not the one that its decoder returns."""
 
-_SECRETS: dict[Kind, frozenset[str]] = {Kind.CERT: frozenset({"key"}), Kind.SECRET: frozenset({"key"})}
+_SECRETS: dict[Kind, frozenset[str]] = {
+    Kind.CERT: frozenset({"key"}),
+    Kind.SECRET: frozenset({"key"}),
+    Kind.STICKY_KEY: frozenset({"key"}),
+}
 
 
 def _collection(kind: Kind) -> Collection:

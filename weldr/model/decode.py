@@ -19,7 +19,7 @@ from weldr.model.health import invalid_check
 from weldr.model.keys import Kind
 from weldr.model.route_rules import RouteError, checked_route
 from weldr.model.suggestions import with_suggestion
-from weldr.model.values import Backend, Override, Route, Service, Settings, Value, Weight
+from weldr.model.values import Backend, Override, Route, Service, Settings, StickyKey, Value, Weight
 from weldr.model.vips import Vip, vip_fault
 
 MAX_VALUE_BYTES = 256 * 1024
@@ -151,6 +151,10 @@ def _vip(text: str) -> Vip:
     return value
 
 
+def _sticky_key(text: str) -> StickyKey:
+    return _json(text, StickyKey)
+
+
 DECODED: dict[Kind, Callable[[str], Value]] = {
     Kind.BACKEND: _backend,
     Kind.OVERRIDE: _override,
@@ -158,6 +162,7 @@ DECODED: dict[Kind, Callable[[str], Value]] = {
     Kind.ROUTE: _route,
     Kind.SETTINGS: _settings,
     Kind.VIP: _vip,
+    Kind.STICKY_KEY: _sticky_key,
 }
 """The kinds that the catalog reads, with the function that decodes each."""
 

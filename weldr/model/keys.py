@@ -24,6 +24,7 @@ class Kind(StrEnum):
     VIP = "vips"
     CERT = "certs"
     SETTINGS = "settings"
+    STICKY_KEY = "sticky_key"
     INSTANCE = "instances"
     ELECTION = "elections"
     HOLDER = "holders"
@@ -40,6 +41,7 @@ NAMES_OF_KIND: dict[Kind, tuple[str, ...]] = {
     Kind.VIP: ("name",),
     Kind.CERT: ("name",),
     Kind.SETTINGS: (),
+    Kind.STICKY_KEY: (),
     Kind.INSTANCE: ("instance",),
     Kind.ELECTION: ("vip", "lease"),
     Kind.HOLDER: ("vip",),

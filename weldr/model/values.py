@@ -151,6 +151,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """What of the requests is written."""
 
 
+class StickyKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the cookies of sticky services are signed with. Made by the first instance that needs it."""
+
+    key: Annotated[bytes, msgspec.Meta(min_length=16, max_length=1024)]
+    """Secret; in base64."""
+
+    def __repr__(self) -> str:
+        return "StickyKey(…)"
+
+
 class Instance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     """What an instance tells of itself under its lease."""
 
@@ -171,4 +181,4 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     vips: dict[str, VipState] = {}
 
 
-Value = Backend | Override | Service | Route | Settings | Vip
+Value = Backend | Override | Service | Route | Settings | StickyKey | Vip

@@ -32,13 +32,14 @@ def main() -> int:
     for sock in (channel, *listeners):
         sock.setblocking(False)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        status = runner.run(_run(channel, listeners, arguments.grace, arguments.of))
+        status = runner.run(_run(channel, listeners, arguments))
     logs.flush()
     return status
 
 
-async def _run(channel: socket.socket, listeners: list[socket.socket], grace_s: float, workers: int) -> int:
-    return await Worker(channel, listeners, grace_s, share=1 / workers).run()
+async def _run(channel: socket.socket, listeners: list[socket.socket], arguments: argparse.Namespace) -> int:
+    worker = Worker(channel, listeners, arguments.grace, share=1 / arguments.of, zone=arguments.zone)
+    return await worker.run()
 
 
 def _arguments() -> argparse.Namespace:
@@ -50,6 +51,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--name", required=True)
     parser.add_argument("--of", type=int, default=1, help="how many workers the instance has")
     parser.add_argument("--grace", type=float, required=True, help="seconds to finish, if the manager is gone")
+    parser.add_argument("--zone", default="", help="where this instance is")
     parser.add_argument("--log-format", choices=logs.FORMATS, default="auto")
     parser.add_argument("--log-level", choices=logs.LEVELS, default="info")
     return parser.parse_args()

@@ -160,9 +160,7 @@ class Fleet:
         self._judge(touched)
 
     def tick(self, now_s: float) -> None:
-        """Let time pass for the backends that are spared or begin slowly, and bring the services up to date
-        with all health.
-        """
+        """Let time pass for the backends that are spared or begin slowly, and bring the services up to date."""
         for pool in list(self._spared.values()):
             if pool.rotation is not None:
                 pool.rotation.tick(pool, now_s)

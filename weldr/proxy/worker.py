@@ -29,17 +29,24 @@ class Worker:
     """One worker process."""
 
     def __init__(
-        self, channel: socket.socket, listeners: list[socket.socket], grace_s: float, *, share: float
+        self,
+        channel: socket.socket,
+        listeners: list[socket.socket],
+        grace_s: float,
+        *,
+        share: float,
+        zone: str,
     ) -> None:
         """`grace_s` is how long requests in flight may take if the manager is gone and cannot say it.
 
-        `share` is this worker's part of what the instance grants as a whole.
+        `share` is this worker's part of what the instance grants as a whole; `zone` is where that is, empty if
+        that is not known.
         """
         loop = asyncio.get_running_loop()
         self._loop = loop
         self._grace_s = grace_s
         self._channel_socket = channel
-        self._context = Context(loop, on_backend_idle=self._backend_idle, on_sparing=self._sparing_changed)
+        self._context = Context(loop, self._backend_idle, self._sparing_changed, zone)
         self._context.share = share
         self._context.connections = raise_soft_limit()
         self._acceptor = Acceptor(self._context, listeners)

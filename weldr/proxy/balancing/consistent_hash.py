@@ -8,7 +8,9 @@ Weights would need numbers of points that are far apart. So members stand on sev
 of two, with 64 to 128 points each, and a key goes to the ring where the next point is nearest when distances
 are divided by that power (the "linear method" of Schindelhauer and Schomaker, 2005). Since distances are
 distributed exponentially, shares follow the weights, and the same holds as on one ring: a change moves no
-other keys.
+other keys. And a key has three places on each ring, of which the one nearest to a point counts ("multi-probe
+consistent hashing", Appleton and O'Reilly, 2015): that evens out shares as many more points would, which take
+memory and time.
 
 The load is bounded (Mirrokni, Thorup and Zadimoghaddam, 2016): a member with more than `bound` times the mean
 of requests in flight is passed over, and so is one that is full. The mean is that of a sample where there are
@@ -24,13 +26,16 @@ from hashlib import blake2b
 from typing import Generic
 
 from weldr.proxy.balancing.balancer import Chance, MemberType
-from weldr.proxy.balancing.ring import MOST_NUMBERS, Ring
+from weldr.proxy.balancing.ring import MOST_NUMBERS, PLACE_BITS, Ring
 
 _POINTS = 128
 """At a weight that is a power of two; fewer below, but more than half as many."""
 _POINTS_OF_DIGEST = 8
 _digest_points = struct.Struct(f">{_POINTS_OF_DIGEST}Q")
-_MOST_STEPS = 8 * _POINTS
+_PLACES = 1 << PLACE_BITS
+_PROBES = (1, 0x9E3779B97F4A7C15, 0xD1342543DE82EF95)
+"""Odd numbers, by which a key has several places."""
+_MOST_STEPS = 16 * _POINTS
 _SAMPLE = 32
 _NEVER_TOO_MANY = 8
 """Requests in flight that are no load to speak of."""
@@ -96,27 +101,36 @@ class ConsistentHash(Generic[MemberType]):
             return None
         if key is None:
             key = int(self._chance() * (1 << 53)) << 11
-        nearest = self._nearest(key, lambda member: member not in excluded and not self._is_overloaded(member))
-        if nearest is None:
-            nearest = self._nearest(key, lambda member: member not in excluded)
-        if nearest is None:
-            return next((member for member in self._weights if member not in excluded), None)
-        return nearest
+        nearest = self._nearest(key)
+        # Nearly always: so the others are looked for only then.
+        if nearest is not None and nearest not in excluded and not self._is_overloaded(nearest):
+            return nearest
+        for accepts in (
+            lambda member: member not in excluded and not self._is_overloaded(member),
+            lambda member: member not in excluded,
+        ):
+            nearest = self._nearest(key, accepts)
+            if nearest is not None:
+                return nearest
+        return next((member for member in self._weights if member not in excluded), None)
 
-    def _nearest(self, key: int, accepts: Callable[[MemberType], bool]) -> MemberType | None:
+    def _nearest(self, key: int, accepts: Callable[[MemberType], bool] | None = None) -> MemberType | None:
         members = self._members
 
         def takes(number: int) -> bool:
             member = members[number]
-            return member is not None and accepts(member)
+            return member is not None and (accepts is None or accepts(member))
 
+        test, most = (None, 1) if accepts is None else (takes, _MOST_STEPS)
         best, best_distance = None, 0.0
+        places = [key * factor % _PLACES for factor in _PROBES]
         for bits, ring in self._rings.items():
-            found = ring.next(key, takes, _MOST_STEPS)
-            if found is not None:
-                distance = found[0] / (1 << bits)
-                if best is None or distance < best_distance:
-                    best, best_distance = members[found[1]], distance
+            for place in places:
+                found = ring.next(place, test, most)
+                if found is not None:
+                    distance = found[0] / (1 << bits)
+                    if best is None or distance < best_distance:
+                        best, best_distance = members[found[1]], distance
         return best
 
     def _is_overloaded(self, member: MemberType) -> bool:

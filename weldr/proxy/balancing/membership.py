@@ -18,7 +18,7 @@ from weldr.proxy.balancing.zones import ZonePreference
 from weldr.proxy.health import Rotation
 from weldr.proxy.pool import BackendPool
 
-_UNITS_OF_WEIGHT_1 = 100
+_UNITS_OF_WEIGHT_1 = 128
 """Weights are whole numbers for the balancers, so that no sum of them drifts; a share of a weight is, too."""
 _NEEDS_THE_REQUEST = frozenset(("consistent_hash", "peak_ewma"))
 

@@ -8,6 +8,7 @@ from hashlib import blake2b
 
 from weldr.model.balancing import HashBy
 from weldr.proxy.request_head import RequestHead
+from weldr.proxy.routing.conditions import field_pattern
 
 RequestKey = Callable[[RequestHead, str], int | None]
 """From a request and its client's address. `None` if it has nothing of the kind."""
@@ -26,11 +27,6 @@ def request_key(by: HashBy) -> RequestKey:
     if by.path is not None:
         return lambda head, _: _key(head.target.partition(b"?")[0])
     return lambda _, client: _key(client.encode("utf-8", "replace"))
-
-
-def field_pattern(name: str) -> re.Pattern[bytes]:
-    """Finds a field's value in canonical lines."""
-    return re.compile(rb"\r\n" + re.escape(name.encode("ascii")) + rb": ([^\r]*+)", re.IGNORECASE)
 
 
 def cookie_finder(name: str) -> Callable[[RequestHead], bytes | None]:

@@ -8,8 +8,8 @@ comes or goes a matter of its own arc alone.
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_left
-from collections.abc import Callable, Iterable
+from bisect import bisect_left, insort
+from collections.abc import Callable, Iterable, Sequence
 
 PLACE_BITS = 64
 NUMBER_BITS = 20
@@ -39,14 +39,13 @@ class Ring:
         self._shift = PLACE_BITS - bits
         self._arcs = [array("Q") for _ in range(1 << bits)]
 
-    def add(self, places: Iterable[int], number: int) -> None:
+    def add(self, places: Sequence[int], number: int) -> None:
         """Points of `number` at these places, of which the lowest bits do not count."""
         arcs, shift = self._arcs, self._shift
         for place in places:
             point = place & ~_NUMBER | number
-            arc = arcs[point >> shift]
-            arc.insert(bisect_left(arc, point), point)
-            self._points += 1
+            insort(arcs[point >> shift], point)
+        self._points += len(places)
         if self._points > _FULL_ARC * len(arcs):
             self._cut(PLACE_BITS - shift + _GROWTH_BITS)
             for arc in arcs:
@@ -61,7 +60,9 @@ class Ring:
             del arc[bisect_left(arc, point)]
             self._points -= 1
 
-    def next(self, place: int, accepts: Callable[[int], bool], most: int) -> tuple[int, int] | None:
+    def next(
+        self, place: int, accepts: Callable[[int], bool] | None = None, most: int = 1
+    ) -> tuple[int, int] | None:
         """How far it is from `place` to the next point whose number is accepted, and the number.
 
         `None` if that is none of the next `most` points.
@@ -77,7 +78,7 @@ class Ring:
                 arc, position = arcs[index], 0
                 continue
             point = arc[position]
-            if accepts(point & _NUMBER):
+            if accepts is None or accepts(point & _NUMBER):
                 return (point - place) % _SIZE, point & _NUMBER
             position += 1
             most -= 1

@@ -8,8 +8,10 @@ second time. So a draw and a change take constant time on average, however many 
 from __future__ import annotations
 
 import random
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Collection
+from itertools import accumulate
 from typing import Generic
 
 from weldr.proxy.balancing.balancer import AnyMember, Chance
@@ -124,10 +126,5 @@ class WeightedSet(Generic[AnyMember]):
         left = [each for each in self._weights if each not in excluded]
         if not left:
             return None
-        weights = [self._weights[each] for each in left]
-        at = self._chance() * sum(weights)
-        for member, weight in zip(left, weights, strict=True):
-            at -= weight
-            if at < 0:
-                return member
-        return left[-1]
+        bounds = list(accumulate(self._weights[each] for each in left))
+        return left[bisect_right(bounds, self._chance() * bounds[-1])]
