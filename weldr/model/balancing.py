@@ -24,7 +24,9 @@ class HashBy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """
 
     header: FieldName | None = None
+    """The value of this field."""
     cookie: FieldName | None = None
+    """The value of this cookie."""
     client: Literal[True] | None = None
     """The client's address."""
     path: Literal[True] | None = None
@@ -39,6 +41,7 @@ class Sticky(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     max_age_s: Annotated[int, msgspec.Meta(ge=1, le=400 * 86_400)] | None = None
     """How long a browser keeps it; until it is closed if `None`."""
     same_site: Literal["lax", "strict", "none"] = "lax"
+    """Whether browsers send it with requests that come from other sites."""
     secure: bool = False
     """Whether it is sent over HTTPS only."""
     drain_s: Annotated[float, msgspec.Meta(ge=0, le=7 * 86_400)] = 10.0
@@ -50,6 +53,7 @@ class Balance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     itself."""
 
     policy: Literal["round_robin", "least_requests", "random", "consistent_hash", "peak_ewma"] = "round_robin"
+    """Taking turns; the less busy of two; by chance; by a property of the request; the quicker of two."""
     hash_by: HashBy = HashBy(client=True)
     """Under `consistent_hash`; the client's address if not given."""
     hash_bound: Annotated[float, msgspec.Meta(ge=1, le=1_000)] = 1.5

@@ -31,12 +31,14 @@ class Vip(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
     check: Command | None = None
     """Fails where this instance should not hold the address."""
     ttl_s: Annotated[int, msgspec.Meta(ge=LEAST_TTL_S, le=MAX_TTL_S)] = LEAST_TTL_S
+    """Of the candidates' leases; the one that etcd grants counts."""
     lifetime_s: Annotated[int, msgspec.Meta(ge=1, le=60)] = 1
     """How long the kernel keeps the address without word from weldr."""
     failover: Literal["lease", "strict", "fast"] = "strict"
     """When the holder is silent: wait for its lease, or unseat it, and then wait until its address must be
     gone, or do not wait, at the price of a moment with two holders."""
     on_etcd_loss: Literal["peers", "release"] = "peers"
+    """Keep the address while every other instance promises not to claim it, or let it go."""
     on_conflict: Literal["report", "claim"] = "report"
     """Whether to claim an address that another host answers for."""
     priority: Annotated[
