@@ -13,6 +13,7 @@ import msgspec
 from weldr.model.access_log import AccessLogSettings
 from weldr.model.balancing import Balance
 from weldr.model.health import Ejection, HealthCheck, Share
+from weldr.model.resilience import AdaptiveConcurrency, CircuitBreaker, Deadline, Hedging, Retries
 from weldr.model.routes import Route as Route
 from weldr.model.timeouts import Seconds
 from weldr.model.timeouts import UpstreamTimeouts as UpstreamTimeouts
@@ -70,6 +71,8 @@ class UpstreamLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     backend_connections: Count | None = None
     backend_idle_connections: CountOrNone | None = None
     pending_requests: CountOrNone | None = None
+    requests_in_flight: Count | None = None
+    """At all its backends together; more of them wait. No limit if `None`."""
 
 
 class Service(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -85,6 +88,11 @@ class Service(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """If a smaller share of the backends is healthy, all are used, but for those that drain. 0 never."""
     expired_grace_s: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 60.0
     """How long backends stay that answer although most leases of the service ran out at once. 0 not at all."""
+    retries: Retries = Retries()
+    hedging: Hedging | None = None
+    circuit_breaker: CircuitBreaker | None = None
+    adaptive_concurrency: AdaptiveConcurrency | None = None
+    deadline: Deadline | None = None
 
 
 class Timeouts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
