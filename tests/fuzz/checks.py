@@ -11,6 +11,7 @@ from tests.fuzz.violation import ViolationError, require
 from tests.fuzz.world import World
 
 _IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"))
+_RETRIED = (502, 503, 504)
 
 
 def check(world: World) -> None:
@@ -121,19 +122,33 @@ def _assigned(requests: Requests, forwarded: list[Forwarded]) -> list[list[Forwa
 
 
 def _is_repeat(before: list[Forwarded], again: Forwarded) -> bool:
-    """Whether it may be the same request on a new connection, as the backend had closed a kept one."""
+    """Whether it may be the same request: once more, as the backend had closed a kept connection, or to another
+    backend, as one had failed.
+    """
     first = before[0]
+    harmless = first.request.method in _IDEMPOTENT and not first.body
+    same = first.request.target == again.request.target and _but_its_id(first) == _but_its_id(again)
+    return harmless and same and (_is_aged(before, again) or _is_elsewhere(before, again))
+
+
+def _is_aged(before: list[Forwarded], again: Forwarded) -> bool:
+    lost = before[-1]
     return (
-        len(before) == 1
-        and first.request.method in _IDEMPOTENT
-        and first.request.target == again.request.target
-        and _but_its_id(first) == _but_its_id(again)
-        and not first.body
-        and not first.answered
-        and first.link.requests[0] is not first
-        and first.link.transport.lost
+        not any(_is_aged(before[:index], before[index]) for index in range(1, len(before)))
+        and not lost.answered
+        and lost.link.requests[0] is not lost
+        and lost.link.transport.lost
         and again.link.requests[0] is again
     )
+
+
+def _is_elsewhere(before: list[Forwarded], again: Forwarded) -> bool:
+    failed = before[-1]
+    reply = read_reply(
+        bytes(failed.answered), failed.request.method, failed.upgrade, ended=failed.ended, tolerant=True
+    )
+    has_failed = failed.link.transport.lost if reply.final is None else reply.final.status in _RETRIED
+    return has_failed and again.link.backend not in [each.link.backend for each in before]
 
 
 def _but_its_id(forwarded: Forwarded) -> Fields:

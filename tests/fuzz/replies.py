@@ -20,7 +20,7 @@ def check_replies(client: ClientSide, requests: Requests, groups: list[list[Forw
         reply = read_reply(rest, request.method, upgrade or None, ended=ended)
         _check_form(reply, request, client)
         if group:
-            _check_answer(reply, request, group[-1])
+            _check_answer(reply, request, group)
         else:
             require(reply.final is None or is_own(reply.final, forwarded=False), "an answer from nowhere")
         if reply.final is not None and is_own(reply.final, forwarded=bool(group)):
@@ -89,13 +89,19 @@ def _is_cut(reply: Reply, client: ClientSide) -> bool:
     return client.transport.end is not End.OPEN and (reply.final is None or not reply.final.complete)
 
 
-def _check_answer(reply: Reply, request: Request, forwarded: Forwarded) -> None:
-    event = forwarded.request
-    meant = read_reply(
-        bytes(forwarded.answered), event.method, forwarded.upgrade, ended=forwarded.ended, tolerant=True
-    )
+def _check_answer(reply: Reply, request: Request, group: list[Forwarded]) -> None:
+    *failed, meant = [
+        read_reply(bytes(each.answered), each.request.method, each.upgrade, ended=each.ended, tolerant=True)
+        for each in group
+    ]
+    forwarded = group[-1]
     if request.version == b"1.1":
         passed = [response.status for response in reply.interim]
+        # Those of a try that failed may have been passed on before it did.
+        for earlier in failed:
+            statuses = [each.status for each in earlier.interim]
+            while passed and statuses and passed[0] == statuses[0]:
+                del passed[0], statuses[0]
         require(passed == [each.status for each in meant.interim][: len(passed)], "interim responses differ")
     got, answer = reply.final, meant.final
     if got is None or is_own(got, forwarded=True):

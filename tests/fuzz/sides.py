@@ -101,6 +101,7 @@ class Link:
         next_answer: Callable[[], Answer],
     ) -> None:
         self.transport = transport
+        self.backend = transport.get_extra_info("peername")
         self.requests: list[Forwarded] = []
         self.malformed: str | None = None
         """What h11 says of the stream."""

@@ -17,6 +17,7 @@ from weldr.model.balancing import invalid_balance
 from weldr.model.foreign import ForeignError, address_of_foreign
 from weldr.model.health import invalid_check
 from weldr.model.keys import Kind
+from weldr.model.resilience import invalid_resilience
 from weldr.model.route_rules import RouteError, checked_route
 from weldr.model.suggestions import with_suggestion
 from weldr.model.values import Backend, Override, Route, Service, Settings, StickyKey, Value, Weight
@@ -130,6 +131,9 @@ def _service(text: str) -> Service:
         raise _RejectError(f"$.health.{invalid.field}", invalid.reason)
     if (invalid := invalid_balance(value.balance)) is not None:
         raise _RejectError(f"$.balance.{invalid.field}", invalid.reason)
+    invalid = invalid_resilience(value.retries, value.adaptive_concurrency, value.deadline)
+    if invalid is not None:
+        raise _RejectError(f"$.{invalid.field}", invalid.reason)
     return value
 
 

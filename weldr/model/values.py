@@ -13,6 +13,7 @@ import msgspec
 from weldr.model.access_log import AccessLogSettings
 from weldr.model.balancing import Balance
 from weldr.model.health import Ejection, HealthCheck, Share
+from weldr.model.resilience import AdaptiveConcurrency, CircuitBreaker, Deadline, Hedging, Retries
 from weldr.model.routes import Route as Route
 from weldr.model.timeouts import Seconds
 from weldr.model.timeouts import UpstreamTimeouts as UpstreamTimeouts
@@ -75,6 +76,8 @@ class UpstreamLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Kept to one backend for the next request."""
     pending_requests: CountOrNone | None = None
     """Of the service, that wait because all its backends have as many connections as they may."""
+    requests_in_flight: Count | None = None
+    """At all its backends together; more of them wait. No limit if `None`."""
 
 
 class Service(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -94,6 +97,16 @@ class Service(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """If a smaller share of the backends is healthy, all are used, but for those that drain. 0 never."""
     expired_grace_s: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 60.0
     """How long backends stay that answer although most leases of the service ran out at once. 0 not at all."""
+    retries: Retries = Retries()
+    """When a request that has failed at one backend is given to another."""
+    hedging: Hedging | None = None
+    """When a slow request is sent to a second backend, too; never if `None`."""
+    circuit_breaker: CircuitBreaker | None = None
+    """When so much fails that the service gets no requests for a while; never if `None`."""
+    adaptive_concurrency: AdaptiveConcurrency | None = None
+    """A limit of the requests in flight that follows the latency; none if `None`."""
+    deadline: Deadline | None = None
+    """How long a request may take in all; no limit of its own if `None`."""
 
 
 class Timeouts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -5,51 +5,76 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+from typing import TYPE_CHECKING
 
+from weldr.proxy import outcome
 from weldr.proxy.context import Context
 from weldr.proxy.pool import BackendPool
+from weldr.proxy.routing.rules import Verdict
 from weldr.proxy.upstream_connection import UpstreamConnection
+from weldr.proxy.verdicts import CLOSED_AT_ONCE, RETRY_AFTER
+
+if TYPE_CHECKING:
+    from weldr.proxy.supervision import Supervision
 
 _OWN_LIMITS = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL))
 """Errors that say nothing of the backend: this worker is out of descriptors, memory or local ports."""
 
-
-OWN_LIMIT = "connection_limit_reached"
+_OWN_LIMIT = Verdict(
+    503, "weldr is out of resources for another connection", "connection_limit_reached", RETRY_AFTER
+)
 
 
 class ConnectError(Exception):
-    """No connection to the backend. `error` is a type of RFC 9209, `status` what it makes of a request."""
+    """No connection to the backend. `verdict` is what that makes of a request if there is no other backend."""
 
-    def __init__(self, status: int, error: str, reason: str) -> None:
-        super().__init__(reason)
-        self.status = status
-        self.error = error
-        self.reason = reason
+    def __init__(self, verdict: Verdict) -> None:
+        super().__init__(verdict.reason)
+        self.verdict = verdict
 
 
-async def connect(context: Context, pool: BackendPool, timeout_s: float) -> UpstreamConnection:
-    """A new connection to the pool's backend.
+async def connect(
+    context: Context, pool: BackendPool, supervision: Supervision | None, timeout_s: float
+) -> UpstreamConnection:
+    """A new connection to the pool's backend. If there is none, it is logged and counts against the backend.
 
     Raises `ConnectError`.
     """
-    _, _, host, port = pool.key
     try:
         async with asyncio.timeout(timeout_s):
-            _, connection = await context.loop.create_connection(
-                lambda: UpstreamConnection(context, pool), host, port
-            )
+            connection = await _connection(context, pool)
+        if connection.usable:
+            return connection
+        verdict = CLOSED_AT_ONCE
     except (OSError, UnicodeError) as error:
-        raise _connect_error(error) from None
+        verdict = _verdict(error)
+    service_name, backend_id, _, _ = pool.key
+    context.warn(
+        "a backend takes no connection: the next one is tried",
+        key=pool.authority,
+        service=service_name,
+        backend=backend_id,
+        address=pool.authority,
+        reason=verdict.reason,
+    )
+    if verdict is not _OWN_LIMIT:
+        outcome.failed(context, pool, supervision, verdict.reason)
+    raise ConnectError(verdict)
+
+
+async def _connection(context: Context, pool: BackendPool) -> UpstreamConnection:
+    _, _, host, port = pool.key
+    _, connection = await context.loop.create_connection(lambda: UpstreamConnection(context, pool), host, port)
     return connection
 
 
-def _connect_error(error: OSError | UnicodeError) -> ConnectError:
+def _verdict(error: OSError | UnicodeError) -> Verdict:
     if isinstance(error, TimeoutError):
-        return ConnectError(504, "connection_timeout", "the backend did not accept the connection in time")
+        return Verdict(504, "the backend did not accept the connection in time", "connection_timeout")
     if isinstance(error, ConnectionRefusedError):
-        return ConnectError(502, "connection_refused", "the backend refused the connection")
+        return Verdict(502, "the backend refused the connection", "connection_refused")
     if isinstance(error, (socket.gaierror, UnicodeError)):
-        return ConnectError(502, "dns_error", "the backend's name has no address")
+        return Verdict(502, "the backend's name has no address", "dns_error")
     if error.errno in _OWN_LIMITS:
-        return ConnectError(503, OWN_LIMIT, "weldr is out of resources for another connection")
-    return ConnectError(502, "destination_ip_unroutable", "the backend cannot be reached")
+        return _OWN_LIMIT
+    return Verdict(502, "the backend cannot be reached", "destination_ip_unroutable")

@@ -1,24 +1,37 @@
 """One request and its response.
 
-Everything that decides about them is here, in reaction to four parties: the client, the backend, the clock and
-the table of backends.
+Everything that decides about them is here or, where it is about which backend is asked, in `dispatch.py`: in
+reaction to four parties, the client, the backend, the clock and the table of backends.
 
 | state      | meaning                               | leaves it                                               |
 |------------|---------------------------------------|---------------------------------------------------------|
-| pending    | every backend has as many connections | one is free -> connecting; too long -> ended (503)      |
-|            | as it may                             |                                                         |
+| pending    | every backend has as many connections | there is room -> connecting; too long -> ended (503)    |
+|            | as it may, or the service as many     |                                                         |
+|            | requests                              |                                                         |
 | connecting | a connection to a backend is made     | made -> waiting; refused -> connecting (next backend)   |
 |            |                                       | or pending, or ended (5xx)                              |
-| waiting    | the request is sent; no head yet      | head -> responding; 101 -> tunnelling; lost ->          |
-|            |                                       | connecting (again, see below) or ended (5xx)            |
+| waiting    | the request is sent; no head yet      | head -> responding; 101 -> tunnelling; lost, too long   |
+|            |                                       | for a try, or a head with certain statuses -> pausing   |
+|            |                                       | or connecting (see below) or ended (5xx); the hedge     |
+|            |                                       | answers first -> responding                             |
+| pausing    | it has failed at one backend, and is  | after a moment -> connecting                            |
+|            | to be given to another                |                                                         |
 | responding | the client has the response's head    | complete -> ended; anything else -> ended by a reset    |
 | tunnelling | another protocol, both ways           | both sides over -> ended                                |
 | ended      | nothing of it is left                 |                                                         |
 
-From each state the loss of the client leads to ended. A kept connection may be closed by the backend while the
-request is under way, which no one can tell from a crash. So a request is sent again, once and on a new
-connection, only if it is idempotent, has no body, and not a byte of a response had come. Where no connection
-was made nothing was sent, and the next backend is tried without these conditions.
+From each state the loss of the client leads to ended, and so does the deadline for the whole request, if there
+is one. A request may be sent again only if it is idempotent (RFC 9110, section 9.2.2), it has no body, and
+nothing of its final response has gone to the client. Then it is
+
+- sent once more and on a new connection, if a kept one was closed before a byte of the response had come: a
+  backend may do that while the request is under way, which no one can tell from a crash;
+- given to another backend after any other loss of the connection, a try that took too long, or a response with
+  one of certain statuses, as often as `retries` and their budget allow.
+
+Where no connection was made nothing was sent, and the next backend is tried without these conditions. A hedge
+(`hedge.py`) is a second try beside the first. Whichever is answered first is the one that goes on; if the first
+fails, the hedge takes its place.
 
 Interim responses are passed on in any state before responding. A response that begins before its request is
 complete is passed on too, but then neither connection carries another exchange.
@@ -26,50 +39,31 @@ complete is passed on too, but then neither connection carries another exchange.
 
 from __future__ import annotations
 
-import random
-from enum import Enum
-from time import perf_counter_ns, time
+from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
 from weldr.model.traffic import DEFAULT_SERVICE
-from weldr.proxy.balancing.latency import PeakLatency
+from weldr.proxy import outcome
 from weldr.proxy.chunked import chunk_parts
-from weldr.proxy.connect import OWN_LIMIT, ConnectError, connect
 from weldr.proxy.context import Context
-from weldr.proxy.deadlines import NO_DEADLINE
-from weldr.proxy.fleet import ServiceTable
+from weldr.proxy.dispatch import Dispatch, State
 from weldr.proxy.flow import SMALL_BYTES, Hold
-from weldr.proxy.pool import BackendPool
 from weldr.proxy.request_fields import RequestRefusedError
 from weldr.proxy.request_head import RequestHead
 from weldr.proxy.response_fields import ResponseInvalidError
 from weldr.proxy.response_head import ResponseHead
-from weldr.proxy.retry_after import retry_after_s
 from weldr.proxy.routing.conditions import Asked
 from weldr.proxy.routing.rules import RouteRules, Verdict, body_too_large
 from weldr.proxy.ruled_request import RuledRequest
 from weldr.proxy.tunnel import join
 from weldr.proxy.upstream_connection import UpstreamConnection
+from weldr.proxy.verdicts import INCOMPLETE, LOST, NOT_READING, SILENT, UNASKED_SWITCH
 
 if TYPE_CHECKING:
     from weldr.proxy.client_connection import ClientConnection
+    from weldr.proxy.hedge import Hedge
 
-_MAX_BACKENDS_TRIED = 4
 _EMPTY_LINE = b"\r\n\r\n"
-# 501 and 505 speak of the request: any client could have a backend ejected by them.
-_NOT_THE_BACKENDS_FAULT = frozenset((501, 505))
-
-
-class State(Enum):
-    """See the module's table."""
-
-    PENDING = "pending"
-    CONNECTING = "connecting"
-    WAITING = "waiting"
-    RESPONDING = "responding"
-    TUNNELLING = "tunnelling"
-    ENDED = "ended"
-
 
 # An attribute of a class with a metaclass is slow to look up.
 _CONNECTING = State.CONNECTING
@@ -77,39 +71,18 @@ _WAITING = State.WAITING
 _ENDED = State.ENDED
 
 
-class Exchange:
+class Exchange(Dispatch):
     """See the module."""
 
     __slots__ = (
         "_chunk_response",
-        "_client",
-        "_context",
-        "_cookie_line",
-        "_outgoing",
         "_persistent",
-        "_pool",
-        "_repeated",
-        "_request_complete",
-        "_ruled",
-        "_sent_ns",
-        "_service",
-        "_service_name",
         "_status",
-        "_tried",
-        "_upstream",
-        "deadline_s",
         "error",
-        "head",
         "request_bytes",
-        "request_id_line",
         "response_bytes",
         "started_ns",
-        "state",
     )
-
-    writes = NO_DEADLINE
-    deadline_s: float
-    """While it is pending; so long it is among those that the sweep looks after."""
 
     def __init__(
         self,
@@ -134,18 +107,16 @@ class Exchange:
         self._status = 0
         """Of the response that the client gets; 0 before there is one."""
         self._service_name = DEFAULT_SERVICE
-        self._ruled: RuledRequest | None = None
-        self._service: ServiceTable | None = None
-        self._pool: BackendPool | None = None
-        self._upstream: UpstreamConnection | None = None
-        self._tried: tuple[BackendPool, ...] = ()
+        self._ruled = None
+        self._service = self._pool = self._upstream = self._supervision = None
+        self._tried = ()
         self._repeated = False
+        self._retried = 0
+        self.deadline_s = 0.0
         self._persistent = False
         self._chunk_response = False
         self._cookie_line = b""
-        """Binds the client to the backend, where the service does that."""
         self._sent_ns = 0
-        """When the request was sent; kept where the service's policy asks for latencies."""
         counters = context.counters
         counters.requests += 1
         counters.in_flight += 1
@@ -174,7 +145,7 @@ class Exchange:
             if self._ruled.body_came(self._outgoing):
                 return True
             verdict = body_too_large(rules.max_body_bytes)
-        self._give(verdict)
+        self._answer(verdict)
         return False
 
     # From the client.
@@ -184,7 +155,7 @@ class Exchange:
         self._request_complete = complete
         self.request_bytes += sum(map(len, body))
         if self._ruled is not None and not self._ruled.body_came(body):
-            self._give(body_too_large(self._ruled.rules.max_body_bytes))
+            self._answer(body_too_large(self._ruled.rules.max_body_bytes))
             return
         if self._upstream is None:
             self._outgoing += body
@@ -200,7 +171,7 @@ class Exchange:
 
     def request_broken(self, refusal: RequestRefusedError) -> None:
         """The rest of the body cannot be had."""
-        self._answer(refusal.status, "http_request_error", refusal.reason)
+        self._answer(Verdict(refusal.status, refusal.reason, "http_request_error"))
 
     def client_congested(self, congested: bool) -> None:
         """The client does, or does not, fall behind in reading."""
@@ -214,152 +185,6 @@ class Exchange:
         """There is nobody any more to answer."""
         if self.state is not _ENDED:
             self._end()
-
-    # Towards a backend.
-
-    def seek(self, failure: ConnectError | None) -> None:
-        """Give the request to the next backend; if there is none, answer with the `failure` of the last."""
-        service = self._context.fleet.table.services.get(self._service_name)
-        pool = None
-        if service is not None and len(self._tried) < _MAX_BACKENDS_TRIED:
-            chooser = service.chooser
-            if chooser is None:
-                pool = service.balancer.pick(self._tried)
-            else:
-                pool = chooser.pick(self._tried, self.head, self.client_address, self._context.now_s())
-        if service is None or pool is None:
-            self._answer_unserved(service, failure)
-            return
-        if self._ruled is not None:
-            service = self._ruled.timed(service)
-        self._service = service
-        if pool.in_flight >= pool.max_connections:
-            pool = _not_full(service, self._tried)
-            if pool is None:
-                self._wait(service)
-                return
-        self._pool = pool
-        pool.in_flight += 1
-        if service.chooser is not None:
-            self._cookie_line = service.chooser.cookie_line(self._tried, self.head, pool, self._context.now_s())
-        upstream = None if self._repeated else pool.take()
-        if upstream is None:
-            self.state = _CONNECTING
-            self._context.spawn(self._connect(pool, service.connect_s), "connect")
-        else:
-            self._send(upstream, service)
-
-    def _wait(self, service: ServiceTable) -> None:
-        """Until a backend can take one more request, but no longer than a connection may take."""
-        if len(service.pending.waiting) >= service.max_pending:
-            self._answer_full()
-            return
-        self.state = State.PENDING
-        service.pending.waiting[self] = None
-        self.deadline_s = self._context.now_s() + service.connect_s
-        self._context.deadlines.add(self)
-
-    def wait_over(self) -> None:
-        """A backend may be able to take it now."""
-        self._stop_waiting()
-        self.seek(None)
-
-    def _stop_waiting(self) -> None:
-        assert self._service is not None
-        self.state = _CONNECTING
-        self._service.pending.waiting.pop(self, None)
-        self._context.deadlines.remove(self)
-
-    def expire(self, now_s: float) -> None:
-        """Called by the sweep: it has waited for too long."""
-        self._stop_waiting()
-        self._answer_full()
-
-    def expire_write(self, now_s: float) -> None:
-        """Never comes: it is not what writes."""
-
-    def _answer_full(self) -> None:
-        reason = f"every backend of the service {self._service_name} has as many requests as it may"
-        self._answer(503, "connection_limit_reached", reason)
-
-    async def _connect(self, pool: BackendPool, timeout_s: float) -> None:
-        try:
-            upstream = await connect(self._context, pool, timeout_s)
-        except ConnectError as failure:
-            service_name, backend_id, _, _ = pool.key
-            self._context.warn(
-                "a backend takes no connection: the next one is tried",
-                key=pool.authority,
-                service=service_name,
-                backend=backend_id,
-                address=pool.authority,
-                reason=failure.reason,
-            )
-            if failure.error != OWN_LIMIT:
-                pool.failed(self._context.now_s(), failure.reason)
-            if self.state is _CONNECTING:
-                self._give_up(pool)
-                self.seek(failure)
-            return
-        service = self._service
-        if self.state is not _CONNECTING or service is None:
-            upstream.close()
-        elif pool.stopped and not self._sticks(service, pool):
-            # It went out of rotation meanwhile: whatever was in force at that instant reaches no new request.
-            upstream.close()
-            self._leave_pool()
-            self.seek(None)
-        elif not upstream.usable:
-            closed = ConnectError(502, "connection_terminated", "the backend closed the connection at once")
-            pool.failed(self._context.now_s(), closed.reason)
-            self._give_up(pool)
-            self.seek(closed)
-        else:
-            self._send(upstream, service)
-
-    def _sticks(self, service: ServiceTable, pool: BackendPool) -> bool:
-        chooser = service.chooser
-        return chooser is not None and chooser.sticks(self.head, pool, self._context.now_s())
-
-    def _give_up(self, pool: BackendPool) -> None:
-        self._tried += (pool,)
-        self._leave_pool()
-
-    def _send(self, upstream: UpstreamConnection, service: ServiceTable) -> None:
-        self.state = _WAITING
-        self._upstream = upstream
-        context, client, head = self._context, self._client, self.head
-        upstream.begin(self, head.method, service.read_s, context.fleet.table.limits)
-        if not head.fields.has_request_id and not self.request_id_line:
-            self.request_id_line = context.request_id_line()
-        ruled = self._ruled
-        if ruled is None:
-            lines = head.forwarded(client.forwarding, self.request_id_line, head.target, head.fields.lines)
-        else:
-            lines = ruled.forwarded(head, client.forwarding, self.request_id_line)
-        outgoing = self._outgoing
-        if head.fields.chunked:
-            upstream.write([lines, *chunk_parts(outgoing, last=self._request_complete)])
-        elif outgoing:
-            upstream.write([lines, *outgoing])
-        else:
-            upstream.transport.write(lines)
-        if outgoing:
-            self._outgoing = []
-        if client.gate.held:
-            client.gate.release(Hold.NO_PEER)
-        if client.congested:
-            upstream.gate.hold(Hold.PEER_FULL)
-        if self._request_complete:
-            upstream.deadline_s = context.now_s() + service.response_s
-            if ruled is not None:
-                ruled.complete(head, client.forwarding, self.request_id_line)
-        if service.chooser is not None:
-            self._sent_ns = perf_counter_ns()
-
-    def _await_response(self, upstream: UpstreamConnection) -> None:
-        assert self._service is not None
-        upstream.deadline_s = self._context.now_s() + self._service.response_s
 
     # From the backend.
 
@@ -380,6 +205,13 @@ class Exchange:
         if self.state is _WAITING:
             if head.status == 101:
                 self._switch(head, parts)
+                return
+            self._note_answer(head)
+            if self._is_discarded(head):
+                if reader.complete:
+                    upstream.release(self._context.fleet.table.timeouts.upstream_idle_s)
+                else:
+                    upstream.abort()
                 return
             self.state = State.RESPONDING
             parts += self._response_head(head)
@@ -411,12 +243,11 @@ class Exchange:
             or (self._ruled is not None and self._ruled.rules.response_edits is not None)
             or upstream is None
             or pool is None
+            or head.status >= 500
+            or self._supervision is not None
         ):
             return False
-        if head.status < 500:
-            pool.health.successes += 1
-        else:
-            self._note_5xx(pool, head)
+        pool.health.successes += 1
         if pool.latency is not None:
             self._note_latency(pool.latency)
         date = _EMPTY_LINE if head.fields.has_date else context.date + _EMPTY_LINE
@@ -455,47 +286,11 @@ class Exchange:
         self._persistent = persistent
         self._status = head.status
         context = self._context
-        if self._pool is not None:
-            if head.status < 500:
-                self._pool.health.successes += 1
-            else:
-                self._note_5xx(self._pool, head)
-            if self._pool.latency is not None:
-                self._note_latency(self._pool.latency)
         connection = b"" if persistent and request.version_11 else self._connection_line(persistent)
         edits = None if self._ruled is None else self._ruled.rules.response_edits
         lines = None if edits is None else edits.apply(head.fields.lines)
         connection = self._cookie_line + connection
         return head.final(framing, connection, context.date, trailer=trailer, lines=lines)
-
-    def _note_latency(self, latency: PeakLatency, *, answered: bool = True) -> None:
-        if self._sent_ns:
-            observe = latency.observe if answered else latency.at_least
-            observe((perf_counter_ns() - self._sent_ns) / 1e9, self._context.now_s())
-
-    def _note_5xx(self, pool: BackendPool, head: ResponseHead) -> None:
-        context = self._context
-        rest_s = None if head.status != 503 else retry_after_s(head.fields.lines, time())
-        if rest_s is not None:
-            pool.rest(context.now_s(), rest_s)
-        elif head.status in _NOT_THE_BACKENDS_FAULT:
-            pool.health.successes += 1
-        else:
-            pool.failed(context.now_s(), f"it answered with status {head.status}")
-
-    def _note_failure(self, reason: str) -> None:
-        """The backend did not answer, or not to the end."""
-        pool = self._pool
-        if pool is None:
-            return
-        if pool.latency is not None and self.state is _WAITING:
-            self._note_latency(pool.latency, answered=False)
-        if self.state is State.RESPONDING:
-            # A 5xx that is cut off has been counted.
-            if self._status < 500:
-                pool.failed_late(self._context.now_s(), reason)
-        else:
-            pool.failed(self._context.now_s(), reason)
 
     def _connection_line(self, persistent: bool) -> bytes:
         if not persistent:
@@ -528,56 +323,58 @@ class Exchange:
             backend=backend_id,
             reason=error.reason,
         )
-        self._fail(502, error.error, error.reason)
+        self._fail(Verdict(502, error.reason, error.error))
 
     def upstream_lost(self) -> None:
         """The connection is gone before the response was complete."""
         upstream = self._upstream
         assert upstream is not None
         self._upstream = None
-        if self.state is _WAITING and self._may_repeat(upstream):
-            self._repeated = True
-            self._leave_pool()
-            self.seek(None)
-        elif upstream.reader.started:
-            self._fail(502, "http_response_incomplete", "the backend closed before the response was complete")
+        if self.state is _WAITING and self._may_be_aged(upstream):
+            self._repeat()
         else:
-            self._fail(502, "connection_terminated", "the backend closed the connection without a response")
-
-    def _fail(self, status: int, error: str, reason: str) -> None:
-        self._note_failure(reason)
-        self._answer(status, error, reason)
-
-    def _may_repeat(self, upstream: UpstreamConnection) -> bool:
-        # At most once: what is sent again goes out on a connection that was not used before.
-        return upstream.used and not upstream.reader.started and self.head.idempotent and not self.head.has_body
+            self._fail(INCOMPLETE if upstream.reader.started else LOST, elsewhere=True)
 
     def upstream_timed_out(self, *, writing: bool) -> None:
         """The backend has not sent, or not read, anything for too long."""
-        if writing:
-            self._fail(504, "connection_write_timeout", "the backend does not read the request")
-        else:
-            self._fail(504, "http_response_timeout", "the backend did not respond in time")
+        self._fail(NOT_READING if writing else SILENT)
+
+    def hedge_answered(self, hedge: Hedge) -> None:
+        """The hedge has been answered first: what was sent before it is given up."""
+        supervision, upstream = self._supervision, self._upstream
+        assert supervision is not None
+        supervision.hedge_won(hedge)
+        if upstream is not None:
+            upstream.abort()
+        self._adopt(hedge)
+        self.upstream_received()
 
     # The end.
 
-    def _answer_unserved(self, service: ServiceTable | None, failure: ConnectError | None) -> None:
-        if failure is not None:
-            self._answer(failure.status, failure.error, failure.reason)
+    def _fail(self, verdict: Verdict, *, elsewhere: bool = False) -> None:
+        """The try has failed. It goes on with the hedge, or `elsewhere` if that is allowed, or is answered."""
+        upstream = self._upstream
+        self._note_failure(verdict.reason)
+        if self.state is not _WAITING or not self._goes_on(verdict, elsewhere=elsewhere):
+            self._answer(verdict)
+        elif upstream is not None:
+            upstream.abort()
+
+    def _note_failure(self, reason: str) -> None:
+        """The backend did not answer, or not to the end."""
+        pool = self._pool
+        if pool is None:
             return
-        if service is not None and service.has_backends:
-            reason = f"every backend of the service {self._service_name} {service.why_none}"
-        elif service is not None or self._service_name != DEFAULT_SERVICE:
-            reason = f"the service {self._service_name} has no backend"
-        else:
-            reason = f"no route takes this request, and the service {DEFAULT_SERVICE} has no backend"
-        self._answer(503, "destination_unavailable", reason)
+        if pool.latency is not None and self.state is _WAITING:
+            self._note_latency(pool.latency, answered=False)
+        if self.state is not State.RESPONDING:
+            outcome.failed(self._context, pool, self._supervision, reason)
+        elif self._status < 500:
+            # A 5xx that is cut off has been counted.
+            outcome.failed_late(self._context, pool, self._supervision, reason)
 
-    def _answer(self, status: int, error: str, reason: str) -> None:
+    def _answer(self, verdict: Verdict) -> None:
         """Answer in place of the backend; if that has begun to answer, cut the client off."""
-        self._give(Verdict(status, reason, error))
-
-    def _give(self, verdict: Verdict) -> None:
         client = self._client
         responding = self.state is State.RESPONDING
         self.error = verdict.error
@@ -602,6 +399,8 @@ class Exchange:
     def _end(self) -> None:
         if self.state is State.PENDING:
             self._stop_waiting()
+        elif self.state is State.PAUSING:
+            self._pause.cancel()
         self.state = _ENDED
         context = self._context
         context.counters.in_flight -= 1
@@ -611,15 +410,11 @@ class Exchange:
         if upstream is not None:
             self._upstream = None
             upstream.abort()
-        if pool is not None:
-            self._pool = None
-            pool.leave()
-
-    def _leave_pool(self) -> None:
-        pool = self._pool
-        if pool is not None:
-            self._pool = None
-            pool.leave()
+        has_left = self._supervision is not None and self._supervision.end()
+        self._leave_pool()
+        if has_left and (pool is None or not pool.is_used):
+            # Nobody was woken by the backend, and the service has room.
+            self._wake_others()
 
     # A tunnel.
 
@@ -628,13 +423,14 @@ class Exchange:
         assert upstream is not None
         assert service is not None
         if not head.switches_to(self.head.fields.upgrade) or not self._request_complete:
-            self._answer(502, "http_upgrade_failed", "the backend changes to a protocol that nobody asked for")
+            self._answer(UNASKED_SWITCH)
             return
         self.state = State.TUNNELLING
         self._status = head.status
         self._upstream = None
-        if self._pool is not None:
-            self._pool.health.successes += 1
+        self._note_answer(head)
+        if self._supervision is not None:
+            self._supervision.tunnel_begins()
         parts.append(head.interim())
         client.write(parts)
         backend_end, from_backend = upstream.become_tunnel(service.read_s)
@@ -642,17 +438,3 @@ class Exchange:
         join(client_end, backend_end, service.tunnel_idle_s, self._end)
         client_end.data_received(from_client)
         backend_end.data_received(from_backend)
-
-
-def _not_full(service: ServiceTable, tried: tuple[BackendPool, ...]) -> BackendPool | None:
-    """Any backend that can take one more request."""
-    members = service.members
-    if not members:
-        return None
-    # From a random one on, since the first would otherwise get all that is left over.
-    start = random.randrange(len(members))
-    for index in range(-start, len(members) - start):
-        pool = members[index]
-        if not pool.full and pool not in tried:
-            return pool
-    return None

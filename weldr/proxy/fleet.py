@@ -8,23 +8,26 @@ forgotten when its last one has ended.
 
 from __future__ import annotations
 
+import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from weldr.model.frames import Spared, Sparing
 from weldr.model.health import Standing
+from weldr.model.resilience import Retries
 from weldr.model.traffic import ServiceDelta, ServiceTraffic, Traffic, TrafficDelta, apply
 from weldr.model.values import Backend, Limits, Service, Settings, Timeouts
 from weldr.proxy.balancing.balancer import Balancer
 from weldr.proxy.balancing.chooser import Chooser
 from weldr.proxy.balancing.membership import Membership
 from weldr.proxy.forwarding import ForwardingPolicy
+from weldr.proxy.guard import Guard
 from weldr.proxy.health import Member, Rotation, State
-from weldr.proxy.pending import Pending
 from weldr.proxy.pool import BackendPool, PoolKey
+from weldr.proxy.retry_budget import Budget
 from weldr.proxy.routing.table import RouteTable
 
 Number = TypeVar("Number", int, float)
@@ -43,7 +46,14 @@ class ServiceTable:
     """Chooses in place of the balancer, where it takes more than that."""
     members: Sequence[BackendPool]
     """Those in rotation, at any time."""
-    pending: Pending
+    policy: Service
+    retries: Retries
+    """The policy's, unless a route has others."""
+    guard: Guard
+    budget: Budget
+    """The guard's."""
+    supervised: bool
+    """Whether its requests need a `Supervision`."""
     max_pending: int
     connect_s: float
     response_s: float
@@ -59,6 +69,29 @@ class ServiceTable:
     def why_none(self) -> str:
         """Why none of them is in rotation, if that is so."""
         return self.membership.why_none
+
+    def with_room(self, tried: Collection[BackendPool]) -> BackendPool | None:
+        """Any backend in rotation, but for those that were tried, that can take one more request."""
+        pending, members = self.guard.pending, self.members
+        if not members or (pending.exhausted and pending.waiting):
+            return None
+        # From a random one on, since the first would otherwise get all that is left over.
+        start = random.randrange(len(members))
+        for index in range(-start, len(members) - start):
+            pool = members[index]
+            if not pool.full and pool not in tried:
+                return pool
+        pending.exhausted = not tried
+        return None
+
+    def wake(self) -> None:
+        """Let those that wait try again, in their turn, as far as the service has room for them."""
+        pending = self.guard.pending
+        for _ in range(len(pending.waiting)):
+            pool = None if pending.full else self.with_room(())
+            if pool is None:
+                break
+            pending.wake_one(pool)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +127,7 @@ class Fleet:
         """Whether there was a first update. What it names was in use before, elsewhere."""
         self._pools: dict[PoolKey, BackendPool] = {}
         self._leaving: dict[PoolKey, BackendPool] = {}
-        self._pending: dict[str, Pending] = {}
+        self._guards: dict[str, Guard] = {}
         self._on_sparing = on_sparing
         self._standings: dict[PoolKey, Standing] = {}
         self._memberships: dict[str, Membership] = {}
@@ -160,7 +193,13 @@ class Fleet:
         self._judge(touched)
 
     def tick(self, now_s: float) -> None:
-        """Let time pass for the backends that are spared or begin slowly, and bring the services up to date."""
+        """Let time pass for all services and for the backends that are spared or begin slowly, and bring the
+        services up to date with all health.
+        """
+        for name, guard in list(self._guards.items()):
+            guard.tick(now_s)
+            if guard.gradient is not None and name in self.table.services:
+                self.table.services[name].wake()
         for pool in list(self._spared.values()):
             if pool.rotation is not None:
                 pool.rotation.tick(pool, now_s)
@@ -217,12 +256,12 @@ class Fleet:
 
     def _wake(self, service: str) -> None:
         """Requests that wait for this service try again, by the table that is in force now."""
-        pending = self._pending.get(service)
-        if pending is None:
+        guard = self._guards.get(service)
+        if guard is None:
             return
-        pending.wake_all()
-        if not pending.waiting and service not in self.table.services:
-            del self._pending[service]
+        guard.pending.wake_all()
+        if not guard.pending.waiting and service not in self.table.services:
+            del self._guards[service]
 
     def _remove_service(self, name: str, service: ServiceTraffic) -> None:
         for backend_id, backend in service.backends.items():
@@ -259,7 +298,7 @@ class Fleet:
         if pool is None:
             pool = BackendPool(key, self._pool_idle)
         self._pools[key] = pool
-        pool.pending = self._pending[service]
+        pool.pending = self._guards[service].pending
         pool.health.standing = self._standings.get(key, Standing.UP)
         membership.put(pool, backend, self._now_s(), warm=not self._loaded)
         if backend.draining:
@@ -292,6 +331,8 @@ class Fleet:
         if membership is None:
             membership = Membership(name, self._zone, Rotation(self._health_changed))
             self._memberships[name] = membership
+        guard = self._guards.setdefault(name, Guard())
+        guard.adopt(policy)
         membership.configure(policy, self._traffic.sticky_key)
         (self._warming.add if membership.begins_slowly else self._warming.discard)(membership)
         return ServiceTable(
@@ -300,7 +341,11 @@ class Fleet:
             balancer=membership.balancer,
             chooser=membership.chooser,
             members=membership.members,
-            pending=self._pending.setdefault(name, Pending()),
+            policy=policy,
+            retries=policy.retries,
+            guard=guard,
+            budget=guard.budget,
+            supervised=guard.supervises,
             max_pending=_first(own_limits.pending_requests, limits.pending_requests),
             connect_s=_first(own_timeouts.connect_s, timeouts.connect_s),
             response_s=_first(own_timeouts.response_s, timeouts.response_s),

@@ -35,11 +35,11 @@ class Mirror:
         upstream = self._pool.take()
         if upstream is None:
             try:
-                upstream = await connect(self._context, self._pool, self._service.connect_s)
+                upstream = await connect(self._context, self._pool, None, self._service.connect_s)
             except ConnectError:
                 self._end()
                 return
-            if self._pool.stopped or not upstream.usable:
+            if self._pool.stopped:
                 upstream.close()
                 self._end()
                 return

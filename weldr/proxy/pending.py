@@ -1,35 +1,65 @@
-"""Requests of one service that wait because all its backends have as many connections as they may."""
+"""Requests of one service that wait: because all its backends have as many connections as they may, or because
+it has as many requests in flight.
+"""
 
 from __future__ import annotations
 
-from typing import Protocol
+from math import inf
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from weldr.proxy.pool import BackendPool
 
 
 class Waiter(Protocol):
     """A request that waits."""
 
-    def wait_over(self) -> None:
-        """Try again. It is no longer among those that wait; it may come back."""
+    def takes(self, pool: BackendPool) -> bool:
+        """Whether this backend is one for it."""
+
+    def wait_over(self, pool: BackendPool | None) -> None:
+        """Try again; at this backend, if one is given: it has room. It waits no longer, but may come back."""
 
 
 class Pending:
     """First come, first served. Belongs to the service for as long as that has requests or backends."""
 
-    __slots__ = ("waiting",)
+    __slots__ = ("exhausted", "in_flight", "limit", "waiting")
 
     def __init__(self) -> None:
         self.waiting: dict[Waiter, None] = {}
         """In the order in which they came."""
+        self.in_flight = 0
+        """Requests at any backend, of those that are counted: see `Supervision`."""
+        self.limit: float = inf
+        """How many there may be."""
+        self.exhausted = False
+        """Whether no backend had room when all were last looked at, and nobody has left one since that nobody
+        took. So requests to a service with many full backends do not each look at all of them. Good only while
+        some wait.
+        """
 
-    def wake_one(self) -> None:
-        """A backend can take one more."""
-        for waiter in self.waiting:
+    @property
+    def full(self) -> bool:
+        """Whether as many are in flight as may be."""
+        return self.in_flight >= self.limit
+
+    def wake_one(self, pool: BackendPool) -> None:
+        """There is room at this backend: for who waits longest and can use it."""
+        while not self.full:
+            waiter = next((waiter for waiter in self.waiting if waiter.takes(pool)), None)
+            if waiter is None:
+                break
             del self.waiting[waiter]
-            waiter.wait_over()
-            return
+            waiter.wait_over(pool)
+            # One that was answered without being sent has left the room to the next.
+            if pool.full or waiter in self.waiting:
+                return
+        self.exhausted = False
 
     def wake_all(self) -> None:
-        """The backends or their limits have changed."""
+        """The backends or the limits have changed."""
+        self.exhausted = False
         waiting, self.waiting = self.waiting, {}
         for waiter in waiting:
-            waiter.wait_over()
+            waiter.wait_over(None)

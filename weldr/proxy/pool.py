@@ -115,6 +115,11 @@ class BackendPool:
         """Whether it has as many requests, and so connections in use, as it may."""
         return self.in_flight >= self.max_connections
 
+    @property
+    def is_used(self) -> bool:
+        """Whether it gets new requests, as long as it has room."""
+        return not self.stopped and self.rotation is not None and self.rotation.uses(self)
+
     def enter(self) -> None:
         """A request is given to this backend."""
         self.in_flight += 1
@@ -125,8 +130,8 @@ class BackendPool:
         if self.stopped:
             if self.in_flight == 0:
                 self._on_idle(self)
-        elif self.pending.waiting:
-            self.pending.wake_one()
+        elif self.pending.waiting and self.is_used:
+            self.pending.wake_one(self)
 
     def take(self) -> UpstreamConnection | None:
         """A kept connection."""

@@ -1,0 +1,424 @@
+"""Which backend a request is given to, and which one next: that half of an exchange that comes before its
+response. The table of states is in `exchange.py`.
+"""
+
+from __future__ import annotations
+
+import random
+from asyncio import TimerHandle
+from collections.abc import Callable
+from enum import Enum
+from time import perf_counter_ns
+from typing import TYPE_CHECKING
+
+from weldr.proxy import outcome
+from weldr.proxy.backoff import pause_s
+from weldr.proxy.balancing.latency import PeakLatency
+from weldr.proxy.chunked import chunk_parts
+from weldr.proxy.connect import ConnectError, connect
+from weldr.proxy.context import Context
+from weldr.proxy.deadlines import NO_DEADLINE
+from weldr.proxy.fleet import ServiceTable
+from weldr.proxy.flow import Hold
+from weldr.proxy.pool import BackendPool
+from weldr.proxy.request_head import RequestHead
+from weldr.proxy.response_head import ResponseHead
+from weldr.proxy.routing.rules import Verdict
+from weldr.proxy.ruled_request import RuledRequest
+from weldr.proxy.supervision import Admission, Supervision
+from weldr.proxy.upstream_connection import UpstreamConnection
+from weldr.proxy.verdicts import TOO_LONG, TRY_TOO_LONG, circuit_open, full, gave_up, unserved
+
+if TYPE_CHECKING:
+    from weldr.proxy.client_connection import ClientConnection
+    from weldr.proxy.hedge import Hedge
+
+_MAX_BACKENDS_TRIED = 4
+
+
+class State(Enum):
+    """See the module's table."""
+
+    PENDING = "pending"
+    CONNECTING = "connecting"
+    WAITING = "waiting"
+    PAUSING = "pausing"
+    RESPONDING = "responding"
+    TUNNELLING = "tunnelling"
+    ENDED = "ended"
+
+
+# An attribute of a class with a metaclass is slow to look up.
+_CONNECTING = State.CONNECTING
+_WAITING = State.WAITING
+
+
+class Dispatch:
+    """See the module. What it has is set by the exchange."""
+
+    __slots__ = (
+        "_client",
+        "_context",
+        "_cookie_line",
+        "_outgoing",
+        "_pause",
+        "_pool",
+        "_repeated",
+        "_request_complete",
+        "_retried",
+        "_ruled",
+        "_sent_ns",
+        "_service",
+        "_service_name",
+        "_supervision",
+        "_tried",
+        "_upstream",
+        "deadline_s",
+        "head",
+        "request_id_line",
+        "state",
+    )
+
+    _client: ClientConnection
+    _context: Context
+    _cookie_line: bytes
+    """Binds the client to the backend, where the service does that."""
+    _outgoing: list[bytes]
+    """What has come of the body and is not sent."""
+    _pause: TimerHandle
+    """While it is pausing."""
+    _pool: BackendPool | None
+    _repeated: bool
+    """Whether it was lost on a kept connection, and goes out on a new one."""
+    _request_complete: bool
+    _retried: int
+    """How often it was given to another backend for a failure."""
+    _ruled: RuledRequest | None
+    """What its route has to say, if that is more than which service it goes to."""
+    _sent_ns: int
+    """When the request was sent; kept where the service's policy asks for latencies."""
+    _service: ServiceTable | None
+    _service_name: str
+    _supervision: Supervision | None
+    _tried: tuple[BackendPool, ...]
+    """Backends that are not to be tried again."""
+    _upstream: UpstreamConnection | None
+    deadline_s: float
+    """For it to be pending no longer; 0 before it is. It is not set anew when it is pending again."""
+    head: RequestHead
+    request_id_line: bytes
+    state: State
+    writes = NO_DEADLINE
+
+    def _answer(self, verdict: Verdict) -> None:
+        """Answer in place of a backend."""
+        raise NotImplementedError
+
+    def _fail(self, verdict: Verdict, *, elsewhere: bool = False) -> None:
+        """The try has failed."""
+        raise NotImplementedError
+
+    def hedge_answered(self, hedge: Hedge) -> None:
+        """The hedge has been answered first."""
+        raise NotImplementedError
+
+    # Towards a backend.
+
+    def seek(self, failure: Verdict | None, favoured: BackendPool | None = None) -> None:
+        """Give the request to the favoured backend, or else to the next one. If there is none, answer with the
+        `failure` at the last one.
+        """
+        service = self._context.fleet.table.services.get(self._service_name)
+        if service is None:
+            self._answer(failure or unserved(self._service_name, None))
+            return
+        if self._ruled is not None:
+            service = self._ruled.timed(service)
+        self._service = service
+        if service.supervised and not self._is_admitted(service):
+            return
+        pool = favoured
+        if pool is None:
+            if len(self._tried) < _MAX_BACKENDS_TRIED:
+                chooser = service.chooser
+                if chooser is None:
+                    pool = service.balancer.pick(self._tried)
+                else:
+                    pool = chooser.pick(self._tried, self.head, self._client.address, self._context.now_s())
+            if pool is None:
+                self._answer(failure or unserved(self._service_name, service))
+                return
+        if pool.in_flight >= pool.max_connections:
+            pool = service.with_room(self._tried)
+            if pool is None:
+                self._wait(service)
+                return
+        self._pool = pool
+        pool.in_flight += 1
+        if service.chooser is not None:
+            self._cookie_line = service.chooser.cookie_line(self._tried, self.head, pool, self._context.now_s())
+        upstream = None if self._repeated else pool.take()
+        if upstream is None:
+            self.state = _CONNECTING
+            self._context.spawn(self._connect(pool, service.connect_s), "connect")
+        else:
+            self._send(upstream, service)
+
+    def _is_admitted(self, service: ServiceTable) -> bool:
+        """Whether the service's own limits let it through; if not, it waits or is answered."""
+        supervision = self._supervision
+        if supervision is None:
+            supervision = self._supervision = Supervision(self._context, self, service)
+        admission = supervision.admit(service)
+        if admission is Admission.FULL:
+            self._wait(service)
+        elif admission is Admission.REFUSED:
+            self._answer(circuit_open(self._service_name, service.guard.open_s(self._context.now_s())))
+        return admission is Admission.ADMITTED
+
+    def _wait(self, service: ServiceTable) -> None:
+        """Until there is room for one more request, but no longer than a connection may take."""
+        if self._supervision is not None:
+            self._supervision.withdraw()
+        pending = service.guard.pending
+        if len(pending.waiting) >= service.max_pending:
+            self._answer(full(self._service_name))
+            return
+        self.state = State.PENDING
+        pending.waiting[self] = None
+        self.deadline_s = self.deadline_s or self._context.now_s() + service.connect_s
+        self._context.deadlines.add(self)
+
+    def takes(self, pool: BackendPool) -> bool:
+        """Whether this backend is one for it."""
+        return pool not in self._tried
+
+    def wait_over(self, pool: BackendPool | None) -> None:
+        """There may be room now; at this backend, if one is given."""
+        self._stop_waiting()
+        self.seek(None, pool)
+
+    def _stop_waiting(self) -> None:
+        assert self._service is not None
+        self.state = _CONNECTING
+        self._service.guard.pending.waiting.pop(self, None)
+        self._context.deadlines.remove(self)
+
+    def expire(self, now_s: float) -> None:
+        """Called by the sweep: it has waited for too long."""
+        self._stop_waiting()
+        self._answer(full(self._service_name))
+
+    def expire_write(self, now_s: float) -> None:
+        """Never comes: it is not what writes."""
+
+    async def _connect(self, pool: BackendPool, timeout_s: float) -> None:
+        try:
+            upstream = await connect(self._context, pool, self._supervision, timeout_s)
+        except ConnectError as failure:
+            if self.state is _CONNECTING:
+                self._tried += (pool,)
+                self._leave_pool()
+                self.seek(failure.verdict)
+            return
+        service = self._service
+        if self.state is not _CONNECTING or service is None:
+            upstream.close()
+        elif pool.stopped and not self._sticks(service, pool):
+            # It went out of rotation meanwhile: whatever was in force at that instant reaches no new request.
+            upstream.close()
+            self._leave_pool()
+            self.seek(None)
+        else:
+            self._send(upstream, service)
+
+    def _sticks(self, service: ServiceTable, pool: BackendPool) -> bool:
+        chooser = service.chooser
+        return chooser is not None and chooser.sticks(self.head, pool, self._context.now_s())
+
+    def _send(self, upstream: UpstreamConnection, service: ServiceTable) -> None:
+        self.state = _WAITING
+        self._upstream = upstream
+        service.budget.sent += 1
+        context, client, head = self._context, self._client, self.head
+        # The exchange, of which this is a part, is such a user.
+        upstream.begin(self, head.method, service.read_s, context.fleet.table.limits)  # type: ignore[arg-type]
+        lines = self.request_lines()
+        outgoing = self._outgoing
+        if head.fields.chunked:
+            upstream.write([lines, *chunk_parts(outgoing, last=self._request_complete)])
+        elif outgoing:
+            upstream.write([lines, *outgoing])
+        else:
+            upstream.transport.write(lines)
+        if outgoing:
+            self._outgoing = []
+        if client.gate.held:
+            client.gate.release(Hold.NO_PEER)
+        if client.congested:
+            upstream.gate.hold(Hold.PEER_FULL)
+        if self._request_complete:
+            upstream.deadline_s = context.now_s() + service.response_s
+            if self._ruled is not None:
+                self._ruled.complete(head, client.forwarding, self.request_id_line)
+            if self._supervision is not None:
+                self._supervision.sent()
+        if service.chooser is not None:
+            self._sent_ns = perf_counter_ns()
+
+    def request_lines(self) -> bytes:
+        """The head as a backend gets it."""
+        head = self.head
+        if not head.fields.has_request_id and not self.request_id_line:
+            self.request_id_line = self._context.request_id_line()
+        forwarding = self._client.forwarding
+        if self._ruled is None:
+            lines = head.forwarded(forwarding, self.request_id_line, head.target, head.fields.lines)
+        else:
+            lines = self._ruled.forwarded(head, forwarding, self.request_id_line)
+        return lines if self._supervision is None else self._supervision.with_deadline(lines)
+
+    def _await_response(self, upstream: UpstreamConnection) -> None:
+        assert self._service is not None
+        upstream.deadline_s = self._context.now_s() + self._service.response_s
+        if self._supervision is not None:
+            self._supervision.sent()
+
+    # What goes on with another backend.
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether it may be sent twice, as long as nothing of a response has gone to the client."""
+        return self.head.idempotent and not self.head.has_body
+
+    @property
+    def awaits_response(self) -> bool:
+        """Whether it is sent, and no byte of a response has come."""
+        return self.state is _WAITING and self._upstream is not None and not self._upstream.reader.started
+
+    def tried_backends(self) -> tuple[BackendPool, ...]:
+        """Those where it was, and where it is."""
+        return self._tried if self._pool is None else (*self._tried, self._pool)
+
+    def _may_be_aged(self, upstream: UpstreamConnection) -> bool:
+        """Whether it can be repeated, and was lost on a connection that may have been closed for its age."""
+        has_hedge = self._supervision is not None and self._supervision.hedge is not None
+        is_first = not self._repeated and not has_hedge
+        return is_first and upstream.used and not upstream.reader.started and self.is_repeatable
+
+    def _repeat(self) -> None:
+        """Send it once more, on a new connection."""
+        self._repeated = True
+        if self._supervision is not None:
+            self._supervision.forget_try()
+        self._leave_pool()
+        self.seek(None)
+
+    def _goes_on(self, verdict: Verdict, *, elsewhere: bool) -> bool:
+        """Whether, the try having failed, the hedge has taken over or, if `elsewhere` is allowed, the request
+        will be given to another backend. What becomes of the connection is the caller's affair.
+        """
+        supervision = self._supervision
+        if supervision is not None:
+            supervision.forget_try()
+            hedge = supervision.take_hedge()
+            if hedge is not None:
+                self._upstream = None
+                self._adopt(hedge)
+                return True
+            elsewhere = elsewhere and supervision.lets_retry
+        if not elsewhere or not self._may_retry():
+            return False
+        self._retried += 1
+        self._tried = self.tried_backends()
+        self._upstream = None
+        self._leave_pool()
+        self.state = State.PAUSING
+        assert self._service is not None
+        retries = self._service.retries
+        wait_s = pause_s(self._retried, retries.pause_s, retries.longest_pause_s, random.random())
+        self._pause = self.later(wait_s, lambda: self.seek(verdict))
+        return True
+
+    def _may_retry(self) -> bool:
+        """Whether another backend has room for it, and the budget too. If so, the budget is charged."""
+        service = self._service
+        if service is None or self._retried >= service.retries.attempts or not self.is_repeatable:
+            return False
+        tried = self.tried_backends()
+        if len(tried) >= _MAX_BACKENDS_TRIED or service.with_room(tried) is None:
+            return False
+        return service.budget.take(self._context.now_s())
+
+    def _note_answer(self, head: ResponseHead) -> None:
+        if self._pool is not None:
+            outcome.answered(self._context, self._pool, self._supervision, head)
+            if self._pool.latency is not None:
+                self._note_latency(self._pool.latency)
+
+    def _note_latency(self, latency: PeakLatency, *, answered: bool = True) -> None:
+        if self._sent_ns:
+            observe = latency.observe if answered else latency.at_least
+            observe((perf_counter_ns() - self._sent_ns) / 1e9, self._context.now_s())
+
+    def _is_discarded(self, head: ResponseHead) -> bool:
+        """Whether the request goes on in spite of this response, so that the client does not get it."""
+        assert self._service is not None
+        is_retried = head.status in self._service.retries.statuses
+        if is_retried and self._goes_on(gave_up(head.status), elsewhere=True):
+            return True
+        if self._supervision is not None:
+            self._supervision.drop_hedge()
+        return False
+
+    def try_timed_out(self) -> None:
+        """It is still without a response after the time for one try."""
+        if self.state is _WAITING:
+            if self._supervision is not None:
+                self._supervision.timed_out()
+            self._fail(TRY_TOO_LONG, elsewhere=True)
+
+    def deadline_passed(self) -> None:
+        """The time for the whole request is over."""
+        is_the_clients = self._supervision is not None and self._supervision.is_shortened
+        if self.state is _WAITING and self._pool is not None and not is_the_clients:
+            outcome.failed(self._context, self._pool, self._supervision, TOO_LONG.reason)
+        self._answer(TOO_LONG)
+
+    def _adopt(self, hedge: Hedge) -> None:
+        """Go on with the hedge's backend and connection in place of its own."""
+        upstream = hedge.upstream
+        assert upstream is not None
+        self._tried = self.tried_backends()
+        self._leave_pool()
+        self._pool, self._upstream = hedge.pool, upstream
+        self._sent_ns = 0
+        if self._service is not None and self._service.chooser is not None:
+            chooser, now_s = self._service.chooser, self._context.now_s()
+            self._cookie_line = chooser.cookie_line(self._tried, self.head, hedge.pool, now_s)
+        upstream.user = self  # type: ignore[assignment]
+        if self._client.congested:
+            upstream.gate.hold(Hold.PEER_FULL)
+
+    def later(self, wait_s: float, callback: Callable[[], None]) -> TimerHandle:
+        """Call this after a while, unless cancelled. What goes wrong in it ends the client's connection."""
+        return self._context.loop.call_later(wait_s, self._due, callback)
+
+    def _due(self, callback: Callable[[], None]) -> None:
+        try:
+            callback()
+        except Exception as error:
+            self._context.fault("timer", error)
+            self._client.abort()
+
+    def _wake_others(self) -> None:
+        """There is room in the service for some of those that wait."""
+        service = self._context.fleet.table.services.get(self._service_name)
+        if service is not None:
+            service.wake()
+
+    def _leave_pool(self) -> None:
+        pool = self._pool
+        if pool is not None:
+            self._pool = None
+            pool.leave()
