@@ -13,7 +13,19 @@ from benchmarks.peers import install
 def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/bench")
     commands = parser.add_subparsers(required=True, metavar="NAME")
-    modules = (registration, catalog, policies, routes, outage, failover, checks, streams, faults, peers, install)
+    modules = (
+        registration,
+        catalog,
+        policies,
+        routes,
+        outage,
+        failover,
+        checks,
+        streams,
+        faults,
+        peers,
+        install,
+    )
     for module in modules:
         command = commands.add_parser(module.NAME, help=module.__doc__)
         module.add_arguments(command)

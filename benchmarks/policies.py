@@ -1,4 +1,4 @@
-"""What it costs to find a route and to change one backend of ten thousand, and what such a catalog weighs."""
+"""What it costs to pick a backend, to find a route, to change one of ten thousand, and what that all weighs."""
 
 from __future__ import annotations
 
@@ -7,20 +7,25 @@ import asyncio
 import gc
 import json
 import multiprocessing
+import random
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, get_args, get_type_hints
 
 from benchmarks import routes
 from tests.support.worker import running_worker
+from weldr.model.balancing import Balance
 from weldr.model.catalog import Catalog
 from weldr.model.events import Event, KeyValue, Revision
 from weldr.model.frames import Downward, FrameReader, Update, encode_frame
 from weldr.model.keys import KeySpace, Kind
 from weldr.model.traffic import Traffic, difference
+from weldr.proxy.balancing.balancer import Balancer
+from weldr.proxy.balancing.latency import PeakLatency
+from weldr.proxy.balancing.policies import balancer
 from weldr.proxy.fleet import Fleet
 
 NAME = "policies"
@@ -29,6 +34,9 @@ _BACKENDS = 10_000
 _ROUTES = 10_000
 _HOSTS = 2_000
 _CHANGES = 50
+_MEMBERS = (10, 1_000, 10_000)
+_PICKS = 20_000
+_ROUNDS = 5
 _KEYS = KeySpace()
 
 T = TypeVar("T")
@@ -40,12 +48,71 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     routes.run(options)
+    print("\nOne pick, in µs of CPU, of backends with four different weights:\n")
+    _measure_picks()
     print(f"\nOne backend of {_BACKENDS:,} in one service changes its weight:\n")
     _measure_change()
     print(
         f"\nMemory of {_BACKENDS:,} backends in 1,000 services and {_ROUTES:,} routes over {_HOSTS:,} hosts:\n"
     )
     _measure_memory()
+
+
+# A pick.
+
+
+class _Backend:
+    """A member with some requests in flight."""
+
+    full = False
+
+    def __init__(self, number: int) -> None:
+        self.name = b"b%d" % number
+        self.in_flight = number % 7
+        self.latency: PeakLatency | None = None
+
+
+def _measure_picks() -> None:
+    print(f"| policy | {' | '.join(f'{count:,}' for count in _MEMBERS)} | one change of {_MEMBERS[-1]:,} |")
+    print("| --- |" + " --- |" * (len(_MEMBERS) + 1))
+    for policy in get_args(get_type_hints(Balance)["policy"]):
+        cells = [_pick_us(_filled(policy, count)) for count in _MEMBERS]
+        cells.append(_change_us(policy, _MEMBERS[-1]))
+        print(f"| {policy} | {' | '.join(f'{us:.2f}' for us in cells)} |")
+
+
+def _filled(policy: str, count: int) -> Balancer[_Backend]:
+    made: Balancer[_Backend] = balancer(Balance(policy=policy), lambda each: each.name)  # type: ignore[arg-type]
+    for number in range(count):
+        made.put(_Backend(number), 1 + number % 4)
+    return made
+
+
+def _pick_us(made: Balancer[_Backend]) -> float:
+    keys = [random.getrandbits(64) for _ in range(_PICKS)]
+    made.pick((), keys[0], 0.0)
+    took = []
+    for _ in range(_ROUNDS):
+        began_s = time.process_time()
+        for key in keys:
+            made.pick((), key, 1.0)
+        took.append(time.process_time() - began_s)
+    return statistics.median(took) * 1e6 / _PICKS
+
+
+def _change_us(policy: str, count: int) -> float:
+    """One member comes and goes, with a pick after each: what is put off until then counts, too."""
+    made, took = _filled(policy, count), []
+    made.pick((), 1, 0.0)
+    for number in range(_CHANGES):
+        member = _Backend(count + number)
+        began_s = time.process_time()
+        made.put(member, 2)
+        made.pick((), 1, 1.0)
+        made.remove(member)
+        made.pick((), 1, 1.0)
+        took.append(time.process_time() - began_s)
+    return statistics.median(took) * 1e6 / 2
 
 
 # A change.
