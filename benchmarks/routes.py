@@ -25,10 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(_: argparse.Namespace) -> None:
     routes = {f"r{number}": _route(number) for number in range(_ROUTES)}
-    began_s = time.perf_counter()
+    began_s = time.process_time()
     table = RouteTable().changed((), routes)
-    print(f"{_ROUTES} routes over {_HOSTS} hosts compiled in {time.perf_counter() - began_s:.2f} s\n")
-    print("| | µs |\n| --- | --- |")
+    print(f"{_ROUTES} routes over {_HOSTS} hosts compiled in {time.process_time() - began_s:.2f} s\n")
+    print("| | µs of CPU |\n| --- | --- |")
     for title, target in (
         ("lookup, prefix", "/p{}/x/y?q=1"),
         ("lookup, none of the host's", "/none/of/them"),
@@ -62,7 +62,7 @@ def _each_us(table: RouteTable, heads: list[RequestHead]) -> float:
 def _median_us(action: Callable[[], object]) -> float:
     took = []
     for _ in range(_ROUNDS):
-        began_s = time.perf_counter()
+        began_s = time.process_time()
         action()
-        took.append(time.perf_counter() - began_s)
+        took.append(time.process_time() - began_s)
     return statistics.median(took) * 1e6

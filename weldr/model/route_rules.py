@@ -118,6 +118,10 @@ def _check_paths(route: Route) -> None:
             raise RouteError(f"$.{name}", f"{value!r} does not begin with a slash")
         if name != "path_regex" and _CONTROL.search(value):
             raise RouteError(f"$.{name}", f"{value!r} holds a control character")
+        if name in ("path", "path_exact") and re.search(r"[?#]", value):
+            raise RouteError(f"$.{name}", f"{value!r} holds a ? or #, as no path does: parameters go to query")
+        if name == "path" and "*" in value:
+            raise RouteError("$.path", f"{value!r} holds a *: for a pattern there is path_glob")
         if name == "path_glob":
             _check_pattern("$.path_glob", glob_regex(value))
         elif name == "path_regex":
@@ -164,6 +168,8 @@ def _check_target(route: Route) -> None:
         raise RouteError("$.split_by", "there is nothing to split: it goes with services")
     if split is not None and _count(split.cookie, split.header) != 1:
         raise RouteError("$.split_by", "expected exactly one of cookie, header")
+    if split is not None and split.set_cookie and split.cookie is None:
+        raise RouteError("$.split_by.set_cookie", "there is no cookie to set: it goes with cookie")
     redirect = route.redirect
     if redirect is not None and not _count(redirect.scheme, redirect.host, redirect.path):
         raise RouteError("$.redirect", "it would lead to itself: expected scheme, host or path")

@@ -33,12 +33,16 @@ Conditions = Annotated[dict[FieldName, Text | Match], msgspec.Meta(max_length=32
 
 
 class SplitBy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What keeps a client at one of several services. Exactly one member is given."""
+    """What keeps a client at one of several services. Exactly one of `cookie` and `header` is given."""
 
     cookie: FieldName | None = None
     """The name of a cookie, whose value decides."""
     header: FieldName | None = None
     """The name of a field, whose value decides."""
+    set_cookie: bool = False
+    """With `cookie`: whether clients without it get one from weldr, a random number that says nothing of them.
+    Not for a cookie that the service sets itself.
+    """
 
 
 class Redirect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -89,10 +89,12 @@ _UNCHANGED = ServiceDelta()
 def _service_difference(old: ServiceTraffic | None, new: ServiceTraffic) -> ServiceDelta:
     if old is None:
         return ServiceDelta(policy=new.policy, put=dict(new.backends))
+    # Of ten thousand backends nearly all are the same objects: nothing but that is asked of them.
+    held = old.backends.get
     put = {
         backend_id: backend
         for backend_id, backend in new.backends.items()
-        if not _same(old.backends.get(backend_id), backend)
+        if (before := held(backend_id)) is not backend and before != backend
     }
     removed = _missing(old.backends, new.backends)
     policy = None if old.policy == new.policy else new.policy
@@ -106,7 +108,7 @@ def _same(old: object, new: object) -> bool:
 
 
 def _missing(old: Mapping[str, object], new: Mapping[str, object]) -> list[str]:
-    return [] if old is new else [name for name in old if name not in new]
+    return [] if old is new else list(old.keys() - new.keys())
 
 
 def apply(traffic: Traffic, delta: TrafficDelta) -> Traffic:

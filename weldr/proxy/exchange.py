@@ -140,8 +140,8 @@ class Exchange(Dispatch):
         asked = Asked(self.head, self.client_address)
         verdict = rules.verdict(asked, self._context.now_s(), self._context.share)
         if verdict is None:
-            self._service_name = rules.service(asked)
-            self._ruled = RuledRequest(rules, self._context)
+            self._service_name, cookie_line = rules.choose(asked)
+            self._ruled = RuledRequest(rules, self._context, cookie_line)
             if self._ruled.body_came(self._outgoing):
                 return True
             verdict = body_too_large(rules.max_body_bytes)
@@ -240,7 +240,7 @@ class Exchange(Dispatch):
             or not request.fields.persistent
             or client.ended
             or context.draining
-            or (self._ruled is not None and self._ruled.rules.response_edits is not None)
+            or (self._ruled is not None and self._ruled.edits_response)
             or upstream is None
             or pool is None
             or head.status >= 500
@@ -287,8 +287,8 @@ class Exchange(Dispatch):
         self._status = head.status
         context = self._context
         connection = b"" if persistent and request.version_11 else self._connection_line(persistent)
-        edits = None if self._ruled is None else self._ruled.rules.response_edits
-        lines = None if edits is None else edits.apply(head.fields.lines)
+        ruled = self._ruled
+        lines = None if ruled is None else ruled.response_lines(head.fields.lines)
         connection = self._cookie_line + connection
         return head.final(framing, connection, context.date, trailer=trailer, lines=lines)
 

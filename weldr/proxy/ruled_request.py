@@ -17,10 +17,14 @@ from weldr.proxy.routing.rules import RouteRules
 class RuledRequest:
     """See the module."""
 
-    __slots__ = ("_body_bytes", "_context", "_copy", "rules")
+    __slots__ = ("_body_bytes", "_context", "_cookie_line", "_copy", "edits_response", "rules")
 
-    def __init__(self, rules: RouteRules, context: Context) -> None:
+    def __init__(self, rules: RouteRules, context: Context, cookie_line: bytes) -> None:
+        """`cookie_line` is a field line for the response, or empty."""
         self.rules = rules
+        self._cookie_line = cookie_line
+        self.edits_response = bool(cookie_line) or rules.response_edits is not None
+        """Whether the client sees other fields than the backend sent."""
         self._context = context
         self._body_bytes = 0
         chosen = rules.mirror is not None and random.random() < rules.mirror.share
@@ -47,6 +51,11 @@ class RuledRequest:
         if edits is not None:
             lines = edits.apply(lines)
         return head.forwarded(forwarding, request_id_line, self.rules.target(head.target), lines)
+
+    def response_lines(self, lines: bytes) -> bytes:
+        """The lines of the response for the client."""
+        edits = self.rules.response_edits
+        return (lines if edits is None else edits.apply(lines)) + self._cookie_line
 
     def complete(self, head: RequestHead, forwarding: Forwarding, request_id_line: bytes) -> None:
         """All of the request has come, and is on its way: now a copy may follow."""

@@ -15,7 +15,7 @@ from tests.support.backends import (
 )
 from tests.support.http import RawClient, get, request
 from tests.support.worker import Worker, traffic
-from weldr.model.routes import FieldEdits, FixedResponse, Mirror, RateLimit, Redirect, Route
+from weldr.model.routes import FieldEdits, FixedResponse, Mirror, RateLimit, Redirect, Route, SplitBy
 from weldr.model.timeouts import UpstreamTimeouts
 from weldr.model.values import Backend, Settings
 
@@ -222,3 +222,21 @@ async def test_the_client_of_a_trusted_proxy_is_whom_it_names(worker: Worker) ->
             )
             answer = await request(worker.port, get("/", "h", "X-Forwarded-For: 203.0.113.1, 198.51.100.7"))
             assert answer.status == status
+
+
+async def test_a_client_gets_a_cookie_that_keeps_it_with_one_of_several_services(worker: Worker) -> None:
+    async with answering_backend(response(b"a")) as one, answering_backend(response(b"b")) as two:
+        services = {"a": backend_of(one), "b": backend_of(two)}
+        split = SplitBy(cookie="side", set_cookie=True)
+        route = Route(services={"a": 1, "b": 1}, split_by=split)
+        await worker.serve(traffic(services=services, routes={"r": route}))
+        seen = set()
+        async with await RawClient.connect(worker.port) as client:
+            for _ in range(20):
+                first = await client.exchange(get())
+                cookie = (first.get("set-cookie") or "").partition(";")[0]
+                assert cookie.startswith("side=")
+                again = await client.exchange(get("/", "h", f"Cookie: {cookie}"))
+                assert (again.body, again.get("set-cookie")) == (first.body, None)
+                seen.add(first.body)
+        assert seen == {b"a", b"b"}

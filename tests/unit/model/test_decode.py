@@ -103,6 +103,9 @@ def test_weight_zero_is_draining() -> None:
     assert found.draining
 
 
+NO_COOKIE = ("$.split_by.set_cookie", "goes with cookie")
+
+
 @pytest.mark.parametrize(
     ("kind", "raw", "place", "reason"),
     [
@@ -187,6 +190,10 @@ def test_weight_zero_is_draining() -> None:
         (Kind.SETTINGS, b'{"forwarded_fields": "none"}', "$.forwarded_fields", "Invalid enum value"),
         (Kind.SERVICE, b'{"limits": {"pending_requests": -1}}', "$.limits.pending_requests", ">= 0"),
         (Kind.ROUTE, b'{"service": "a", "priority": 99999999999999999999}', "$.priority", "<= 1000000000"),
+        (Kind.ROUTE, b'{"service": "a", "path": "/x?y=1"}', "$.path", "parameters go to query"),
+        (Kind.ROUTE, b'{"service": "a", "path_exact": "/x#y"}', "$.path_exact", "as no path does"),
+        (Kind.ROUTE, b'{"service": "a", "path": "/img/*"}', "$.path", "there is path_glob"),
+        (Kind.ROUTE, b'{"services": {"a": 1}, "split_by": {"header": "X", "set_cookie": true}}', *NO_COOKIE),
         (Kind.SETTINGS, b'{"timeouts": {"conect_s": 1}}', "$.timeouts", "did you mean `connect_s`"),
         (Kind.ROUTE, b'{"service": "a", "headers": {"X": {"regx": "a"}}}', "$.headers[...]", "mean `regex`"),
         (Kind.ROUTE, b'{"service": "a", "rate_limit": {"x": 1}}', "$.rate_limit", "one of requests_per_s, b"),

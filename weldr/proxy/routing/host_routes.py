@@ -21,13 +21,15 @@ _PATTERN_KINDS = (PathKind.GLOB, PathKind.REGEX)
 class HostRoutes:
     """Immutable: `changed` returns the next one."""
 
-    __slots__ = ("_any", "_depth", "_exact", "_patterns", "_prefixes", "top_priority")
+    __slots__ = ("_any", "_depth", "_exact", "_patterns", "_prefixes", "_tried", "top_priority")
 
     def __init__(self) -> None:
         self._exact: Mapping[bytes, Group] = {}
         self._prefixes: Mapping[bytes, Group] = {}
         self._patterns = (PatternIndex(), PatternIndex())
         """Globs, and expressions."""
+        self._tried: tuple[PatternIndex, ...] = ()
+        """Those of them that there are."""
         self._any: Group = ()
         self._depth = -1
         """No prefix has more slashes."""
@@ -46,6 +48,7 @@ class HostRoutes:
             for index, kind in zip(self._patterns, _PATTERN_KINDS, strict=True)
         )
         after._patterns = (globs, expressions)
+        after._tried = tuple(filter(None, after._patterns))
         # What a route that goes may have determined stays: it costs nothing but a look too many.
         after._depth = max((self._depth, *(route.path.count(b"/") for route in _of(come, PathKind.PREFIX))))
         after.top_priority = max((self.top_priority, *(route.priority for route in come)))
@@ -71,10 +74,9 @@ class HostRoutes:
                     best = _better(group, asked, best)
                     if best is not None and best.priority >= top:
                         return best
-        for patterns in self._patterns:
-            if patterns:
-                best = _better_match(patterns.candidates(path), path, asked, best)
-        return _better(self._any, asked, best)
+        for patterns in self._tried:
+            best = _better_match(patterns.candidates(path), path, asked, best)
+        return _better(self._any, asked, best) if self._any else best
 
 
 def _better(group: Group, asked: Asked, best: CompiledRoute | None) -> CompiledRoute | None:

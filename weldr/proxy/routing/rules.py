@@ -6,6 +6,7 @@ import math
 import random
 import re
 import zlib
+from bisect import bisect_right
 from collections.abc import Callable
 from itertools import accumulate
 from typing import NamedTuple
@@ -43,11 +44,11 @@ class RouteRules:
         "_add_prefix",
         "_allow",
         "_buckets",
+        "_choose",
         "_deny",
         "_fixed",
         "_key",
         "_limit",
-        "_name_of",
         "_redirect",
         "_strip_prefix",
         "max_body_bytes",
@@ -65,7 +66,7 @@ class RouteRules:
         self._redirect = route.redirect
         self._strip_prefix = _prefix(route.strip_prefix)
         self._add_prefix = _prefix(route.add_prefix)
-        self._name_of = _split(route)
+        self._choose = _split(route)
         limit = route.rate_limit
         self._limit = limit
         self._buckets = None if limit is None else TokenBuckets(limit.requests_per_s, _burst(limit))
@@ -100,9 +101,13 @@ class RouteRules:
             return _redirected(self._redirect, asked.head)
         return self._fixed
 
+    def choose(self, asked: Asked) -> tuple[str, bytes]:
+        """The service that the request goes to, and a field line for its response, a cookie, or nothing."""
+        return self._choose(asked)
+
     def service(self, asked: Asked) -> str:
         """The service that the request goes to."""
-        return self._name_of(asked)
+        return self._choose(asked)[0]
 
     def target(self, target: bytes) -> bytes:
         """The target as it is forwarded."""
@@ -168,37 +173,59 @@ def client_key(address: str) -> bytes:
 _IPV6_HOST_BITS = 64
 
 
-def _split(route: Route) -> Callable[[Asked], str]:
+def _split(route: Route) -> Callable[[Asked], tuple[str, bytes]]:
     if not route.services:
-        name = route.service or ""
-        return lambda asked: name
-    names = [name for name, weight in route.services.items() if weight]
-    bounds = list(accumulate(weight for weight in route.services.values() if weight))
+        only = route.service or "", b""
+        return lambda asked: only
+    # In the order of their names: an object's members have none, and all instances have to choose alike.
+    weights = sorted((name, weight) for name, weight in route.services.items() if weight)
+    bounds = list(accumulate(weight for _, weight in weights))
     place = _place(route.split_by, bounds[-1])
 
-    def choose(asked: Asked) -> str:
-        at = place(asked)
-        return next(name for name, bound in zip(names, bounds, strict=True) if at < bound)
+    def choose(asked: Asked) -> tuple[str, bytes]:
+        at, line = place(asked)
+        return weights[bisect_right(bounds, at)][0], line
 
     return choose
 
 
-def _place(by: SplitBy | None, total: int) -> Callable[[Asked], int]:
-    """Where in the sum of the weights a request stands: the same for the same cookie or field."""
+def _place(by: SplitBy | None, total: int) -> Callable[[Asked], tuple[int, bytes]]:
+    """Where in the sum of the weights a request stands, the same for the same cookie or field, and a field line
+    for the response by which it gets a cookie.
+    """
     if by is None:
-        return lambda asked: random.randrange(total)
+        return lambda asked: (random.randrange(total), b"")
     if by.header is not None:
-        pattern, cookie = field_pattern(by.header), None
-    else:
-        pattern, cookie = (
-            field_pattern("Cookie"),
-            re.compile(_COOKIE % re.escape((by.cookie or "").encode("ascii"))),
-        )
+        return _place_by_header(by.header, total)
+    return _place_by_cookie((by.cookie or "").encode("ascii"), by.set_cookie, total)
 
-    def place(asked: Asked) -> int:
+
+def _place_by_header(name: str, total: int) -> Callable[[Asked], tuple[int, bytes]]:
+    pattern = field_pattern(name)
+
+    def place(asked: Asked) -> tuple[int, bytes]:
         found = pattern.search(asked.head.fields.lines)
-        if found is not None and cookie is not None:
-            found = cookie.search(found[1])
-        return random.randrange(total) if found is None else zlib.crc32(found[1]) % total
+        return (random.randrange(total) if found is None else _lot(found[1], total)), b""
 
     return place
+
+
+def _place_by_cookie(name: bytes, set_cookie: bool, total: int) -> Callable[[Asked], tuple[int, bytes]]:
+    cookies, cookie = field_pattern("Cookie"), re.compile(_COOKIE % re.escape(name))
+
+    def place(asked: Asked) -> tuple[int, bytes]:
+        found = cookies.search(asked.head.fields.lines)
+        if found is not None and (found := cookie.search(found[1])) is not None:
+            return _lot(found[1], total), b""
+        if not set_cookie:
+            return random.randrange(total), b""
+        value = b"%016x" % random.getrandbits(64)
+        line = b"\r\nSet-Cookie: " + name + b"=" + value + b"; Path=/; HttpOnly; SameSite=Lax"
+        return _lot(value, total), line
+
+    return place
+
+
+def _lot(value: bytes, total: int) -> int:
+    """A place from 0 to `total`, in proportion: so a change of weights moves as few clients as it can."""
+    return zlib.crc32(value) * total >> 32

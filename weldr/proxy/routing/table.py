@@ -73,7 +73,7 @@ class RouteTable:
         best: CompiledRoute | None = None
         for pattern in host_patterns(head.route_host) if self._has_wildcards else (head.route_host, ANY_HOST):
             routes = by_host.get(pattern)
-            if routes is not None:
+            if routes is not None and (best is None or routes.top_priority > best.priority):
                 best = routes.best(path, asked, best)
                 if best is not None and best.priority >= self._top_priority:
                     return best

@@ -120,6 +120,31 @@ def test_a_client_stays_at_one_of_the_services(split: SplitBy, field: str) -> No
     assert len({rules.service(Asked(head(), "")) for _ in range(100)}) == 2
 
 
+def test_few_clients_move_with_the_weights() -> None:
+    users = [Asked(head("/", "h", f"X-User: {user}"), "") for user in range(2000)]
+    split = SplitBy(header="X-User")
+    first, second = (
+        [RouteRules(Route(services=weights, split_by=split)).service(user) for user in users]
+        for weights in ({"new": 10, "old": 90}, {"old": 80, "new": 20})
+    )
+    moved = [(one, two) for one, two in zip(first, second, strict=True) if one != two]
+    assert set(moved) == {("old", "new")}
+    assert 140 < len(moved) < 260
+
+
+def test_a_client_without_the_cookie_gets_one_if_asked_for() -> None:
+    rules = RouteRules(Route(services={"a": 1, "b": 1}, split_by=SplitBy(cookie="ab%", set_cookie=True)))
+    chosen = set()
+    for _ in range(40):
+        service, line = rules.choose(Asked(head(), ""))
+        assert line.startswith(b"\r\nSet-Cookie: ab%=")
+        assert line.endswith(b"; Path=/; HttpOnly; SameSite=Lax")
+        cookie = line.partition(b": ")[2].partition(b";")[0].decode()
+        assert rules.choose(Asked(head("/", "h", f"Cookie: x=1; {cookie}; y=2"), "")) == (service, b"")
+        chosen.add(service)
+    assert chosen == {"a", "b"}
+
+
 def test_fields_are_removed_then_set_then_added() -> None:
     edits = CompiledEdits(
         FieldEdits(remove=["X-Gone"], set={"X-Set": "new"}, add={"X-More": "2", "x-set": "é"})
