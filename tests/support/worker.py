@@ -155,6 +155,7 @@ async def running_worker(
     host: str = "127.0.0.1",
     descriptors: int | None = None,
     access_log_path: Path | None = None,
+    zone: str = "",
 ) -> AsyncIterator[Worker]:
     """A worker that listens, and has been sent nothing yet; `descriptors` is how many it may open at most."""
     access_log_path = access_log_path or log_path.with_suffix(".access")
@@ -170,7 +171,7 @@ async def running_worker(
                 *(("prlimit", f"--nofile={descriptors}:{descriptors}") if descriptors else ()),
                 *(sys.executable, "-P", "-m", "weldr.proxy", "--name", "0", "--log-level", "debug"),
                 *("--channel-fd", str(theirs.fileno()), "--listen-fd", str(listener.fileno())),
-                *("--log-format", "json", "--grace", "10"),
+                *("--log-format", "json", "--grace", "10", f"--zone={zone}"),
             ],
             stdin=subprocess.DEVNULL,
             stdout=access_log,

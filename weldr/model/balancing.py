@@ -27,9 +27,9 @@ class HashBy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """The value of this field."""
     cookie: FieldName | None = None
     """The value of this cookie."""
-    client: Literal[True] | None = None
+    client: bool = False
     """The client's address."""
-    path: Literal[True] | None = None
+    path: bool = False
     """Without the query."""
 
 
@@ -77,7 +77,7 @@ class Balance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 def invalid_balance(balance: Balance) -> Invalid | None:
     """What the types alone cannot tell; `None` if all is well."""
     by = balance.hash_by
-    given = [name for name in by.__struct_fields__ if getattr(by, name) is not None]
+    given = [name for name in by.__struct_fields__ if getattr(by, name) not in (None, False)]
     if len(given) != 1:
         what = " and ".join(given) if given else "none"
         return Invalid("hash_by", f"expected exactly one of header, cookie, client and path, got {what}")

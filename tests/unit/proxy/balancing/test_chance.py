@@ -84,9 +84,9 @@ def test_requests_in_flight_come_to_be_as_the_weights() -> None:
     for member, weight in zip(members, weights, strict=True):
         chosen.put(member, weight)
     for _ in range(20_000):
-        member = chosen.pick(())
-        assert member is not None
-        member.in_flight += 1
+        picked = chosen.pick(())
+        assert picked is not None
+        picked.in_flight += 1
     for member, weight in zip(members, weights, strict=True):
         assert member.in_flight == pytest.approx(1000 * weight, rel=0.02)
 
