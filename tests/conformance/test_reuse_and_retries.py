@@ -187,6 +187,12 @@ REUSE: dict[str, Conversation] = {
             Sees(body=b"2nd"),
         )
     ),
+    "a pipelined request is not sent on a connection that ended": Conversation(
+        (
+            *[Asks(GET + POST), Gets(), Sends(b"HTTP/1.1 200 OK\r\n\r\nok"), Ends(), Sees()],
+            *[Gets("POST / HTTP/1.1", b"abc", on=2), Sends(OK, on=2), Sees()],
+        )
+    ),
     "a pipelined request after one with a body": Conversation(
         (
             Asks(POST + get("/2", "a")),
