@@ -8,13 +8,16 @@ from tests.support.backends import response
 from tests.support.conversation import (
     Asks,
     Conversation,
+    Ends,
     Gets,
     Leaves,
     Loses,
     Nothing,
     Sees,
+    SeesEnd,
     SeesHead,
     Sends,
+    Shuts,
 )
 from tests.support.http import get
 from tests.support.worker import Worker
@@ -88,6 +91,14 @@ COUNTS: dict[str, Conversation] = {
     "a tunnel takes a connection": Conversation(
         (Asks(UPGRADE), Gets(), Sends(SWITCH), SeesHead(101), Asks(GET, by=2), FULL),
         timeouts(connect_s=0.2),
+        ONE,
+    ),
+    "a tunnel gives its connection back": Conversation(
+        (
+            *[Asks(UPGRADE), Gets(), Sends(SWITCH), SeesHead(101), Ends(), SeesEnd(), Shuts(), Loses()],
+            *[Asks(GET, by=2), Gets(on=2), Sends(OK, on=2), Sees(by=2)],
+        ),
+        timeouts(connect_s=60),
         ONE,
     ),
     "clients beyond the limit wait to be accepted": Conversation(

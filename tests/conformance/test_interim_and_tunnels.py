@@ -127,6 +127,12 @@ INTERIM: dict[str, Conversation] = {
     "a 1xx has no body, whatever it says": Conversation(
         (Asks(GET), Gets(), Sends(b"HTTP/1.1 103 Hm\r\nContent-Length: 2\r\n\r\n" + OK), Sees(interim=(103,)))
     ),
+    "a 1xx has no body, even if as many bytes follow": Conversation(
+        (
+            *[Asks(GET), Gets(), Sends(b"HTTP/1.1 103 Hm\r\nContent-Length: %d\r\n\r\n" % len(OK) + OK)],
+            Sees(interim=(103,)),
+        )
+    ),
     "no response after hints": Conversation(
         (Asks(GET), Gets(), Sends(HINTS), SeesHead(103), Closes(), Sees(502, error="http_response_incomplete"))
     ),
@@ -152,7 +158,8 @@ def switching(protocol: str = "websocket", *, connection: str = "Upgrade") -> by
     ).encode("ascii")
 
 
-OPENED = (Asks(UPGRADE), ASKED, Sends(switching()), SeesHead(101))
+SWITCHED = SeesHead(101, ("connection: Upgrade", "upgrade: websocket"))
+OPENED = (Asks(UPGRADE), ASKED, Sends(switching()), SWITCHED)
 TALK = (Asks(b"\x00ping"), GetsBytes(b"\x00ping"), Sends(b"\xffpong"), SeesBytes(b"\xffpong"))
 OVER = (Ends(), SeesEnd(), Shuts(), Loses())
 NOT_ASKED_FOR = (Sees(502, error="http_upgrade_failed"), Loses())

@@ -160,6 +160,8 @@ REFUSED: dict[str, tuple[int, bytes]] = {
     "a name with a bare LF": (400, HEAD + b"X\nY: 1\r\n\r\n"),
     "a NUL at the end of a value": (400, HEAD + b"X: a\x00\r\n\r\n"),
     "a NUL in the value of Host": (400, START + b"Host: a\x00b\r\n\r\n"),
+    "a vertical tab in a value": (400, HEAD + b"X: a\x0bb\r\n\r\n"),
+    "a form feed in a value": (400, HEAD + b"X: a\x0cb\r\n\r\n"),
     "a backspace in a value": (400, HEAD + b"X: a\x08b\r\n\r\n"),
     "an escape in a value": (400, HEAD + b"X: a\x1bb\r\n\r\n"),
     "a bare CR that ends a line": (400, HEAD + b"X: a\rY: b\r\n\r\n"),

@@ -403,19 +403,30 @@ async def test_a_truncated_response_does_not_look_complete(worker: Worker, case:
             assert answer.status == 502
 
 
-async def test_a_date_of_the_backend_is_the_only_one(worker: Worker) -> None:
+@BOTH_WAYS
+async def test_a_date_of_the_backend_is_the_only_one(worker: Worker, bytewise: bool) -> None:
     date = "Mon, 01 Jan 2024 00:00:00 GMT"
-    async with backend_sending(OK + b"Date: " + date.encode() + b"\r\nConnection: date\r\n" + END) as backend:
+    sent = OK + b"Date: " + date.encode() + b"\r\nConnection: date\r\n" + END
+    async with backend_sending(sent, bytewise=bytewise) as backend:
         await worker.serve(traffic(backend.port))
         assert (await request(worker.port, GET)).get("date") == date
 
 
-async def test_a_date_that_is_missing_is_made(worker: Worker) -> None:
-    async with backend_sending(OK + END) as backend:
+@BOTH_WAYS
+async def test_a_date_that_is_missing_is_made(worker: Worker, bytewise: bool) -> None:
+    async with backend_sending(OK + END, bytewise=bytewise) as backend:
         await worker.serve(traffic(backend.port))
         made = (await request(worker.port, GET)).get("date")
         assert made is not None
         assert abs(parsedate_to_datetime(made) - datetime.now(UTC)) < timedelta(seconds=10)
+
+
+async def test_a_date_of_a_response_with_chunks_is_the_only_one(worker: Worker) -> None:
+    date = "Mon, 01 Jan 2024 00:00:00 GMT"
+    chunked = CHUNKED[:-2] + b"Date: " + date.encode() + b"\r\n\r\n2\r\nok\r\n0\r\n\r\n"
+    async with backend_sending(chunked) as backend:
+        await worker.serve(traffic(backend.port))
+        assert (await request(worker.port, GET)).get("date") == date
 
 
 async def test_via_of_a_response_is_appended(worker: Worker) -> None:

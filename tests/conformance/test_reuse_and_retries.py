@@ -31,6 +31,7 @@ from weldr.model.values import Limits, Service, Settings, Timeouts, UpstreamLimi
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 GET = get("/", "a")
+GET_1_0 = b"GET / HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n\r\n"
 HEAD = b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"
 OK = response()
@@ -186,6 +187,12 @@ REUSE: dict[str, Conversation] = {
             Sees(body=b"2nd"),
         )
     ),
+    "a pipelined request is not sent on a connection that ended": Conversation(
+        (
+            *[Asks(GET + POST), Gets(), Sends(b"HTTP/1.1 200 OK\r\n\r\nok"), Ends(), Sees()],
+            *[Gets("POST / HTTP/1.1", b"abc", on=2), Sends(OK, on=2), Sees()],
+        )
+    ),
     "a pipelined request after one with a body": Conversation(
         (
             Asks(POST + get("/2", "a")),
@@ -196,6 +203,26 @@ REUSE: dict[str, Conversation] = {
             Gets("GET /2 HTTP/1.1"),
             Sends(OK),
             Sees(),
+        )
+    ),
+    "a body behind its head, after a request with the same head": Conversation(
+        (
+            *[Asks(POST), Gets("POST / HTTP/1.1", b"abc"), Sends(OK), Sees()],
+            *[Asks(POST[:-3]), GetsHead(), Nothing(), Asks(b"def"), GetsBytes(b"def"), Sends(OK), Sees()],
+        )
+    ),
+    "a request of HTTP/1.1 after one of HTTP/1.0 with the same fields": Conversation(
+        (
+            *[Asks(GET_1_0), Gets(fields=("Via: 1.0 weldr",)), Sends(OK), Sees(connection="keep-alive")],
+            *[Asks(GET_1_0.replace(b"HTTP/1.0", b"HTTP/1.1")), Gets(fields=("Via: 1.1 weldr",))],
+            *[Sends(OK), Sees()],
+        )
+    ),
+    "a request for another host after one with the same fields": Conversation(
+        (
+            *[Asks(GET), Gets(fields=("Host: a", "X-Forwarded-Host: a")), Sends(OK), Sees()],
+            *[Asks(GET.replace(b"/ ", b"http://b/ ")), Gets(fields=("Host: b", "X-Forwarded-Host: b"))],
+            *[Sends(OK), Sees(), Asks(GET), Gets(fields=("Host: a", "X-Forwarded-Host: a")), Sends(OK), Sees()],
         )
     ),
     "pipelined requests of a client that has shut its side": Conversation(

@@ -168,11 +168,16 @@ class SeesHead:
     """A client gets the head of a response, an interim or a final one."""
 
     status: int = 200
+    fields: tuple[str, ...] = ()
+    """Some that it has, as `name: value`, the names in small letters."""
     by: int = 1
 
     async def play(self, stage: Stage) -> None:
         head = await (await stage.client(self.by)).receive_head()
         assert head.status == self.status, head
+        for each in self.fields:
+            name, _, value = each.partition(": ")
+            assert head.get(name) == value, head
 
 
 @dataclass(frozen=True)
