@@ -108,7 +108,7 @@ def _same(old: object, new: object) -> bool:
 
 
 def _missing(old: Mapping[str, object], new: Mapping[str, object]) -> list[str]:
-    return [] if old is new else list(old.keys() - new.keys())
+    return [] if old is new or old.keys() <= new.keys() else [name for name in old if name not in new]
 
 
 def apply(traffic: Traffic, delta: TrafficDelta) -> Traffic:

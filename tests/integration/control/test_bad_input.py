@@ -272,6 +272,27 @@ def test_a_bad_value_stops_no_traffic_and_is_said_with_key_and_place(
         assert "Traceback" not in "\n".join(weldr.lines)
 
 
+def test_a_route_without_backends_is_a_problem_for_as_long_as_that_lasts(
+    etcd_server: EtcdServer, etcd_prefix: str
+) -> None:
+    def problems() -> list[str]:
+        held = etcd_server.etcdctl("get", "--print-value-only", "--prefix", f"{etcd_prefix}instances/")
+        found: list[str] = json.loads(held)["problems"] if held.strip() else []
+        return found
+
+    with named_servers("one") as (one,), Instance(etcd=etcd_server.endpoint, prefix=etcd_prefix) as weldr:
+        weldr.wait_ready()
+        key = f"{etcd_prefix}routes/shop"
+        etcd_server.etcdctl("put", key, '{"service": "shop", "path": "/"}')
+        record = weldr.wait_logged("a key cannot mean what it says", key=key)
+        assert record["place"] == "$.service"
+        assert weldr.get()[0] == 503
+        wait_until(lambda: "the service shop has no backend" in str(problems()), "the instance tells")
+        etcd_server.etcdctl("put", f"{etcd_prefix}backends/shop/b1", one.address)
+        wait_until(lambda: weldr.get() == (200, "one"), "the backend answers")
+        wait_until(lambda: problems() == [], "the problem is over")
+
+
 def test_a_prefix_is_not_taken_for_a_longer_one(etcd_server: EtcdServer, etcd_prefix: str) -> None:
     with (
         named_servers("one", "two") as (one, two),
