@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks import catalog, checks, failover, outage, registration, routes, streams
+from benchmarks import catalog, checks, failover, outage, policies, registration, routes, streams
 from benchmarks.faults import command as faults
 from benchmarks.peers import command as peers
 from benchmarks.peers import install
@@ -13,7 +13,19 @@ from benchmarks.peers import install
 def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/bench")
     commands = parser.add_subparsers(required=True, metavar="NAME")
-    for module in (registration, catalog, outage, failover, routes, checks, streams, faults, peers, install):
+    for module in (
+        registration,
+        catalog,
+        outage,
+        failover,
+        routes,
+        policies,
+        checks,
+        streams,
+        faults,
+        peers,
+        install,
+    ):
         command = commands.add_parser(module.NAME, help=module.__doc__)
         module.add_arguments(command)
         command.set_defaults(run=module.run)
