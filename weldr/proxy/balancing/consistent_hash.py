@@ -5,7 +5,7 @@ Which keys move when a member comes or goes is decided by that one's points: nob
 there before, and in which order they came, makes no difference.
 
 Weights would need numbers of points that are far apart. So members stand on several rings, one for each power
-of two, with 64 to 128 points each, and a key goes to the ring where the next point is nearest when distances
+of four, with 64 to 256 points each, and a key goes to the ring where the next point is nearest when distances
 are divided by that power (the "linear method" of Schindelhauer and Schomaker, 2005). Since distances are
 distributed exponentially, shares follow the weights, and the same holds as on one ring: a change moves no
 other keys. And a key has three places on each ring, of which the one nearest to a point counts ("multi-probe
@@ -20,22 +20,22 @@ many.
 from __future__ import annotations
 
 import random
-import struct
+import sys
+from array import array
 from collections.abc import Callable, Collection
-from hashlib import blake2b
+from hashlib import shake_128
 from typing import Generic
 
 from weldr.proxy.balancing.balancer import Chance, MemberType
 from weldr.proxy.balancing.ring import MOST_NUMBERS, PLACE_BITS, Ring
 
-_POINTS = 128
-"""At a weight that is a power of two; fewer below, but more than half as many."""
-_POINTS_OF_DIGEST = 8
-_digest_points = struct.Struct(f">{_POINTS_OF_DIGEST}Q")
+_MOST_POINTS = 256
+"""At the heaviest weight of a ring; a quarter of them at the lightest."""
+_POINT_BYTES = 8
 _PLACES = 1 << PLACE_BITS
 _PROBES = (1, 0x9E3779B97F4A7C15, 0xD1342543DE82EF95)
 """Odd numbers, by which a key has several places."""
-_MOST_STEPS = 16 * _POINTS
+_MOST_STEPS = 8 * _MOST_POINTS
 _SAMPLE = 32
 _NEVER_TOO_MANY = 8
 """Requests in flight that are no load to speak of."""
@@ -54,7 +54,7 @@ class ConsistentHash(Generic[MemberType]):
         self._bound = bound
         self._chance = chance
         self._rings: dict[int, Ring] = {}
-        """By the bits of the weights in it."""
+        """By the power of four that bounds the weights in it."""
         self._numbers: dict[MemberType, int] = {}
         self._members: list[MemberType | None] = []
         """By number."""
@@ -75,10 +75,10 @@ class ConsistentHash(Generic[MemberType]):
         self._members[number] = member
         self._numbers[member] = number
         self._weights[member] = weight
-        bits = (weight - 1).bit_length()
-        if bits not in self._rings:
-            self._rings[bits] = Ring()
-        self._rings[bits].add(_places(self._name(member), weight), number)
+        bound = _bound(weight)
+        if bound not in self._rings:
+            self._rings[bound] = Ring()
+        self._rings[bound].add(_places(self._name(member), weight), number)
 
     def remove(self, member: MemberType) -> None:
         """Forget a member, if it is one."""
@@ -88,10 +88,10 @@ class ConsistentHash(Generic[MemberType]):
         number = self._numbers.pop(member)
         self._members[number] = None
         self._free.append(number)
-        bits = (weight - 1).bit_length()
-        self._rings[bits].remove(_places(self._name(member), weight), number)
-        if not self._rings[bits]:
-            del self._rings[bits]
+        bound = _bound(weight)
+        self._rings[bound].remove(_places(self._name(member), weight), number)
+        if not self._rings[bound]:
+            del self._rings[bound]
 
     def pick(
         self, excluded: Collection[MemberType], key: int | None = None, now_s: float = 0.0
@@ -101,7 +101,8 @@ class ConsistentHash(Generic[MemberType]):
             return None
         if key is None:
             key = int(self._chance() * (1 << 53)) << 11
-        nearest = self._nearest(key)
+        places = [key * factor % _PLACES for factor in _PROBES]
+        nearest = self._nearest(places)
         # Nearly always: so the others are looked for only then.
         if nearest is not None and nearest not in excluded and not self._is_overloaded(nearest):
             return nearest
@@ -109,29 +110,37 @@ class ConsistentHash(Generic[MemberType]):
             lambda member: member not in excluded and not self._is_overloaded(member),
             lambda member: member not in excluded,
         ):
-            nearest = self._nearest(key, accepts)
+            nearest = self._nearest_of(places, accepts)
             if nearest is not None:
                 return nearest
         return next((member for member in self._weights if member not in excluded), None)
 
-    def _nearest(self, key: int, accepts: Callable[[MemberType], bool] | None = None) -> MemberType | None:
+    def _nearest(self, places: list[int]) -> MemberType | None:
+        if len(self._rings) == 1:
+            [ring] = self._rings.values()
+            _, number = min(map(ring.next, places))
+        else:
+            _, number = min(
+                (distance / bound, number)
+                for bound, ring in self._rings.items()
+                for distance, number in map(ring.next, places)
+            )
+        return self._members[number]
+
+    def _nearest_of(self, places: list[int], accepts: Callable[[MemberType], bool]) -> MemberType | None:
         members = self._members
 
         def takes(number: int) -> bool:
             member = members[number]
-            return member is not None and (accepts is None or accepts(member))
+            return member is not None and accepts(member)
 
-        test, most = (None, 1) if accepts is None else (takes, _MOST_STEPS)
-        best, best_distance = None, 0.0
-        places = [key * factor % _PLACES for factor in _PROBES]
-        for bits, ring in self._rings.items():
-            for place in places:
-                found = ring.next(place, test, most)
-                if found is not None:
-                    distance = found[0] / (1 << bits)
-                    if best is None or distance < best_distance:
-                        best, best_distance = members[found[1]], distance
-        return best
+        found = [
+            (near[0] / bound, near[1])
+            for bound, ring in self._rings.items()
+            for place in places
+            if (near := ring.next_of(place, takes, _MOST_STEPS)) is not None
+        ]
+        return members[min(found)[1]] if found else None
 
     def _is_overloaded(self, member: MemberType) -> bool:
         if member.full:
@@ -153,10 +162,14 @@ class ConsistentHash(Generic[MemberType]):
         return [each for each in drawn if each is not None] or self._weights
 
 
+def _bound(weight: int) -> int:
+    """The lowest power of four that is not below the weight."""
+    return 1 << ((weight - 1).bit_length() + 1 & ~1)
+
+
 def _places(name: bytes, weight: int) -> list[int]:
-    count = max(1, round(_POINTS * weight / (1 << (weight - 1).bit_length())))
-    places: list[int] = []
-    while len(places) < count:
-        salt = len(places).to_bytes(4, "big")
-        places += _digest_points.unpack(blake2b(name, digest_size=64, salt=salt).digest())
-    return places[:count]
+    count = max(1, round(_MOST_POINTS * weight / _bound(weight)))
+    places = array("Q", shake_128(name).digest(count * _POINT_BYTES))
+    if sys.byteorder == "little":
+        places.byteswap()
+    return places.tolist()

@@ -24,7 +24,7 @@ def request_key(by: HashBy) -> RequestKey:
     if by.cookie is not None:
         find = cookie_finder(by.cookie)
         return lambda head, _: _of_value(find(head))
-    if by.path is not None:
+    if by.path:
         return lambda head, _: _key(head.target.partition(b"?")[0])
     return lambda _, client: _key(client.encode("utf-8", "replace"))
 

@@ -60,26 +60,28 @@ class Ring:
             del arc[bisect_left(arc, point)]
             self._points -= 1
 
-    def next(
-        self, place: int, accepts: Callable[[int], bool] | None = None, most: int = 1
-    ) -> tuple[int, int] | None:
-        """How far it is from `place` to the next point whose number is accepted, and the number.
-
-        `None` if that is none of the next `most` points.
-        """
+    def next(self, place: int) -> tuple[int, int]:
+        """How far it is from `place` to the next point, and its number. There has to be a point."""
         arcs = self._arcs
-        most = min(most, self._points)
         index = place >> self._shift
         arc = arcs[index]
         position = bisect_left(arc, place)
-        while most > 0:
-            if position == len(arc):
-                index = index + 1 if index + 1 < len(arcs) else 0
-                arc, position = arcs[index], 0
-                continue
-            point = arc[position]
-            if accepts is None or accepts(point & _NUMBER):
+        while position == len(arc):
+            index = (index + 1) % len(arcs)
+            arc, position = arcs[index], 0
+        point = arc[position]
+        return (point - place) % _SIZE, point & _NUMBER
+
+    def next_of(self, place: int, accepts: Callable[[int], bool], most: int) -> tuple[int, int] | None:
+        """The same for the next point whose number is accepted; `None` if that is none of the next `most`."""
+        arcs = self._arcs
+        index = place >> self._shift
+        position = bisect_left(arcs[index], place)
+        for _ in range(min(most, self._points)):
+            while position == len(arcs[index]):
+                index, position = (index + 1) % len(arcs), 0
+            point = arcs[index][position]
+            if accepts(point & _NUMBER):
                 return (point - place) % _SIZE, point & _NUMBER
             position += 1
-            most -= 1
         return None
