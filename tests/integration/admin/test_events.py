@@ -76,7 +76,7 @@ def test_a_key_that_cannot_be_understood_is_told_and_told_again_when_it_can(site
         site.put("routes/broken", '{"service": 5}')
         event = stream.until("problems")
         assert event.data["appeared"][0]["place"] == "$.service"
-        site.put("routes/broken", '{"service": "x"}')
+        site.put("routes/broken", '{"host": "mended.example", "response": {}}')
         assert stream.until("problems").data["gone"] == [site.prefix + "routes/broken"]
 
 
