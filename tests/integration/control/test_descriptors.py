@@ -31,12 +31,13 @@ def limits_of_worker(weldr: Instance) -> tuple[int, int]:
     raise AssertionError("the kernel tells no limit")
 
 
-def test_the_workers_get_all_descriptors_that_the_system_has(etcd_server: EtcdServer, etcd_prefix: str) -> None:
-    if not can_raise():
-        pytest.skip("takes root or CAP_SYS_RESOURCE, to raise a hard limit")
+def test_the_workers_get_all_descriptors_that_weldr_may_give_them(
+    etcd_server: EtcdServer, etcd_prefix: str
+) -> None:
+    """All that the system has, where it may raise the hard limit (root or CAP_SYS_RESOURCE)."""
     with Instance(etcd=etcd_server.endpoint, prefix=etcd_prefix, under=LIMITED) as weldr:
         weldr.wait_ready()
-        most = min(1 << 20, int(Path("/proc/sys/fs/nr_open").read_text()))
+        most = min(1 << 20, int(Path("/proc/sys/fs/nr_open").read_text())) if can_raise() else 1024
         assert limits_of_worker(weldr) == (most, most)
 
 
