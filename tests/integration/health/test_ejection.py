@@ -36,7 +36,7 @@ def test_a_backend_whose_requests_fail_is_ejected_after_five_and_comes_back_when
         faulty_servers("good", "better", "bad") as (good, better, bad),
         Instance(etcd=keys.etcd.endpoint, prefix=keys.prefix) as weldr,
     ):
-        keys.service(ejection={"first_s": 1})
+        keys.service(ejection={"first_s": 1}, retries={"attempts": 0})
         keys.backends(good, better, bad)
         weldr.wait_ready()
         wait_until(lambda: weldr.get() == (200, "bad"), "all are used")
@@ -101,6 +101,7 @@ def test_a_backend_that_asks_for_rest_gets_it_at_the_first_word(keys: Keys) -> N
         faulty_servers("good", "better", "busy") as (good, better, busy),
         Instance(etcd=keys.etcd.endpoint, prefix=keys.prefix) as weldr,
     ):
+        keys.service(retries={"attempts": 0})
         keys.backends(good, better, busy)
         weldr.wait_ready()
         wait_until(lambda: weldr.get() == (200, "busy"), "all are used")
