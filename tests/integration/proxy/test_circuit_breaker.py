@@ -37,7 +37,7 @@ async def test_it_opens_and_answers_at_once_with_the_time_to_come_back(worker: W
                 assert is_refused(answer)
                 assert 55 <= int(answer.get("retry-after") or 0) <= 60
     assert len(backend.received) == 4
-    assert "too many requests to a service fail" in worker.log
+    await worker.wait_for(lambda: "too many requests to a service fail" in worker.log)
 
 
 async def test_without_a_policy_it_never_opens(worker: Worker) -> None:
@@ -65,7 +65,7 @@ async def test_it_lets_a_few_through_on_trial_and_closes_when_they_succeed(worke
         assert [answer.status for answer in await asyncio.gather(*trials)] == [200, 200]
         for _ in range(10):
             assert (await request(worker.port, get())).status == 200
-    assert "a service that failed works again" in worker.log
+    await worker.wait_for(lambda: "a service that failed works again" in worker.log)
 
 
 async def test_a_trial_that_fails_opens_it_again(worker: Worker) -> None:
