@@ -14,8 +14,10 @@ from weldr.cli.files import FileError, read_files
 from weldr.cli.output import output_option, show, show_table
 from weldr.cli.store import State
 from weldr.model.collections import COLLECTIONS, path_of, validate
+from weldr.model.conflicts import Conflicts
 from weldr.model.decode import Fault
 from weldr.model.keys import KeyLayoutError, KeyName, KeySpace, Kind
+from weldr.model.traffic import ServiceTraffic, Traffic
 from weldr.model.values import Backend, Override, Route
 
 
@@ -87,12 +89,15 @@ def judged(values: Mapping[KeyName, bytes]) -> Iterator[Finding]:
             yield Finding("error", path_of(name), found.place, found.reason)
         else:
             understood[name] = found
-    served = {name.names[0] for name, value in understood.items() if isinstance(value, Backend)}
+    routes = {name.names[0]: value for name, value in understood.items() if isinstance(value, Route)}
+    services = {
+        name.names[0]: ServiceTraffic(backends={name.names[1]: value})
+        for name, value in understood.items()
+        if isinstance(value, Backend)
+    }
+    conflicts = Conflicts().changed(Traffic(), Traffic(services, routes), routes, ())
+    for route, conflict in sorted(conflicts.by_route.items()):
+        yield Finding("warning", f"{Kind.ROUTE}/{route}", conflict.place, conflict.reason)
     for name, value in understood.items():
-        if isinstance(value, Route):
-            for service in value.service_names:
-                if service not in served:
-                    reason = f"the service {service!r}, that it names, has no backend"
-                    yield Finding("warning", path_of(name), "$", reason)
-        elif isinstance(value, Override) and KeyName(Kind.BACKEND, name.names) not in understood:
+        if isinstance(value, Override) and KeyName(Kind.BACKEND, name.names) not in understood:
             yield Finding("warning", path_of(name), "key", "there is no such backend: it applies to none")

@@ -94,10 +94,10 @@ def told(step: State | News | Left) -> Iterator[str]:
                 yield from _change(change)
         for key, problem in step.problems.items():
             if step.problems_before.get(key) != problem:
-                yield f"! {problem.key} cannot be understood, at {problem.place}: {problem.reason}"
+                yield f"! {problem.key} has a problem, at {problem.place}: {problem.reason}"
         for key, problem in step.problems_before.items():
             if key not in step.problems:
-                yield f"+ {problem.key} is understood again, or gone"
+                yield f"+ {problem.key} has no problem any more, or is gone"
 
 
 def _change(change: KeyChange) -> Iterator[str]:

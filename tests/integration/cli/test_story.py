@@ -54,10 +54,10 @@ def test_the_story_tells_who_came_and_how_each_left(shell: Shell, via: str) -> N
         shell.etcd.etcdctl("lease", "revoke", lease)
         told("- backend story/b1 left, since its lease expired")
         shell.put("routes/story", '{"service": 5}')
-        told("routes/story cannot be understood, at $.service")
+        told("routes/story has a problem, at $.service")
         shell.put("routes/story", '{"host": "story.example", "response": {}}')
         told('* routes/story changed: {"host": "story.example", "response": {}}')
-        told("routes/story is understood again")
+        told("routes/story has no problem any more")
         shell.etcd.etcdctl("del", shell.prefix + "routes/story")
         told("- routes/story was removed")
 

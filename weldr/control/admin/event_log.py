@@ -4,7 +4,7 @@
 |-------------|-------------------|-----------------------------------------------------------------------|
 | `hello`     | the last revision | the first of a stream: which instance, and the revision that it is at |
 | `change`    | its revision      | all keys that one revision changed, each with its old and new value   |
-| `problems`  |                   | which keys cannot be understood now, and which can again              |
+| `problems`  |                   | which keys have a problem now, and which have none any more           |
 | `departure` |                   | why a backend left: drained, expired, or removed by somebody          |
 | `reset`     | the last revision | events are missing: read all keys again, and go on from there         |
 

@@ -22,7 +22,7 @@ _MOST_PROBLEMS = 1000
 
 
 class Problems(msgspec.Struct, frozen=True):
-    """Keys that cannot be understood, the first of `count`."""
+    """Keys that cannot be understood, or not beside others, the first of `count`."""
 
     revision: int
     count: int
