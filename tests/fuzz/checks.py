@@ -23,9 +23,9 @@ def check(world: World) -> None:
     for client in world.clients:
         requests = read_requests(bytes(client.sent))
         mine = [each for each in world.forwarded if each.client == client.number]
-        groups = _assigned(requests, mine)
+        groups = _assigned(requests, mine, hedged=world.policy.hedging is not None)
         forwarded_once += sum(1 for group in groups if group)
-        check_replies(client, requests, groups)
+        check_replies(client, requests, groups, hedged=world.policy.hedging is not None)
     require(
         forwarded_once <= world.context.counters.requests,
         f"{forwarded_once} requests were forwarded and {world.context.counters.requests} counted",
@@ -42,6 +42,9 @@ def _check_rest(world: World) -> None:
     require(not len(context.clients), "a client's connection was not forgotten")
     require(not context.deadlines._watched, "a deadline was left")
     fleet = context.fleet
+    for guard in fleet._guards.values():
+        require(not guard.pending.waiting, "a request waits for ever")
+        require(guard.pending.in_flight == 0, "a place among the requests in flight was not given back")
     for pool in (*fleet._pools.values(), *fleet._leaving.values()):
         require(not pool._kept, "a closed connection was kept")
         require(pool.in_flight == 0, f"a backend has {pool.in_flight} requests in flight for ever")
@@ -100,12 +103,12 @@ def _check_reuse(before: Forwarded) -> None:
     require(not before.ended, "a connection was used again that the backend had shut")
 
 
-def _assigned(requests: Requests, forwarded: list[Forwarded]) -> list[list[Forwarded]]:
+def _assigned(requests: Requests, forwarded: list[Forwarded], *, hedged: bool) -> list[list[Forwarded]]:
     """For each request of a client how it was forwarded: not at all, once, or again after a lost connection."""
     groups: list[list[Forwarded]] = [[] for _ in requests.messages]
     position = -1
     for each in forwarded:
-        if position >= 0 and groups[position] and _is_repeat(groups[position], each):
+        if position >= 0 and groups[position] and _is_repeat(groups[position], each, hedged=hedged):
             groups[position].append(each)
             continue
         position += 1
@@ -121,14 +124,14 @@ def _assigned(requests: Requests, forwarded: list[Forwarded]) -> list[list[Forwa
     return groups
 
 
-def _is_repeat(before: list[Forwarded], again: Forwarded) -> bool:
+def _is_repeat(before: list[Forwarded], again: Forwarded, *, hedged: bool) -> bool:
     """Whether it may be the same request: once more, as the backend had closed a kept connection, or to another
-    backend, as one had failed.
+    backend, as one had failed or, if they are `hedged`, was slow.
     """
     first = before[0]
     harmless = first.request.method in _IDEMPOTENT and not first.body
     same = first.request.target == again.request.target and _but_its_id(first) == _but_its_id(again)
-    return harmless and same and (_is_aged(before, again) or _is_elsewhere(before, again))
+    return harmless and same and (_is_aged(before, again) or _is_elsewhere(before, again, hedged=hedged))
 
 
 def _is_aged(before: list[Forwarded], again: Forwarded) -> bool:
@@ -142,13 +145,13 @@ def _is_aged(before: list[Forwarded], again: Forwarded) -> bool:
     )
 
 
-def _is_elsewhere(before: list[Forwarded], again: Forwarded) -> bool:
+def _is_elsewhere(before: list[Forwarded], again: Forwarded, *, hedged: bool) -> bool:
     failed = before[-1]
     reply = read_reply(
         bytes(failed.answered), failed.request.method, failed.upgrade, ended=failed.ended, tolerant=True
     )
     has_failed = failed.link.transport.lost if reply.final is None else reply.final.status in _RETRIED
-    return has_failed and again.link.backend not in [each.link.backend for each in before]
+    return (has_failed or hedged) and again.link.backend not in [each.link.backend for each in before]
 
 
 def _but_its_id(forwarded: Forwarded) -> Fields:

@@ -30,12 +30,20 @@ clients = st.builds(
 )
 """One client with up to four requests."""
 
-scenarios = st.builds(
-    Scenario,
-    clients=st.lists(clients, min_size=1, max_size=2).map(tuple),
-    answers=st.lists(_choices(_ANSWER_CHOICES).map(lambda data: answer(Choices(data))), max_size=4).map(tuple),
-    steps=st.binary(max_size=40),
-    connects=st.one_of(st.just(b""), st.just(b""), st.binary(max_size=4)),
-    limit=st.sampled_from(_LIMITS),
-)
+
+def _scenarios(fewest_steps: int) -> st.SearchStrategy[Scenario]:
+    answers = _choices(_ANSWER_CHOICES).map(lambda data: answer(Choices(data)))
+    return st.builds(
+        Scenario,
+        clients=st.lists(clients, min_size=1, max_size=2).map(tuple),
+        answers=st.lists(answers, max_size=4).map(tuple),
+        steps=st.binary(min_size=fewest_steps, max_size=40),
+        connects=st.one_of(st.just(b""), st.just(b""), st.binary(max_size=4)),
+        limit=st.sampled_from(_LIMITS),
+    )
+
+
+scenarios = _scenarios(0)
 """Anything from one good request to much of everything at once."""
+eventful_scenarios = _scenarios(20)
+"""Those in which more happens before all is let go its way."""

@@ -9,9 +9,11 @@ from tests.fuzz.cases import CASES
 from tests.fuzz.checks import check
 from tests.fuzz.pieces import check_pieces
 from tests.fuzz.scenario import Answer, Client, Scenario
-from tests.fuzz.scenarios import clients, scenarios
+from tests.fuzz.scenarios import clients, eventful_scenarios, scenarios
 from tests.fuzz.transport import End
 from tests.fuzz.world import World
+from weldr.model.resilience import AdaptiveConcurrency, CircuitBreaker, Hedging, Retries
+from weldr.model.values import Service, UpstreamLimits
 
 short = settings(
     max_examples=500,
@@ -31,6 +33,21 @@ def test_what_was_found_once(case: str) -> None:
 @given(scenarios)
 def test_nothing_that_is_sent_breaks_a_promise(scenario: Scenario) -> None:
     check(World(scenario).play())
+
+
+EVERYTHING = Service(
+    limits=UpstreamLimits(requests_in_flight=2, backend_connections=1, pending_requests=2),
+    retries=Retries(attempts=3, per_try_s=0.8, pause_s=0.0),
+    hedging=Hedging(percentile=50, minimum_s=0.4),
+    circuit_breaker=CircuitBreaker(minimum_requests=2, open_s=1.0),
+    adaptive_concurrency=AdaptiveConcurrency(initial=2, minimum=1),
+)
+
+
+@short
+@given(eventful_scenarios)
+def test_no_policy_breaks_a_promise_either(scenario: Scenario) -> None:
+    check(World(scenario, EVERYTHING).play())
 
 
 @short

@@ -15,7 +15,7 @@ from tests.fuzz.scenario import Answer, Scenario
 from tests.fuzz.sides import ClientSide, Forwarded, Link
 from tests.fuzz.transport import MemoryTransport
 from weldr.model.traffic import ServiceDelta, TrafficDelta
-from weldr.model.values import Backend
+from weldr.model.values import Backend, Service
 from weldr.proxy.client_connection import ClientConnection
 from weldr.proxy.context import Context
 
@@ -32,7 +32,9 @@ Action = Callable[[], None]
 class World:
     """See the module. After `play` it holds what everybody got."""
 
-    def __init__(self, scenario: Scenario) -> None:
+    def __init__(self, scenario: Scenario, policy: Service | None = None) -> None:
+        """`policy` is the service's."""
+        self.policy = policy or Service()
         self.loop = _loop()
         self.loop.connect = self._connect
         self.loop.set_exception_handler(self._unhandled)
@@ -56,7 +58,8 @@ class World:
     def play(self) -> World:
         """All of it, to the end of every connection."""
         with _same_chances(), _errors_logged(self.errors):
-            self._apply(put=dict(_BACKENDS))
+            self._apply(put=dict(_BACKENDS), policy=self.policy)
+            self._learn_latency()
             for number, plan in enumerate(self._scenario.clients):
                 protocol = ClientConnection(self.context)
                 address = (f"10.0.0.{number}", 40000 + number)
@@ -70,7 +73,7 @@ class World:
     # What happens.
 
     def _step(self, choice: int) -> None:
-        if choice < _FIRST_DISRUPTION:
+        if choice < (_FIRST_DISRUPTION if self.policy.hedging is None else _FIRST_DISRUPTION // 2):
             self._progress(choice)
             return
         actions = self._disruptions()
@@ -90,6 +93,9 @@ class World:
 
     def _disruptions(self) -> list[Action]:
         actions: list[Action] = [functools.partial(self._pass, 0.5), functools.partial(self._pass, 61.0)]
+        if self.policy.hedging is not None:
+            # Time is what this is about.
+            actions = [actions[0]] * 20 + actions
         for client in self.clients:
             if client.transport.takes:
                 actions.append(client.end)
@@ -119,8 +125,22 @@ class World:
         self.context.draining = True
         self.context.clients.drain()
 
-    def _apply(self, *, put: dict[str, Backend] | None = None, removed: list[str] | None = None) -> None:
-        delta = ServiceDelta(put=put or {}, removed=removed or [])
+    def _learn_latency(self) -> None:
+        """As if many requests had been answered at once: so that a later one is slow, and hedged."""
+        latency = self.context.fleet.table.services["default"].guard.latency
+        if latency is not None:
+            for _ in range(20):
+                latency.add(0.0)
+            latency.tick(self.loop.time())
+
+    def _apply(
+        self,
+        *,
+        put: dict[str, Backend] | None = None,
+        removed: list[str] | None = None,
+        policy: Service | None = None,
+    ) -> None:
+        delta = ServiceDelta(policy=policy, put=put or {}, removed=removed or [])
         self.context.fleet.apply(TrafficDelta(services={"default": delta}))
 
     def _finish(self) -> None:

@@ -16,6 +16,8 @@ from math import sqrt
 from weldr.model.resilience import AdaptiveConcurrency
 
 _ENOUGH_SAMPLES = 5
+_SHORTEST_S = 1e-6
+"""No latency is nothing: ratios are made of them."""
 _SMOOTHING = 0.3
 _STEEPEST = 0.5
 _PROBE_EVERY_S = 60.0
@@ -52,7 +54,7 @@ class Gradient:
         if self._probe_began_s is not None and now_s - latency_s < self._probe_began_s:
             return
         self._samples += 1
-        self._sum_s += latency_s
+        self._sum_s += max(latency_s, _SHORTEST_S)
         self._peak = max(self._peak, in_flight)
 
     def tick(self, now_s: float) -> None:

@@ -13,6 +13,7 @@ Whichever of the two loses has its connection closed: what comes on it belongs t
 
 from __future__ import annotations
 
+from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
 from weldr.proxy import outcome
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 class Hedge:
     """See the module. It is the user of its connection until the exchange is."""
 
-    __slots__ = ("_context", "_ended", "_exchange", "_service", "_supervision", "pool", "sent_s", "upstream")
+    __slots__ = ("_context", "_ended", "_exchange", "_service", "_supervision", "pool", "sent_ns", "upstream")
 
     def __init__(
         self,
@@ -51,7 +52,7 @@ class Hedge:
         self.pool = pool
         self.upstream: UpstreamConnection | None = None
         """Once the request is sent."""
-        self.sent_s = 0.0
+        self.sent_ns = 0
 
     def begin(self) -> None:
         """Send the request, over a kept connection or a new one."""
@@ -76,12 +77,12 @@ class Hedge:
 
     def _send(self, upstream: UpstreamConnection) -> None:
         self.upstream = upstream
-        now_s, service = self._context.now_s(), self._service
-        self.sent_s = now_s
+        service = self._service
+        self.sent_ns = perf_counter_ns()
         service.budget.sent += 1
         upstream.begin(self, self._exchange.head.method, service.read_s, self._context.fleet.table.limits)
         upstream.transport.write(self._exchange.request_lines())
-        upstream.deadline_s = now_s + service.response_s
+        upstream.deadline_s = self._context.now_s() + service.response_s
 
     # From its backend.
 

@@ -11,6 +11,7 @@ import re
 from asyncio import TimerHandle
 from enum import Enum
 from functools import lru_cache
+from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
 from weldr.model.resilience import Deadline
@@ -50,7 +51,7 @@ class Supervision:
         "_exchange",
         "_guard",
         "_is_hedged",
-        "_sent_s",
+        "_sent_ns",
         "_service",
         "_ticket",
         "_timers",
@@ -66,7 +67,7 @@ class Supervision:
         self._admitted = False
         self._ticket: Ticket | None = None
         """Until its outcome is known."""
-        self._sent_s = 0.0
+        self._sent_ns = 0
         """When all of the request was sent, by the present try; 0 before that."""
         self._timers: list[TimerHandle] = []
         """Of the present try."""
@@ -145,7 +146,7 @@ class Supervision:
 
     def sent(self) -> None:
         """All of the request is at a backend."""
-        self._sent_s = self._context.now_s()
+        self._sent_ns = perf_counter_ns()
         exchange, policy = self._exchange, self._service.policy
         if not exchange.is_repeatable:
             return
@@ -182,10 +183,11 @@ class Supervision:
         self._note_latency()
 
     def _note_latency(self) -> None:
-        if not self._sent_s:
+        if not self._sent_ns:
             return
         now_s, guard = self._context.now_s(), self._guard
-        latency_s = now_s - self._sent_s
+        # The event loop's clock counts in milliseconds, and stands still between two looks at the sockets.
+        latency_s = (perf_counter_ns() - self._sent_ns) / 1e9
         if guard.latency is not None:
             guard.latency.add(latency_s)
         if guard.gradient is not None:
@@ -226,7 +228,7 @@ class Supervision:
         """The request is the hedge's now; of the first try is only known that it took longer than this."""
         self.forget_try()
         self._note_latency()
-        self._sent_s = hedge.sent_s
+        self._sent_ns = hedge.sent_ns
         self.hedge = None
 
     def take_hedge(self) -> Hedge | None:
@@ -237,7 +239,7 @@ class Supervision:
         if hedge.upstream is None:
             hedge.end()
             return None
-        self._sent_s = hedge.sent_s
+        self._sent_ns = hedge.sent_ns
         return hedge
 
     def drop_hedge(self) -> None:

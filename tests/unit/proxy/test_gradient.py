@@ -97,3 +97,12 @@ def test_a_few_answers_say_nothing() -> None:
         gradient.answered(now_s, 10.0, 20)
         gradient.tick(now_s)
     assert gradient.limit == 20
+
+
+def test_latencies_too_short_to_measure_do_no_harm() -> None:
+    gradient = Gradient(AdaptiveConcurrency(initial=20))
+    for now_s in range(100, 110):
+        for _ in range(20):
+            gradient.answered(now_s, 0.0, 20)
+        gradient.tick(now_s)
+    assert gradient.limit > 20
