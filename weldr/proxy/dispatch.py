@@ -110,6 +110,11 @@ class Dispatch:
     state: State
     writes = NO_DEADLINE
 
+    @property
+    def client_address(self) -> str:
+        """Whoever asked, also where trusted proxies are between."""
+        return self._client.forwarding.client(self.head.fields.forwarded)
+
     def _answer(self, verdict: Verdict) -> None:
         """Answer in place of a backend."""
         raise NotImplementedError
@@ -144,7 +149,7 @@ class Dispatch:
                 if chooser is None:
                     pool = service.balancer.pick(self._tried)
                 else:
-                    pool = chooser.pick(self._tried, self.head, self._client.address, self._context.now_s())
+                    pool = chooser.pick(self._tried, self.head, self.client_address, self._context.now_s())
             if pool is None:
                 self._answer(failure or unserved(self._service_name, service))
                 return

@@ -121,11 +121,6 @@ class Exchange(Dispatch):
         counters.requests += 1
         counters.in_flight += 1
 
-    @property
-    def client_address(self) -> str:
-        """Whoever asked, also where trusted proxies are between."""
-        return self._client.forwarding.client(self.head.fields.forwarded)
-
     def begin(self) -> None:
         """Find out who is to answer, and ask."""
         route = self._context.fleet.table.routes.find(self.head, self.client_address)
