@@ -10,6 +10,7 @@ from typing import Annotated
 
 import msgspec
 
+from weldr.model.field_names import LOAD_BEARING
 from weldr.model.health import Invalid, Share
 
 Pause = Annotated[float, msgspec.Meta(ge=0, le=60)]
@@ -19,13 +20,6 @@ RetriedStatus = Annotated[int, msgspec.Meta(ge=500, le=599)]
 Concurrency = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}\Z")
-_TAKEN_NAMES = frozenset(
-    (
-        *("connection", "content-length", "expect", "forwarded", "host", "keep-alive", "max-forwards"),
-        *("proxy-authorization", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "via"),
-        *("x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-proto", "x-request-id"),
-    )
-)
 
 
 class RetryBudget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -103,7 +97,7 @@ class AdaptiveConcurrency(
     maximum: Concurrency = 10_000
     """It does not grow beyond this."""
     tolerance: Annotated[float, msgspec.Meta(ge=1, le=10)] = 1.5
-    """How many times its long-term average the latency may be without consequence."""
+    """How many times what it is without load the latency may be without consequence."""
 
 
 class Deadline(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -117,15 +111,22 @@ class Deadline(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Tells the backend in milliseconds how much is left. A client that sends it may shorten the time."""
 
 
+def invalid_retries(retries: Retries) -> Invalid | None:
+    """What the types alone cannot tell of a service's or route's `retries`; `None` if all is well."""
+    if retries.longest_pause_s >= retries.pause_s:
+        return None
+    return Invalid(
+        "retries.longest_pause_s",
+        f"{retries.longest_pause_s:g} is below pause_s, which is {retries.pause_s:g}: raise it too",
+    )
+
+
 def invalid_resilience(
     retries: Retries, adaptive: AdaptiveConcurrency | None, deadline: Deadline | None
 ) -> Invalid | None:
     """What the types alone cannot tell; `None` if all is well."""
-    if retries.longest_pause_s < retries.pause_s:
-        return Invalid(
-            "retries.longest_pause_s",
-            f"{retries.longest_pause_s:g} is below pause_s, which is {retries.pause_s:g}: raise it too",
-        )
+    if (invalid := invalid_retries(retries)) is not None:
+        return invalid
     if adaptive is not None and not adaptive.minimum <= adaptive.initial <= adaptive.maximum:
         return Invalid(
             "adaptive_concurrency.initial",
@@ -139,6 +140,6 @@ def _invalid_header(name: str) -> str | None:
     shown = repr(name if len(name) <= 80 else name[:80] + "…")
     if not _TOKEN.match(name):
         return f"{shown} is no header name: expected letters, digits and hyphens, at most 64"
-    if name.lower() in _TAKEN_NAMES:
+    if name.lower() in LOAD_BEARING:
         return f"{shown} has a meaning of its own: choose another name"
     return None

@@ -12,7 +12,9 @@ from collections.abc import Iterable, Mapping
 import idna
 import msgspec
 
+from weldr.model.field_names import LOAD_BEARING
 from weldr.model.patterns import PatternError, compiled, glob_regex
+from weldr.model.resilience import Retries, RetryBudget, invalid_retries
 from weldr.model.routes import FieldEdits, Match, Route
 
 _PATHS = ("path", "path_exact", "path_glob", "path_regex")
@@ -26,33 +28,6 @@ _LOCATION = re.compile(r"/[!-~]*")
 _AUTHORITY = re.compile(r"[A-Za-z0-9.\-_]+(?::[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](?::[0-9]{1,5})?")
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?")
 _IPV6 = re.compile(r"\[[0-9a-f:.]+\]")
-_LOAD_BEARING = frozenset(
-    (
-        "connection",
-        "content-length",
-        "date",
-        "expect",
-        "forwarded",
-        "host",
-        "http2-settings",
-        "keep-alive",
-        "max-forwards",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-        "via",
-        "x-forwarded-for",
-        "x-forwarded-host",
-        "x-forwarded-port",
-        "x-forwarded-proto",
-        "x-request-id",
-    )
-)
-"""Fields that weldr itself reads and writes: framing, routing and trust rest on them."""
 
 
 class RouteError(Exception):
@@ -70,6 +45,8 @@ def checked_route(route: Route) -> Route:
     Raises `RouteError`.
     """
     _check_paths(route)
+    if route.retries is not None:
+        _check_retries(route.retries)
     for method in route.methods:
         _check_token("$.methods", method)
     for name in route.headers:
@@ -185,11 +162,19 @@ def _check_edits(place: str, edits: FieldEdits) -> None:
     for kind, names in (("remove", edits.remove), ("set", edits.set), ("add", edits.add)):
         for name in names:
             _check_token(f"{place}.{kind}", name)
-            if name.lower() in _LOAD_BEARING:
+            if name.lower() in LOAD_BEARING:
                 raise RouteError(f"{place}.{kind}", f"{name} is weldr's own: a route cannot change it")
     for kind, values in (("set", edits.set), ("add", edits.add)):
         for name, value in values.items():
             _check_value(f"{place}.{kind}.{name}", value)
+
+
+def _check_retries(retries: Retries) -> None:
+    invalid = invalid_retries(retries)
+    if invalid is not None:
+        raise RouteError(f"$.{invalid.field}", invalid.reason)
+    if retries.budget != RetryBudget():
+        raise RouteError("$.retries.budget", "the budget belongs to the service: set it there")
 
 
 def _check_tokens(route: Route) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from weldr.model.resilience import Retries
 from weldr.model.timeouts import UpstreamTimeouts
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]
@@ -150,6 +151,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """What clients see otherwise than it came."""
     timeouts: UpstreamTimeouts = UpstreamTimeouts()
     """What is not given here is the service's."""
+    retries: Retries | None = None
+    """In place of the service's, but for the budget, which is the service's in any case."""
     mirror: Mirror | None = None
     """A copy for another service."""
     allow: Networks = []

@@ -41,9 +41,14 @@ class RuledRequest:
         return self._body_bytes <= self.rules.max_body_bytes
 
     def timed(self, service: ServiceTable) -> ServiceTable:
-        """The service, with the timeouts of the route where it has any."""
-        timeouts = self.rules.timeouts
-        return service if timeouts is None else replace(service, **timeouts)
+        """The service, with the timeouts and retries of the route where it has any."""
+        timeouts, retries = self.rules.timeouts, self.rules.retries
+        if timeouts is not None:
+            service = replace(service, **timeouts)
+        if retries is not None:
+            supervised = service.supervised or retries.per_try_s is not None
+            service = replace(service, retries=retries, supervised=supervised)
+        return service
 
     def forwarded(self, head: RequestHead, forwarding: Forwarding, request_id_line: bytes) -> bytes:
         """The head for the backend."""

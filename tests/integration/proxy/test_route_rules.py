@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from tests.support import tries as react
 from tests.support.backends import (
     BackendConnection,
     ScriptedBackend,
@@ -14,7 +15,9 @@ from tests.support.backends import (
     scripted_backend,
 )
 from tests.support.http import RawClient, get, request
+from tests.support.tries import Tries, backends
 from tests.support.worker import Worker, traffic
+from weldr.model.resilience import Retries
 from weldr.model.routes import FieldEdits, FixedResponse, Mirror, RateLimit, Redirect, Route, SplitBy
 from weldr.model.timeouts import UpstreamTimeouts
 from weldr.model.values import Backend, Settings
@@ -117,6 +120,20 @@ async def test_a_routes_timeouts_are_before_the_services(worker: Worker) -> None
     async with scripted_backend(silent) as backend:
         await serve(worker, backend, Route(service="default", timeouts=UpstreamTimeouts(response_s=0.2)))
         assert (await request(worker.port, get())).status == 504
+
+
+async def test_a_routes_retries_are_before_the_services(worker: Worker) -> None:
+    tries = Tries(react.status(503), react.status(503), react.ok, react.hang)
+    async with backends(tries, 3) as ports:
+        routes = {
+            "none": Route(host="none", service="default", retries=Retries(attempts=0)),
+            "quick": Route(host="quick", service="default", retries=Retries(per_try_s=0.1)),
+        }
+        await worker.serve(traffic(*ports, routes=routes))
+        assert (await request(worker.port, get("/", "none"))).status == 503
+        assert (await request(worker.port, get("/", "other"))).status == 200
+        assert (await request(worker.port, get("/", "quick"))).status == 200
+    assert [received.get("host") for received in tries.received] == ["none", "other", "other", "quick", "quick"]
 
 
 async def test_weighted_services_share_the_requests(worker: Worker) -> None:

@@ -109,6 +109,7 @@ def _is_plain(route: Route) -> bool:
         or route.request_headers != FieldEdits()
         or route.response_headers != FieldEdits()
         or route.timeouts != UpstreamTimeouts()
+        or route.retries is not None
         or route.mirror
         or route.allow
         or route.deny

@@ -55,6 +55,7 @@ class RouteRules:
         "mirror",
         "request_edits",
         "response_edits",
+        "retries",
         "timeouts",
     )
 
@@ -77,6 +78,7 @@ class RouteRules:
         self.mirror = route.mirror
         self.request_edits = compiled_edits(route.request_headers)
         self.response_edits = compiled_edits(route.response_headers)
+        self.retries = route.retries
         self.timeouts = {
             name: value
             for name in UpstreamTimeouts.__struct_fields__
