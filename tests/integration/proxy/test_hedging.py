@@ -129,16 +129,25 @@ async def test_hedges_are_paid_from_the_budget_of_the_retries(worker: Worker) ->
 
 
 async def test_there_is_one_hedge_at_most(worker: Worker) -> None:
-    answered = asyncio.Event()
-    tries = warm_tries(*[react.late(answered)] * 4)
-    async with backends(tries, 4) as ports:
+    fail, answered = asyncio.Event(), asyncio.Event()
+
+    async def failing(connection: react.BackendConnection) -> None:
+        await fail.wait()
+        connection.reset()
+
+    # The hedge fails, then the first try does; the retry is slow, too.
+    tries = warm_tries(failing, react.status(503), *[react.late(answered)] * 3)
+    async with backends(tries, 5) as ports:
         await warm_up(worker, ports, hedging())
         asked = asyncio.create_task(request(worker.port, get()))
         await tries.until(WARM + 2)
+        await asyncio.sleep(0.1)
+        fail.set()
+        await tries.until(WARM + 3)
         await asyncio.sleep(0.3)
         answered.set()
         assert (await asked).status == 200
-    assert len(tries.received) == WARM + 2
+    assert len(tries.received) == WARM + 3
 
 
 @pytest.mark.parametrize("failure", ["reset", "status", "garbage"])

@@ -7,14 +7,14 @@ import asyncio
 import pytest
 
 from tests.support import tries as react
-from tests.support.backends import answering_backend, response
+from tests.support.backends import BackendConnection, answering_backend, response
 from tests.support.http import RawClient, Response, get, request
 from tests.support.ports import free_port
 from tests.support.tries import Tries, backends, until_ended
 from tests.support.worker import Worker, traffic
 from weldr.model.health import Ejection
 from weldr.model.resilience import Retries, RetryBudget
-from weldr.model.values import Service
+from weldr.model.values import Backend, Service
 
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"
 UNHARMED = Ejection(consecutive_failures=0, minimum_requests=0)
@@ -147,19 +147,36 @@ async def test_a_refused_connection_costs_nothing_of_the_budget(worker: Worker) 
             assert (await request(worker.port, data)).status == 200
 
 
-async def test_a_retry_pauses_and_a_client_that_leaves_meanwhile_leaves_nothing(worker: Worker) -> None:
+async def test_a_client_that_leaves_during_the_pause_takes_the_retry_along(worker: Worker) -> None:
     tries = Tries(*[react.status(503)] * 20)
     async with backends(tries, 2) as ports:
-        await worker.serve(traffic(*ports, policy=retries(pause_s=60, longest_pause_s=60)))
-        clients = [await RawClient.connect(worker.port) for _ in range(5)]
+        await worker.serve(traffic(*ports, policy=retries(pause_s=3, longest_pause_s=3)))
+        clients = [await RawClient.connect(worker.port) for _ in range(8)]
         for client in clients:
             await client.send(get())
-        await tries.until(5)
-        await worker.wait_for(lambda: worker.beats and worker.beats[-1].in_flight == 5)
-        assert len(tries.received) == 5
+        await tries.until(8)
         for client in clients:
             client.reset()
-        await worker.wait_for(lambda: worker.beats[-1].in_flight == 0)
+        beats = len(worker.beats)
+        await worker.wait_for(lambda: len(worker.beats) >= beats + 4)
+        assert worker.beats[-1].in_flight == 0
+    # The pause of one or another may have been over before its client left.
+    assert len(tries.received) < 12
+
+
+async def test_a_retry_passes_over_the_backend_that_failed_whatever_its_weight(worker: Worker) -> None:
+    async with answering_backend(response(b"no", status="503 No")) as heavy, answering_backend() as light:
+        await worker.serve(
+            traffic(
+                Backend(host="127.0.0.1", port=heavy.port, weight=1000),
+                Backend(host="127.0.0.1", port=light.port, weight=1),
+                policy=retries(),
+            )
+        )
+        async with await RawClient.connect(worker.port) as client:
+            for _ in range(8):
+                assert (await client.exchange(get())).status == 200
+    assert len(heavy.received) >= 7
 
 
 async def test_a_try_that_takes_too_long_is_given_up_for_another(worker: Worker) -> None:
@@ -171,6 +188,21 @@ async def test_a_try_that_takes_too_long_is_given_up_for_another(worker: Worker)
         assert asyncio.get_running_loop().time() - began_s >= 0.1
         await until_ended(tries.connections[0])
     assert sorted(tries.ports) == sorted(ports)
+
+
+async def test_each_try_has_its_own_time(worker: Worker) -> None:
+    async def slow_refusal(connection: BackendConnection) -> None:
+        await asyncio.sleep(0.4)
+        await connection.send(response(b"no", status="503 No"))
+
+    async def slow_answer(connection: BackendConnection) -> None:
+        await asyncio.sleep(0.4)
+        await connection.send(response())
+
+    tries = Tries(slow_refusal, slow_answer)
+    async with backends(tries, 3) as ports:
+        await worker.serve(traffic(*ports, policy=retries(per_try_s=0.7, attempts=1, pause_s=0.0)))
+        assert (await request(worker.port, get())).status == 200
 
 
 async def test_when_all_tries_take_too_long_it_is_a_504(worker: Worker) -> None:
