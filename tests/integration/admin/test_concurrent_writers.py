@@ -101,4 +101,10 @@ def test_writers_without_a_condition_all_succeed(apis: list[Api]) -> None:
     apis[0].put("/api/v1/backends/merged/b", {"url": "127.0.0.1:1"})
     with ThreadPoolExecutor(8) as pool:
         assert set(pool.map(patch, range(24))) == {200}
-    assert len(apis[0].get("/api/v1/backends/merged/b").json["meta"]) == 24
+    for api in apis:
+        # As above: what was written at the other instance comes a moment later.
+        wait_until(lambda api=api: members_at(api) == {f"m{index}" for index in range(24)}, "both have all 24")
+
+
+def members_at(api: Api) -> set[str]:
+    return set(api.get("/api/v1/backends/merged/b").json["meta"])
