@@ -105,3 +105,15 @@ async def test_the_sizes_are_those_of_the_settings(
         (trailer(1025), 400),
     ):
         assert (await request(worker.port, data, bytewise=bytewise)).status == status
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize(("size", "status"), [(1024, 200), (1025, 502)])
+async def test_the_sizes_of_responses_are_those_of_the_settings(
+    worker: Worker, bytewise: bool, size: int, status: int
+) -> None:
+    data = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX: "
+    data += b"a" * (size - len(data))
+    async with backend_sending(data + b"\r\n\r\nok", bytewise=bytewise) as backend:
+        await worker.serve(traffic(backend.port, settings=Settings(limits=Limits(head_bytes=1024))))
+        assert (await request(worker.port, get())).status == status

@@ -66,13 +66,13 @@ class ClientConnection(asyncio.Protocol):
         "_position",
         "_reader",
         "_table",
-        "_transport",
         "address",
         "congested",
         "deadline_s",
         "ended",
         "forwarding",
         "gate",
+        "transport",
         "writes",
     )
 
@@ -94,7 +94,7 @@ class ClientConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport = as_transport(transport)
         context = self._context
-        self._transport = transport
+        self.transport = transport
         transport.set_write_buffer_limits(high=HIGH_WATER_BYTES)
         self.gate = ReadGate(transport)
         self.writes = WriteWatch(transport)
@@ -131,8 +131,19 @@ class ClientConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._between:
             self._between = False
-            if self._began_whole(data):
-                return
+            context = self._context
+            if context.fleet.table is self._table:
+                head = self._reader.whole(data)
+                if head is not None:
+                    # The short cut of what follows.
+                    self.deadline_s = NEVER
+                    exchange = self._exchange = Exchange(context, self, head, [], True)
+                    try:
+                        exchange.begin()
+                    except Exception as error:
+                        context.fault("client", error)
+                        self.transport.abort()
+                    return
         if self._phase is not _OPEN:
             return
         if self._input:
@@ -140,23 +151,6 @@ class ClientConnection(asyncio.Protocol):
         self._input = data
         self._position = 0
         self._advance()
-
-    def _began_whole(self, data: bytes) -> bool:
-        """Whether `data` was the whole next request, and is on its way: the short cut of what follows."""
-        context = self._context
-        if context.fleet.table is not self._table:
-            return False
-        try:
-            head = self._reader.whole(data)
-            if head is None:
-                return False
-            self.deadline_s = NEVER
-            exchange = self._exchange = Exchange(context, self, head, [], True)
-            exchange.begin()
-        except Exception as error:
-            context.fault("client", error)
-            self._transport.abort()
-        return True
 
     def eof_received(self) -> bool:
         self.ended = True
@@ -193,7 +187,7 @@ class ClientConnection(asyncio.Protocol):
             self._refuse(refusal)
         except Exception as error:
             self._context.fault("client", error)
-            self._transport.abort()
+            self.transport.abort()
         finally:
             self._advancing = False
 
@@ -223,12 +217,11 @@ class ClientConnection(asyncio.Protocol):
         if exchange is not None:
             exchange.request_broken(refusal)
             return
-        error = _ERROR_OF_STATUS.get(refusal.status, "http_request_error")
-        self._context.accounts.refused(refusal.status, error)
+        self._context.accounts.refused(refusal.status)
         self.write_own_response(
             refusal.status,
             refusal.reason,
-            error=error,
+            error=_ERROR_OF_STATUS.get(refusal.status, "http_request_error"),
             field_line=refusal.field_line,
             connection=b"\r\nConnection: close",
             head_only=self._reader.method_is_head,
@@ -239,15 +232,9 @@ class ClientConnection(asyncio.Protocol):
 
     def write(self, parts: list[bytes], *, small: bool = False) -> None:
         """Send to the client; `small` if the caller knows that it is not much."""
-        transport = self._transport
+        transport = self.transport
         if not transport.is_closing():
             write_parts(transport, parts, small=small)
-
-    def write_bytes(self, data: bytes) -> None:
-        """Send to the client."""
-        transport = self._transport
-        if not transport.is_closing():
-            transport.write(data)
 
     def write_own_response(
         self,
@@ -275,23 +262,28 @@ class ClientConnection(asyncio.Protocol):
 
     def exchange_ended(self, *, persistent: bool) -> None:
         """The exchange is over, and its response written."""
+        if persistent:
+            self.await_next(self._context.now_s())
+            return
         self._exchange = None
         if self.gate.held:
             self.gate.release(Hold.PEER_FULL | Hold.NO_PEER)
-        reader, context = self._reader, self._context
-        waiting = self._position < len(self._input)
-        if not persistent:
-            if reader.complete and not waiting:
-                self._close()
-            else:
-                self._linger()
-            return
-        reader.reset()
+        if self._reader.complete and self._position >= len(self._input):
+            self._close()
+        else:
+            self._linger()
+
+    def await_next(self, now_s: float) -> None:
+        """The exchange is over, its response written, and another request may follow."""
+        self._exchange = None
+        if self.gate.held:
+            self.gate.release(Hold.PEER_FULL | Hold.NO_PEER)
+        self._reader.reset()
+        context = self._context
         idle_s = _LAST_CALL_S if context.draining else context.fleet.table.timeouts.client_idle_s
-        now_s = context.now_s()
         self._idle_until_s = now_s + idle_s
         self.deadline_s = now_s + (idle_s if idle_s < _AWAKE_S else _AWAKE_S)
-        if waiting:
+        if self._position < len(self._input):
             self._advance()
         elif self.ended:
             self._close()
@@ -302,7 +294,7 @@ class ClientConnection(asyncio.Protocol):
         """Cut the client off in the middle of a response, so that it cannot take it for complete."""
         self._exchange = None
         self._phase = Phase.CLOSING
-        reset(self._transport)
+        reset(self.transport)
 
     def become_tunnel(self, write_limit_s: float) -> tuple[TunnelEnd, bytes]:
         """Hand the transport over to a tunnel, with what the client has already sent for it."""
@@ -311,7 +303,7 @@ class ClientConnection(asyncio.Protocol):
         context.deadlines.remove(self)
         context.clients.discard(self)
         self.gate.release(Hold.ALL)
-        end = TunnelEnd(context, self._transport, self.gate, write_limit_s)
+        end = TunnelEnd(context, self.transport, self.gate, write_limit_s)
         end.ended, end.congested = self.ended, self.congested
         context.clients.add(end)
         return end, self._input[self._position :]
@@ -321,7 +313,7 @@ class ClientConnection(asyncio.Protocol):
     def _close(self) -> None:
         self._between = False
         self._phase = Phase.CLOSING
-        self._transport.close()
+        self.transport.close()
         self._await_flush()
 
     def _linger(self) -> None:
@@ -333,8 +325,8 @@ class ClientConnection(asyncio.Protocol):
         self._input = b""
         self.gate.release(Hold.ALL)
         self.deadline_s = self._context.now_s() + _LINGER_S
-        if not self._transport.is_closing():
-            self._transport.write_eof()
+        if not self.transport.is_closing():
+            self.transport.write_eof()
 
     def _await_flush(self) -> None:
         self.deadline_s = NEVER
@@ -361,7 +353,7 @@ class ClientConnection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Cut it off."""
-        reset(self._transport)
+        reset(self.transport)
 
     # Flow control.
 
@@ -386,10 +378,10 @@ class ClientConnection(asyncio.Protocol):
     def expire(self, now_s: float) -> None:
         timeouts = self._context.fleet.table.timeouts
         if self._phase is Phase.LINGERING:
-            if self._transport.get_write_buffer_size():
+            if self.transport.get_write_buffer_size():
                 self._await_flush()
             else:
-                self._transport.abort()
+                self.transport.abort()
         elif self._exchange is not None:
             if self.gate.held:
                 # It is not the client that is late.
@@ -407,7 +399,7 @@ class ClientConnection(asyncio.Protocol):
 
     def expire_write(self, now_s: float) -> None:
         if not self.writes.has_progressed(self._write_deadline_s()):
-            reset(self._transport)
+            reset(self.transport)
 
 
 def _host_of(peer: tuple[str, int] | None) -> str | None:

@@ -107,7 +107,6 @@ class Exchange(Dispatch):
         self._status = 0
         """Of the response that the client gets; 0 before there is one."""
         self._service_name = DEFAULT_SERVICE
-        self.route = None
         self._ruled = None
         self._service = self._pool = self._upstream = self._supervision = None
         self._tried = ()
@@ -117,16 +116,16 @@ class Exchange(Dispatch):
         self._persistent = False
         self._chunk_response = False
         self._cookie_line = b""
-        self._sent_ns = self._begun_ns = self._answered_ns = 0
+        self._sent_ns = 0
         counters = context.counters
         counters.requests += 1
         counters.in_flight += 1
 
     def begin(self) -> None:
         """Find out who is to answer, and ask."""
-        route = self._context.fleet.table.routes.find(self.head, self.client_address)
+        routes = self._context.fleet.table.routes
+        route = None if routes.is_empty else routes.find(self.head, self.client_address)
         if route is not None:
-            self.route = route
             self._service_name = route.service
             if route.rules is not None and not self._obey(route.rules):
                 return
@@ -200,7 +199,6 @@ class Exchange(Dispatch):
                 self._client.write(parts)
             return
         if self.state is _WAITING:
-            self._answered_ns = perf_counter_ns()
             if head.status == 101:
                 self._switch(head, parts)
                 return
@@ -249,17 +247,18 @@ class Exchange(Dispatch):
         if pool.latency is not None:
             self._note_latency(pool.latency)
         date = _EMPTY_LINE if head.fields.has_date else context.date + _EMPTY_LINE
-        client.write_bytes(b"".join((head.plain, self._cookie_line, date, body)))
+        transport = client.transport
+        if not transport.is_closing():
+            transport.write(b"".join((head.plain, self._cookie_line, date, body)))
         self._upstream = self._pool = None
-        upstream.release_for(context.fleet.table.timeouts.upstream_idle_s)
+        now_s = context.now_s()
+        upstream.release_until(now_s + context.fleet.table.timeouts.upstream_idle_s)
         self.state = _ENDED
         context.counters.in_flight -= 1
         self.response_bytes = len(body)
-        begun_ns = self._begun_ns
-        backend_ns = perf_counter_ns() - begun_ns if begun_ns else None
-        context.accounts.record(pool.way, self, head.status, backend_ns)
+        context.accounts.record(pool.way, self, head.status)
         pool.leave()
-        client.exchange_ended(persistent=True)
+        client.await_next(now_s)
         return True
 
     def _pass_on_interim(self, heads: list[ResponseHead], parts: list[bytes]) -> None:
@@ -401,17 +400,12 @@ class Exchange(Dispatch):
             self._stop_waiting()
         elif self.state is State.PAUSING:
             self._pause.cancel()
-        elif self.state is State.TUNNELLING:
-            self._context.counters.tunnels -= 1
         self.state = _ENDED
         context = self._context
         context.counters.in_flight -= 1
         upstream, pool = self._upstream, self._pool
         way = (self._service_name, "") if pool is None else pool.way
-        if self.error is not None:
-            context.accounts.failed(way, self.error)
-        begun_ns = self._begun_ns or self.started_ns
-        context.accounts.record(way, self, self._status, max(0, self._answered_ns - begun_ns))
+        context.accounts.record(way, self, self._status)
         if upstream is not None:
             self._upstream = None
             upstream.abort()
@@ -431,7 +425,6 @@ class Exchange(Dispatch):
             self._answer(UNASKED_SWITCH)
             return
         self.state = State.TUNNELLING
-        self._context.counters.tunnels += 1
         self._status = head.status
         self._upstream = None
         self._note_answer(head)

@@ -141,11 +141,12 @@ class BackendPool:
 
     def keep(self, connection: UpstreamConnection, until_s: float) -> None:
         """Take back a connection that is fit for another request, to be used before `until_s`."""
-        if self.stopped or len(self._kept) >= self.max_kept or connection.transport.is_closing():
+        kept = self._kept
+        if self.stopped or len(kept) >= self.max_kept or connection.transport.is_closing():
             connection.close()
             return
         connection.deadline_s = until_s
-        self._kept.append(connection)
+        kept.append(connection)
 
     @property
     def kept(self) -> int:

@@ -16,7 +16,7 @@ from weldr.proxy.request_fields import RequestFields, RequestRefusedError, reque
 _REQUEST_LINE = re.compile(rb"(" + TOKEN + rb") ([!-~]++) HTTP/1\.([01])")
 """One space each, and nothing else that RFC 9112, section 3, lets a lenient recipient pass."""
 _OTHER_VERSION = re.compile(TOKEN + rb" [!-~]++ HTTP/(?!1\.[01])[0-9]\.[0-9]")
-_PLAIN_LINE = re.compile(rb"(" + TOKEN + rb") (/[!-\"$-~]*+) HTTP/1\.1")
+PLAIN_LINE = re.compile(rb"(" + TOKEN + rb") (/[!-\"$-~]*+) HTTP/1\.1")
 """One whose target is in origin form, without a fragment."""
 _EMPTY_LINE = b"\r\n\r\n"
 
@@ -24,7 +24,7 @@ _BEGINNING = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]")
 _ABSOLUTE = re.compile(rb"https?://([^/?#]*+)([^#]*+)", re.IGNORECASE)
 _SLASH = ord("/")
 _IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"))
-_REFUSED_METHODS = frozenset((b"CONNECT", b"TRACE"))
+REFUSED_METHODS = frozenset((b"CONNECT", b"TRACE"))
 _MOST_FORWARDS = 999_999_999
 _ALLOW = b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 
@@ -32,7 +32,7 @@ _ALLOW = b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 class RequestHead:
     """A request that can be forwarded."""
 
-    __slots__ = ("_max_forwards", "fields", "host", "method", "route_host", "target", "version_11")
+    __slots__ = ("fields", "host", "max_forwards_line", "method", "route_host", "target", "version_11")
 
     def __init__(
         self, method: bytes, target: bytes, fields: RequestFields, *, version_11: bool, default_host: bytes
@@ -46,7 +46,7 @@ class RequestHead:
         """As it is forwarded: in origin form or `*`."""
         self.version_11 = version_11
         self.fields = fields
-        if method in _REFUSED_METHODS:
+        if method in REFUSED_METHODS:
             raise RequestRefusedError(405, f"the method {method.decode()} is not supported", _ALLOW)
         if fields.host is not None:
             self.host = fields.host
@@ -57,7 +57,7 @@ class RequestHead:
             self.route_host = route_host(default_host)
         if target[0] != _SLASH or b"#" in target:
             self._read_target()
-        self._max_forwards = (
+        self.max_forwards_line = (
             b"" if fields.max_forwards is None else self._next_max_forwards(fields.max_forwards)
         )
 
@@ -82,7 +82,7 @@ class RequestHead:
                 b" ",
                 target,
                 forwarding.rest(self.host, lines, self.fields.forwarded),
-                self._max_forwards,
+                self.max_forwards_line,
                 request_id_line,
                 _EMPTY_LINE,
             )
@@ -148,38 +148,6 @@ def read_head(
         raise RequestRefusedError(431, f"the request has more than {limits.head_fields} fields")
     head = RequestHead(method, target, fields, version_11=version_11, default_host=default_host)
     return head, end + len(_EMPTY_LINE)
-
-
-def read_plain(data: bytes, fields: RequestFields, limits: Limits) -> RequestHead | None:
-    """What `read_head` makes of `data` if that is a head and nothing more, ends with just these `fields`, and
-    has nothing that asks for a closer look; `None` otherwise.
-
-    Most requests on a connection are like that: the fields, which are the greater part of a head, are those of
-    the request before it.
-    """
-    line_bytes = len(data) - len(fields.ending)
-    if (
-        not data.endswith(fields.ending)
-        or line_bytes > limits.request_line_bytes
-        or fields.max_forwards is not None
-    ):
-        return None
-    line = _PLAIN_LINE.fullmatch(data, 0, line_bytes)
-    if line is None:
-        return None
-    method, target = line.groups()
-    host = fields.host
-    if method in _REFUSED_METHODS or host is None or len(data) - len(_EMPTY_LINE) > limits.head_bytes:
-        return None
-    head = RequestHead.__new__(RequestHead)
-    head.method = method
-    head.target = target
-    head.version_11 = True
-    head.fields = fields
-    head.host = host
-    head.route_host = fields.route_host
-    head._max_forwards = b""
-    return head
 
 
 def check_incomplete(data: bytes | bytearray, position: int, limits: Limits, fresh: int) -> None:

@@ -9,12 +9,20 @@ from weldr.model.values import Limits
 from weldr.proxy.chunked import ChunkedDecoder, ChunkedError
 from weldr.proxy.fields import MAX_REMEMBERED_SECTION_BYTES
 from weldr.proxy.request_fields import RequestFields, RequestRefusedError
-from weldr.proxy.request_head import RequestHead, check_incomplete, read_head, read_plain
+from weldr.proxy.request_head import (
+    PLAIN_LINE,
+    REFUSED_METHODS,
+    RequestHead,
+    check_incomplete,
+    read_head,
+)
 
 _CRLF = b"\r\n"
 _EMPTY_LINE = b"\r\n\r\n"
 _MOST_BEFORE_METHOD_BYTES = 64
 _NOTHING_YET = (b"", b"\r")
+
+_new_head = RequestHead.__new__
 
 
 class RequestReader:
@@ -27,7 +35,10 @@ class RequestReader:
         "_left",
         "_limits",
         "_partial",
+        "_plain_ending",
         "_plain_fields",
+        "_plain_host",
+        "_plain_line_bytes",
         "complete",
         "head",
         "started",
@@ -44,12 +55,18 @@ class RequestReader:
     def adopt(self, limits: Limits) -> None:
         """Go by these limits from the next request on."""
         self._limits = limits
-        self._plain_fields: RequestFields | None = None
-        """Those of the last request, if it had no body and they are within the limits."""
+        self.forget()
 
     def forget(self) -> None:
         """Hold no memory for the sake of speed: it may take long until the next request comes."""
-        self._plain_fields = None
+        self._plain_fields: RequestFields | None = None
+        """Those of the last request, if it had no body and they are within the limits, ..."""
+        self._plain_ending = b""
+        """... the bytes that they were, to the end of the head, ..."""
+        self._plain_host = b""
+        """... the host among them, ..."""
+        self._plain_line_bytes = 0
+        """... and how long a request line before them may be."""
 
     def reset(self) -> None:
         """Make ready for the next request."""
@@ -74,15 +91,31 @@ class RequestReader:
         return body
 
     def whole(self, data: bytes) -> RequestHead | None:
-        """The next request, if it is all of `data` and like the one before it; it is complete then.
+        """The next request, if it is all of `data` and ends like the one before it; it is complete then.
 
+        Most are like that: the fields, which are the greater part of a head, are those of the request before.
         `None` says nothing about `data`: it is to be fed.
         """
-        fields = self._plain_fields
-        head = None if fields is None else read_plain(data, fields, self._limits)
-        if head is not None:
-            self.head = head
-            self.started = self.complete = True
+        fields, ending = self._plain_fields, self._plain_ending
+        line_bytes = len(data) - len(ending)
+        if fields is None or line_bytes > self._plain_line_bytes or not data.endswith(ending):
+            return None
+        line = PLAIN_LINE.fullmatch(data, 0, line_bytes)
+        if line is None:
+            return None
+        method, target = line.groups()
+        if method in REFUSED_METHODS:
+            return None
+        # As `read_head` makes it, without the steps that change nothing here.
+        head = self.head = _new_head(RequestHead)
+        head.method = method
+        head.target = target
+        head.version_11 = True
+        head.fields = fields
+        head.host = self._plain_host
+        head.route_host = fields.route_host
+        head.max_forwards_line = b""
+        self.started = self.complete = True
         return head
 
     def feed(self, data: bytes, position: int) -> int:
@@ -143,15 +176,26 @@ class RequestReader:
     def _begin(self, head: RequestHead) -> None:
         self.head = head
         fields = head.fields
-        self._plain_fields = None
+        if self._plain_fields is not None:
+            self.forget()
         if fields.chunked:
             self._chunked = ChunkedDecoder(self._limits.head_bytes)
         elif fields.content_length:
             self._left = fields.content_length
         else:
             self.complete = True
-            if head.version_11 and len(fields.ending) <= MAX_REMEMBERED_SECTION_BYTES:
-                self._plain_fields = fields
+            if head.version_11:
+                self._remember(fields)
+
+    def _remember(self, fields: RequestFields) -> None:
+        """For `whole`, unless something in these fields asks for a closer look."""
+        if len(fields.ending) > MAX_REMEMBERED_SECTION_BYTES or fields.host is None:
+            return
+        if fields.max_forwards is None:
+            limits, ending = self._limits, fields.ending
+            self._plain_fields, self._plain_ending, self._plain_host = fields, ending, fields.host
+            rest_bytes = len(ending) - len(_EMPTY_LINE)
+            self._plain_line_bytes = min(limits.request_line_bytes, limits.head_bytes - rest_bytes)
 
     def _feed_counted(self, data: bytes, position: int) -> int:
         size = len(data) - position

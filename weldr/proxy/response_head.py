@@ -39,9 +39,11 @@ class StatusLine(NamedTuple):
 class ResponseHead:
     """A response that can be forwarded, an interim one (1xx) or a final one. Shared: nobody changes it."""
 
-    __slots__ = ("_line", "fields", "plain", "plain_body_bytes", "status")
+    __slots__ = ("_line", "came", "fields", "plain", "plain_body_bytes", "status")
 
-    def __init__(self, line: StatusLine, fields: ResponseFields) -> None:
+    def __init__(self, came: bytes, line: StatusLine, fields: ResponseFields) -> None:
+        """`came` are the bytes that were read, to the end of the head."""
+        self.came = came
         self.status = line.status
         self.fields = fields
         self._line = line.forwarded
@@ -111,7 +113,7 @@ def read_head(data: bytes, position: int, limits: Limits) -> tuple[ResponseHead,
         return None
     if end - position > limits.head_bytes:
         raise _too_large(limits)
-    read = _remembered_head if end - position <= MAX_REMEMBERED_SECTION_BYTES else _read
+    read = remembered_head if end - position <= MAX_REMEMBERED_SECTION_BYTES else _read
     head = read(data[position:end])
     if head.fields.count > limits.head_fields:
         raise _too_large(limits)
@@ -123,29 +125,10 @@ def _read(head: bytes) -> ResponseHead:
     if line_end < 0:
         line_end = len(head)
     line = status_line(head[:line_end])
-    return ResponseHead(line, ResponseFields(head[line_end:], version_11=line.version_11))
+    return ResponseHead(head + _EMPTY_LINE, line, ResponseFields(head[line_end:], version_11=line.version_11))
 
 
-_remembered_head = lru_cache(maxsize=REMEMBERED_SECTIONS)(_read)
-
-
-def read_plain(data: bytes, limits: Limits) -> tuple[ResponseHead, bytes] | None:
-    """Head and body, if `data` is a whole response with a `plain` head; `None` otherwise.
-
-    Raises `ResponseInvalidError`.
-    """
-    end = data.find(_EMPTY_LINE)
-    if not 0 < end <= MAX_REMEMBERED_SECTION_BYTES:
-        return None
-    head = _remembered_head(data[:end])
-    start = end + len(_EMPTY_LINE)
-    if (
-        len(data) - start != head.plain_body_bytes
-        or head.fields.count > limits.head_fields
-        or end > limits.head_bytes
-    ):
-        return None
-    return head, data[start:]
+remembered_head = lru_cache(maxsize=REMEMBERED_SECTIONS)(_read)
 
 
 def check_incomplete(data: bytes | bytearray, position: int, limits: Limits, fresh: int) -> None:

@@ -8,22 +8,22 @@ from __future__ import annotations
 
 from weldr.model.values import Limits
 from weldr.proxy.chunked import ChunkedDecoder, ChunkedError
+from weldr.proxy.fields import MAX_REMEMBERED_SECTION_BYTES
 from weldr.proxy.response_fields import ResponseInvalidError, passable_trailer
-from weldr.proxy.response_head import ResponseHead, check_incomplete, read_head, read_plain
+from weldr.proxy.response_head import ResponseHead, check_incomplete, read_head, remembered_head
 
 _EMPTY_LINE = b"\r\n\r\n"
 _NO_LIMITS = Limits()
 
 
 class ResponseReader:
-    """Reads the responses of one connection, each after a `begin`."""
+    """Reads the responses of one connection, each after its request's `method` was set and a `begin`."""
 
     __slots__ = (
         "_body",
         "_chunked",
+        "_last_plain",
         "_left",
-        "_limits",
-        "_method",
         "_partial",
         "_to_end",
         "complete",
@@ -31,6 +31,8 @@ class ResponseReader:
         "fed_bytes",
         "head",
         "interim",
+        "limits",
+        "method",
         "started",
         "trailer",
         "tunnel_data",
@@ -38,15 +40,20 @@ class ResponseReader:
 
     def __init__(self) -> None:
         self._partial = bytearray()
+        self.method = b""
+        """Of the request."""
+        self.limits = _NO_LIMITS
+        self._last_plain: ResponseHead | None = None
+        """The head of the last response that came whole: often the next one is the same."""
         self._reset()
-        self.begin(b"", _NO_LIMITS)
 
-    def begin(self, method: bytes, limits: Limits) -> None:
-        """Make ready for the response to a request with this method."""
+    def begin(self, limits: Limits) -> None:
+        """Make ready for the response to another request, within these limits."""
         if self.started:
             self._reset()
-        self._method = method
-        self._limits = limits
+        if limits is not self.limits:
+            self.limits = limits
+            self._last_plain = None
 
     def _reset(self) -> None:
         self.head: ResponseHead | None = None
@@ -87,10 +94,8 @@ class ResponseReader:
         return interim
 
     def take_body(self) -> list[bytes]:
-        """What has come of the body since the last call."""
-        body = self._body
-        if body:
-            self._body = []
+        """What has come of the body since the last call: from now on the caller's list."""
+        body, self._body = self._body, []
         return body
 
     def whole(self, data: bytes) -> tuple[ResponseHead, bytes] | None:
@@ -101,9 +106,26 @@ class ResponseReader:
 
         Raises `ResponseInvalidError`, as `feed` does.
         """
-        if self.started or self._method == b"HEAD":
+        if self.started or self.method == b"HEAD":
             return None
-        return read_plain(data, self._limits)
+        head = self._last_plain
+        if head is None or not data.startswith(head.came):
+            head = self._plain(data)
+            if head is None:
+                return None
+        size = len(head.came)
+        return (head, data[size:]) if len(data) - size == head.plain_body_bytes else None
+
+    def _plain(self, data: bytes) -> ResponseHead | None:
+        """The head of a response, if it is complete and may be `plain` under the limits."""
+        end = data.find(_EMPTY_LINE)
+        if not 0 < end <= MAX_REMEMBERED_SECTION_BYTES:
+            return None
+        limits, head = self.limits, remembered_head(data[:end])
+        if head.plain_body_bytes < 0 or head.fields.count > limits.head_fields or end > limits.head_bytes:
+            return None
+        self._last_plain = head
+        return head
 
     def feed(self, data: bytes) -> None:
         """Read on.
@@ -117,7 +139,7 @@ class ResponseReader:
             if self._partial:
                 position = self._feed_partial(data, position)
             else:
-                found = read_head(data, position, self._limits)
+                found = read_head(data, position, self.limits)
                 if found is None:
                     self._partial += data[position:]
                     return
@@ -135,7 +157,7 @@ class ResponseReader:
 
     def _feed_partial(self, data: bytes, position: int) -> int:
         """Go on with a head that comes in pieces."""
-        partial, limits = self._partial, self._limits
+        partial, limits = self._partial, self.limits
         before = len(partial)
         partial += data[position : position + limits.head_bytes + len(_EMPTY_LINE)]
         if partial.find(_EMPTY_LINE, max(0, before - 3)) < 0:
@@ -155,10 +177,10 @@ class ResponseReader:
             self.interim.append(head)
             return
         self.head = head
-        if not head.has_body(self._method):
+        if not head.has_body(self.method):
             self.complete = head.status != 101
         elif head.fields.chunked:
-            self._chunked = ChunkedDecoder(self._limits.head_bytes)
+            self._chunked = ChunkedDecoder(self.limits.head_bytes)
         elif head.fields.content_length is None:
             self._to_end = True
         else:

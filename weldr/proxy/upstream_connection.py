@@ -21,6 +21,8 @@ from weldr.proxy.write_watch import WriteWatch
 
 _KEPT_MARGIN_S = 1.0
 """How long before the backend would close it a connection is retired: more than a sweep is late."""
+_NOT_AT_ALL = 0.0
+"""A time until which a connection is not kept."""
 
 
 class UpstreamUser(Protocol):
@@ -94,7 +96,10 @@ class UpstreamConnection(asyncio.Protocol):
         """Serve `user` from now on."""
         self.user = user
         self.write_limit_s = write_limit_s
-        self.reader.begin(method, limits)
+        reader = self.reader
+        if reader.started or limits is not reader.limits:
+            reader.begin(limits)
+        reader.method = method
 
     def release(self, idle_s: float) -> None:
         """The exchange is complete: to the pool with the connection, if it is fit for another one.
@@ -106,16 +111,16 @@ class UpstreamConnection(asyncio.Protocol):
         kept_s = reader.head.fields.kept_s
         if kept_s is not None:
             idle_s = min(idle_s, kept_s - _KEPT_MARGIN_S)
-        self.release_for(idle_s if reader.reusable else 0.0)
+        self.release_until(self._context.now_s() + idle_s if reader.reusable and idle_s > 0 else _NOT_AT_ALL)
 
-    def release_for(self, idle_s: float) -> None:
-        """The exchange is complete: to the pool with the connection, for no longer than this."""
+    def release_until(self, until_s: float) -> None:
+        """The exchange is complete: to the pool with the connection, for no longer than until then."""
         self.user = None
         self.used = True
         if self.gate.held:
             self.gate.release(Hold.PEER_FULL)
-        if idle_s > 0 and not self.congested:
-            self._pool.keep(self, self._context.now_s() + idle_s)
+        if until_s and not self.congested:
+            self._pool.keep(self, until_s)
         else:
             self.deadline_s = NEVER
             self.close()
@@ -157,8 +162,10 @@ class UpstreamConnection(asyncio.Protocol):
         reader = self.reader
         try:
             whole = reader.whole(data)
-            if whole is not None and user.upstream_answered(*whole):
-                return
+            if whole is not None:
+                head, body = whole
+                if user.upstream_answered(head, body):
+                    return
             reader.feed(data)
             user.upstream_received()
         except ResponseInvalidError as error:

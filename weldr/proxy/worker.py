@@ -58,16 +58,13 @@ class Worker:
         self._sparing_due = False
         self._finished = asyncio.Event()
         self._status = 0
-        self._lag_s = 0.0
-        """How late the event loop was at most since the last beat."""
 
     async def run(self) -> int:
         """Serve until drained; return the exit status."""
         self._loop.set_exception_handler(self._unhandled)
         await self._loop.create_unix_connection(lambda: self._channel, sock=self._channel_socket)
-        began_s = self._loop.time()
-        self._beat(began_s)
-        self._sweep(began_s)
+        self._beat()
+        self._sweep()
         await self._finished.wait()
         return self._status
 
@@ -115,39 +112,18 @@ class Worker:
         where = str(details.get("message", "event loop"))
         self._context.fault(where, error if isinstance(error, BaseException) else RuntimeError(where))
 
-    def _beat(self, due_s: float) -> None:
+    def _beat(self) -> None:
         counters = self._context.counters
-        used, kept = self._context.fleet.connections()
-        self._note_lag(due_s)
-        self._channel.send_beat(
-            Beat(
-                connections=counters.connections,
-                requests=counters.requests,
-                in_flight=counters.in_flight,
-                faults=counters.faults,
-                clients=len(self._context.clients),
-                tunnels=counters.tunnels,
-                backends_used=used,
-                backends_kept=kept,
-                lag_s=self._lag_s,
-            )
-        )
-        self._lag_s = 0.0
+        self._channel.send_beat(Beat(counters.connections, counters.requests, counters.in_flight))
         self._channel.send_tallies(self._context.accounts.take)
         if silent := self._context.fleet.silent():
             self._channel.send_silent(silent)
-        next_s = self._loop.time() + _BEAT_INTERVAL_S
-        self._loop.call_at(next_s, self._beat, next_s)
+        self._loop.call_later(_BEAT_INTERVAL_S, self._beat)
 
-    def _note_lag(self, due_s: float) -> None:
-        self._lag_s = max(self._lag_s, self._loop.time() - due_s)
-
-    def _sweep(self, due_s: float) -> None:
-        self._note_lag(due_s)
+    def _sweep(self) -> None:
         self._context.tick()
         self._acceptor.keep_to_limit()
-        next_s = self._loop.time() + SWEEP_INTERVAL_S
-        self._loop.call_at(next_s, self._sweep, next_s)
+        self._loop.call_later(SWEEP_INTERVAL_S, self._sweep)
 
     def _drain(self, grace_s: float) -> None:
         if not self._context.draining:

@@ -191,7 +191,8 @@ def check_plain(reader: ResponseReader, head: ResponseHead, body: bytes) -> None
 
 def read_response(pieces: list[bytes], method: bytes = b"GET") -> tuple[object, ...]:
     reader = ResponseReader()
-    reader.begin(method, Limits())
+    reader.method = method
+    reader.begin(Limits())
     body = b""
     interim: list[int] = []
     try:
@@ -265,7 +266,8 @@ def test_a_connection_is_reusable_only_after_exactly_one_complete_response(
     data: bytes, method: bytes, reusable: bool
 ) -> None:
     reader = ResponseReader()
-    reader.begin(method, Limits())
+    reader.method = method
+    reader.begin(Limits())
     reader.feed(data)
     assert reader.reusable is reusable
 
@@ -273,13 +275,32 @@ def test_a_connection_is_reusable_only_after_exactly_one_complete_response(
 def test_a_reader_goes_on_with_the_next_response_after_a_head_request() -> None:
     reader = ResponseReader()
     for _ in range(3):
-        reader.begin(b"HEAD", Limits())
+        reader.method = b"HEAD"
+        reader.begin(Limits())
         reader.feed(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n")
         assert reader.reusable
-        reader.begin(b"GET", Limits())
+        reader.method = b"GET"
+        reader.begin(Limits())
         reader.feed(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
         assert reader.reusable
         assert reader.take_body() == [b"ok"]
+
+
+def test_a_response_like_the_one_before_is_read_in_one_go_within_the_limits_of_now() -> None:
+    data = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX: 1\r\n\r\nok"
+    reader = ResponseReader()
+    reader.method = b"GET"
+    limits = Limits()
+    reader.begin(limits)
+    for _ in range(2):
+        plain = reader.whole(data)
+        assert plain is not None
+        assert plain[1] == b"ok"
+        reader.begin(limits)
+        for other in (data + b"!", data[:-1], data.replace(b": 2", b": 3")):
+            assert reader.whole(other) is None
+    reader.begin(Limits(head_fields=1))
+    assert reader.whole(data) is None
 
 
 @pytest.mark.parametrize("reason", [b"\xe9", b"a\tb", b"x" * 100])

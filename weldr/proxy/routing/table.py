@@ -26,7 +26,7 @@ _NONE = HostRoutes()
 class RouteTable:
     """Immutable. `changed` returns the next one."""
 
-    __slots__ = ("_by_host", "_by_name", "_has_wildcards", "_top_priority")
+    __slots__ = ("_by_host", "_by_name", "_has_wildcards", "_top_priority", "is_empty")
 
     def __init__(
         self,
@@ -35,6 +35,7 @@ class RouteTable:
     ) -> None:
         self._by_name = by_name or {}
         self._by_host = by_host or {}
+        self.is_empty = not self._by_host
         self._has_wildcards = any(host.startswith(b"*.") for host in self._by_host)
         self._top_priority = max((routes.top_priority for routes in self._by_host.values()), default=0)
 
@@ -66,8 +67,6 @@ class RouteTable:
     def find(self, head: RequestHead, client: str) -> CompiledRoute | None:
         """The route that takes a request of a client with this address."""
         by_host = self._by_host
-        if not by_host:
-            return None
         asked = Asked(head, client)
         path = normal_path(head.target)
         best: CompiledRoute | None = None
