@@ -1,4 +1,6 @@
-"""How many descriptors the workers may open: as many as the system has, where this process may say so."""
+"""How many descriptors may be open: by a worker as many as the system has, where this process may say so, and
+by this process as many as the clients of its admin port may need beside etcd and the workers.
+"""
 
 from __future__ import annotations
 
@@ -23,3 +25,21 @@ def raise_hard_limit() -> None:
         return
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, most))
+
+
+_OWN = 8192
+_RESERVE = 512
+"""For etcd, workers, checks and virtual IPs."""
+
+
+def raise_own_limit() -> int:
+    """Raise the soft limit of this process; how many descriptors the admin port may use of it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OWN if hard == resource.RLIM_INFINITY else min(_OWN, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            soft = wanted
+    if soft == resource.RLIM_INFINITY:
+        soft = _OWN
+    return max(soft - _RESERVE, soft // 2)

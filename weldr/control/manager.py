@@ -19,10 +19,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from weldr.control.admin.connections import ConnectionLimits
 from weldr.control.admin.guard import Access, Guard
 from weldr.control.admin.server import AdminParts, AdminServer
 from weldr.control.catalog_keeper import CatalogKeeper
-from weldr.control.descriptors import raise_hard_limit
+from weldr.control.descriptors import raise_hard_limit, raise_own_limit
 from weldr.control.embedded import EmbeddedEtcd, find_etcd
 from weldr.control.health.hub import HealthHub
 from weldr.control.health.leases import LeaseInquiry
@@ -86,6 +87,7 @@ class Manager:
         """
         self._handle_signals()
         raise_hard_limit()
+        limits = ConnectionLimits.within(raise_own_limit())
         config = self._config
         async with contextlib.AsyncExitStack() as stack:
             admin_listeners = Listeners([config.admin], 1, "--admin")
@@ -95,7 +97,7 @@ class Manager:
             stack.callback(self._listeners.close)
             etcd = config.etcd or await self._embedded(stack)
             client = await stack.enter_async_context(EtcdClient(etcd))
-            self._compose(client, admin_listeners, guard)
+            self._compose(client, admin_listeners, guard, limits)
             await self._admin.start()
             stack.push_async_callback(self._admin.close)
             logger.info(
@@ -122,7 +124,9 @@ class Manager:
         port = self._listeners.addresses[0].rpartition(":")[2]
         return f"{socket.gethostname()}-{port}"
 
-    def _compose(self, client: EtcdClient, admin_listeners: Listeners, guard: Guard) -> None:
+    def _compose(
+        self, client: EtcdClient, admin_listeners: Listeners, guard: Guard, limits: ConnectionLimits
+    ) -> None:
         config = self._config
         arguments = ["--log-format", config.log_format, "--log-level", config.log_level]
         arguments += ["--grace", str(config.grace_s), "--of", str(config.workers), f"--zone={config.zone}"]
@@ -144,7 +148,9 @@ class Manager:
             self._follower.expect,
             self._reports.lease_granted,
         )
-        parts = AdminParts(client, config.keys, self.name, self._pool, self.not_ready, self._follower.expect)
+        parts = AdminParts(
+            client, config.keys, self.name, self._pool, self.not_ready, self._follower.expect, limits
+        )
         self._admin = AdminServer(admin_listeners, guard, parts)
         self._keeper = CatalogKeeper(
             config.keys,

@@ -25,9 +25,9 @@ from weldr.control.admin.problem import ProblemError
 
 logger = logging.getLogger(__name__)
 
-MOST_STREAMS = 2000
 MOST_WAITING_BYTES = 1024 * 1024
 """Of one stream, beyond what the kernel takes."""
+_MOST_AT_A_TIME_BYTES = MOST_WAITING_BYTES // 2
 _AT_ONCE = 25
 _PAUSE_OF_ROUND = 10.0
 _LONGEST_PAUSE_S = 0.25
@@ -75,7 +75,9 @@ class _Stream:
 class EventStreams:
     """Owner of the log and of all streams."""
 
-    def __init__(self, mirror: Mirror, instance: str) -> None:
+    def __init__(self, mirror: Mirror, instance: str, most: int) -> None:
+        """`most` streams at a time."""
+        self._most = most
         self.log = EventLog()
         self._mirror = mirror
         self._instance = instance
@@ -128,8 +130,8 @@ class EventStreams:
         since = self._since(call)
         if not self._mirror.revision:
             raise _not_now("no keys could be read from etcd yet")
-        if len(self._streams) >= MOST_STREAMS:
-            raise _not_now(f"there are {MOST_STREAMS} event streams already")
+        if len(self._streams) >= self._most:
+            raise _not_now(f"there are {self._most} event streams already")
         if since is not None and since > self._mirror.revision:
             # Seen at another instance, which is a moment ahead.
             await self._mirror.reached(since, _FUTURE_LIMIT_S)
@@ -168,8 +170,13 @@ class EventStreams:
         if since is None:
             return event("hello", hello, revision)
         missed = self.log.since_revision(since) if since <= revision else None
+        reason = None
         if missed is None:
-            reset = {"revision": revision, "reason": f"not all events since revision {since} are kept"}
+            reason = f"not all events since revision {since} are kept"
+        elif len(missed) > _MOST_AT_A_TIME_BYTES:
+            reason = f"too much has changed since revision {since}"
+        if missed is None or reason is not None:
+            reset = {"revision": revision, "reason": reason}
             return event("hello", hello) + event("reset", reset, revision)
         return event("hello", hello) + missed
 
@@ -210,7 +217,7 @@ class EventStreams:
     def _missed(self, number: int, target: int) -> bytes:
         """The events behind `number` up to `target`, or that they are too many."""
         text = self.log.between(number, target)
-        if text is None or len(text) > MOST_WAITING_BYTES // 2:
+        if text is None or len(text) > _MOST_AT_A_TIME_BYTES:
             revision = self._mirror.revision
             return event("reset", {"revision": revision, "reason": "too much changed at once"}, revision)
         return text

@@ -13,6 +13,7 @@ from http import HTTPStatus
 
 from aiohttp import web
 
+from weldr.control.admin.connections import ConnectionLimits, Connections
 from weldr.control.admin.departure_events import DepartureEvents
 from weldr.control.admin.endpoint import Call, Endpoint
 from weldr.control.admin.event_streams import EventStreams
@@ -40,10 +41,6 @@ MAX_BODY_BYTES = 2 * 1024 * 1024
 MOST_AT_ONCE = 256
 """Requests, without event streams."""
 
-# aiohttp has a traceback for everybody who sends what is no HTTP; what fails here is logged here.
-_silent = logging.getLogger(f"{__name__}.aiohttp")
-_silent.setLevel(logging.CRITICAL)
-
 _PROTECTION = {
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-store",
@@ -65,6 +62,7 @@ class AdminParts:
     """Why this instance should get no traffic, in one line; `None` if it should."""
     on_written: Callable[[int], None]
     """Told the revision of each write."""
+    connections: ConnectionLimits
 
 
 class AdminServer:
@@ -78,7 +76,7 @@ class AdminServer:
         self._catalog = Catalog(parts.keys)
         self._noted: list[Change] = []
         self._mirror = Mirror(parts.keys, self._take_news)
-        self._streams = EventStreams(self._mirror, parts.instance)
+        self._streams = EventStreams(self._mirror, parts.instance, parts.connections.most_streams)
         self._departures = DepartureEvents(parts.client, self._streams.tell)
         writes = Writes(parts.client, parts.keys, self._mirror, parts.on_written)
         self._endpoints: list[Endpoint] = [
@@ -88,12 +86,10 @@ class AdminServer:
             *Views(self._mirror, parts.pool, parts.instance, lambda: self._catalog.traffic).endpoints(),
             *OlderCalls(self._mirror, writes).endpoints(),
         ]
-        self._runner = web.AppRunner(
-            self._application(), access_log=None, logger=_silent, handle_signals=False, shutdown_timeout=1.0
-        )
+        self._connections = Connections(self._application(), parts.connections)
 
     def _application(self) -> web.Application:
-        application = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[_problems])
+        application = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[self._problems])
         application.router.add_get("/healthz", self._healthz)
         application.router.add_get("/readyz", self._readyz)
         description = describe(self._endpoints, needs_token=self._guard.has_tokens)
@@ -129,15 +125,13 @@ class AdminServer:
         """Begin to answer."""
         self._streams.start()
         self._departures.start()
-        await self._runner.setup()
-        for listener in self._listeners.of_worker(0):
-            await web.SockSite(self._runner, listener).start()
+        await self._connections.start(self._listeners.of_worker(0))
 
     async def close(self) -> None:
         """Stop answering."""
         await self._departures.close()
         await self._streams.close()
-        await self._runner.cleanup()
+        await self._connections.close()
 
     def _handler(
         self, endpoint: Endpoint, *, counted: bool
@@ -158,6 +152,21 @@ class AdminServer:
 
         return handle
 
+    @web.middleware
+    async def _problems(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        """Every failure becomes a problem document, and every answer is protected from being misread."""
+        try:
+            with self._connections.busy(request):
+                response = await handler(request)
+            self._connections.check_room(response)
+        except Exception as error:
+            response = _problem(request, error).response()
+        if not response.prepared:
+            response.headers.update(_PROTECTION)
+        return response
+
     async def _healthz(self, request: web.Request) -> web.Response:
         return web.Response(text="ok\n")
 
@@ -166,20 +175,6 @@ class AdminServer:
         if reason is None:
             return web.Response(text="ready\n")
         return web.Response(status=503, text=f"not ready: {reason}\n")
-
-
-@web.middleware
-async def _problems(
-    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-) -> web.StreamResponse:
-    """Every failure becomes a problem document, and every answer is protected from being misread."""
-    try:
-        response = await handler(request)
-    except Exception as error:
-        response = _problem(request, error).response()
-    if not response.prepared:
-        response.headers.update(_PROTECTION)
-    return response
 
 
 def _problem(request: web.Request, error: Exception) -> ProblemError:
