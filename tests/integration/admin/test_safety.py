@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.integration.admin.conftest import Site
-from tests.support.admin import Api
+from tests.support.admin import Api, EventStream
 from tests.support.etcd import EtcdServer
-from tests.support.instance import Instance, WeldrProcess
+from tests.support.instance import Instance, WeldrProcess, wait_until
 
 READ, WRITE = "r" * 32, "w" * 32
 
@@ -169,3 +169,24 @@ def test_a_token_file_that_cannot_be_used_is_told_in_one_line(
         assert len(weldr.lines) == 1, weldr.lines
         assert words in weldr.lines[0]
         assert "abcdefgh" not in weldr.lines[0]
+
+
+def test_tokens_follow_their_file_without_a_restart(etcd_server: EtcdServer, tmp_path: Path) -> None:
+    file, other = tmp_path / "tokens", "o" * 32
+    file.write_text(f"write {WRITE} deploy\n")
+    arguments = ("--admin-token-file", str(file))
+    with Instance(*arguments, etcd=etcd_server.endpoint, prefix="/rotated/") as weldr:
+        weldr.wait_ready()
+        before, after = Api(weldr.admin, bearer(WRITE)), Api(weldr.admin, bearer(other))
+        with EventStream(weldr.admin, headers={"Authorization": f"Bearer {WRITE}"}) as stream:
+            # Nobody is locked out by a file that is only half written.
+            file.write_text("write")
+            weldr.wait_logged("the admin tokens stay as they were")
+            assert before.get("/api/v1/keys").status == 200
+            assert after.get("/api/v1/keys").status == 401
+            file.write_text(f"read {other} deploy\n")
+            assert list(stream)[:1]
+        wait_until(lambda: after.get("/api/v1/keys").status == 200, "the new token is taken")
+        assert before.get("/api/v1/keys").status == 401
+        assert after.put("/api/v1/services/x", {}).status == 403
+        assert not [line for line in weldr.lines if WRITE in line or other in line]

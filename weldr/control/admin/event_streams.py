@@ -94,6 +94,10 @@ class EventStreams:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        self.drop_all()
+
+    def drop_all(self) -> None:
+        """End every stream: whoever may still read comes back, and resumes."""
         for stream in list(self._streams):
             self._drop(stream)
 

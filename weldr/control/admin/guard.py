@@ -21,7 +21,7 @@ from aiohttp import web
 
 from weldr.control.admin.problem import ProblemError
 from weldr.control.admin.rates import Rates
-from weldr.control.admin.tokens import Role, Tokens
+from weldr.control.admin.tokens import Role, TokenFile, Tokens
 
 ANYBODY = "anybody"
 
@@ -62,8 +62,8 @@ class Guard:
 
         Raises `AdminAddressError` and `TokenFileError`.
         """
-        self._tokens = Tokens.read(access.token_file) if access.token_file else None
-        if self._tokens is None and not access.insecure:
+        self._token_file = TokenFile(access.token_file) if access.token_file else None
+        if self._token_file is None and not access.insecure:
             for address in addresses:
                 if not _is_loopback(address):
                     raise AdminAddressError(address)
@@ -73,7 +73,14 @@ class Guard:
     @property
     def has_tokens(self) -> bool:
         """Whether a request needs one."""
-        return self._tokens is not None
+        return self._token_file is not None
+
+    def reload(self) -> bool:
+        """Look whether the file of tokens has changed; whether the tokens have.
+
+        Raises `TokenFileError` if it has become one that cannot be used: then the tokens stay as they are.
+        """
+        return self._token_file is not None and self._token_file.look()
 
     def admit(self, request: web.Request, needed: Role, now_s: float) -> Caller:
         """The caller, if it may do what needs this role.
@@ -89,12 +96,12 @@ class Guard:
             )
         self._check_host(request)
         self._check_origin(request)
-        if self._tokens is None:
+        if self._token_file is None:
             return Caller(ANYBODY, address, Role.WRITE)
-        return self._by_token(self._tokens, request, needed, address)
+        return self._by_token(self._token_file.tokens, request, needed, address)
 
     def _check_host(self, request: web.Request) -> None:
-        if self._tokens is None and not self._is_ours(request.host):
+        if self._token_file is None and not self._is_ours(request.host):
             detail = "the Host of the request is no name of this machine: use its address or localhost"
             raise ProblemError(HTTPStatus.MISDIRECTED_REQUEST, detail)
 

@@ -5,6 +5,7 @@ It runs in the manager's own event loop, so that an answer shows that the loop r
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -23,6 +24,7 @@ from weldr.control.admin.mirror import Mirror, News
 from weldr.control.admin.older_calls import OlderCalls
 from weldr.control.admin.openapi import describe
 from weldr.control.admin.problem import ProblemError, from_http_exception
+from weldr.control.admin.tokens import TokenFileError
 from weldr.control.admin.transaction import TransactionEndpoint
 from weldr.control.admin.views import Views
 from weldr.control.admin.writes import Writes, of_etcd
@@ -40,6 +42,7 @@ logger = logging.getLogger(__name__)
 MAX_BODY_BYTES = 2 * 1024 * 1024
 MOST_AT_ONCE = 256
 """Requests, without event streams."""
+_TOKENS_LOOK_S = 1.0
 
 _PROTECTION = {
     "X-Content-Type-Options": "nosniff",
@@ -73,6 +76,7 @@ class AdminServer:
         self._guard = guard
         self._not_ready = parts.not_ready
         self._at_once = 0
+        self._token_watch: asyncio.Task[None] | None = None
         self._catalog = Catalog(parts.keys)
         self._noted: list[Change] = []
         self._mirror = Mirror(parts.keys, self._take_news)
@@ -125,13 +129,32 @@ class AdminServer:
         """Begin to answer."""
         self._streams.start()
         self._departures.start()
+        if self._guard.has_tokens:
+            self._token_watch = asyncio.create_task(self._follow_tokens(), name="admin-tokens")
         await self._connections.start(self._listeners.of_worker(0))
 
     async def close(self) -> None:
         """Stop answering."""
+        if self._token_watch is not None:
+            self._token_watch.cancel()
+            await asyncio.gather(self._token_watch, return_exceptions=True)
         await self._departures.close()
         await self._streams.close()
         await self._connections.close()
+
+    async def _follow_tokens(self) -> None:
+        """Have a token that was taken out of the file mean nothing any more, a moment later."""
+        while True:
+            await asyncio.sleep(_TOKENS_LOOK_S)
+            try:
+                if not await asyncio.to_thread(self._guard.reload):
+                    continue
+            except TokenFileError as error:
+                logger.error("the admin tokens stay as they were", extra={"reason": str(error)})
+                continue
+            logger.info("the admin tokens are others")
+            # What a stream was admitted by may be gone.
+            self._streams.drop_all()
 
     def _handler(
         self, endpoint: Endpoint, *, counted: bool

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -33,7 +34,8 @@ class TokenFileError(Exception):
 class _Token:
     role: Role
     name: str
-    secret: bytes
+    digest: bytes
+    """Of equal length for all tokens, so that a comparison tells nothing of theirs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +80,20 @@ class Tokens:
             raise TokenFileError(path, f"is larger than {_MOST_FILE_BYTES} bytes")
         return cls(text.splitlines(), path)
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Tokens) and self._tokens == other._tokens
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __len__(self) -> int:
+        return len(self._tokens)
+
     def holder(self, secret: str) -> Holder | None:
         """Whose token this is. Takes equally long for every wrong one, however much of it is right."""
-        given = secret.encode("utf-8", "surrogatepass")
+        given = _digest(secret)
         found = None
         for token in self._tokens:
-            if hmac.compare_digest(token.secret, given):
+            if hmac.compare_digest(token.digest, given):
                 found = Holder(token.role, token.name)
         return found
 
@@ -98,4 +108,41 @@ def _token(words: list[str], number: int, path: Path) -> _Token:
             path,
             f"has a token of {len(words[1])} characters in line {number}: take {_LEAST_CHARACTERS} or more",
         )
-    return _Token(Role(words[0]), words[2] if len(words) == 3 else f"line {number}", words[1].encode("utf-8"))
+    return _Token(Role(words[0]), words[2] if len(words) == 3 else f"line {number}", _digest(words[1]))
+
+
+def _digest(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
+
+
+class TokenFile:
+    """The tokens of a file as it is now. A change that cannot be used leaves those before it in force."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises `TokenFileError`."""
+        self._path = path
+        self._stamp = _stamp(path)
+        self.tokens = Tokens.read(path)
+
+    def look(self) -> bool:
+        """Read the file again if it has changed; whether the tokens are others now.
+
+        Raises `TokenFileError`, once for each change that cannot be used.
+        """
+        stamp = _stamp(self._path)
+        if stamp == self._stamp:
+            return False
+        self._stamp = stamp
+        tokens = Tokens.read(self._path)
+        changed = tokens != self.tokens
+        self.tokens = tokens
+        return changed
+
+
+def _stamp(path: Path) -> tuple[int, ...] | None:
+    """Another one whenever the file is; `None` while there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
