@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator
 
+from weldr.control.request_sums import RequestSums
 from weldr.model.frames import Tallies
 from weldr.model.tally import Tally
 from weldr.model.traffic import DEFAULT_SERVICE, Traffic
@@ -18,6 +19,8 @@ class Statistics:
     def __init__(self) -> None:
         self.tallies: dict[tuple[str, str], Tally] = {}
         """By service and backend; without a backend the requests that reached none."""
+        self.sums = RequestSums()
+        """By service and by route, also of backends that have gone: what only grows."""
         self.access_lines_dropped = 0
         """Lines that the access log could not take."""
         self._traffic = Traffic()
@@ -27,11 +30,9 @@ class Statistics:
         """Count what a worker has counted."""
         self.access_lines_dropped += counted.access_lines_dropped
         for tally in counted.tallies:
-            held = self.tallies.get((tally.service, tally.backend))
-            if held is None:
-                self.tallies[tally.service, tally.backend] = tally
-            else:
-                held.add(tally)
+            way = tally.service, tally.backend
+            self.tallies.setdefault(way, Tally(*way)).add(tally)
+            self.sums.add(tally, counted.routes)
 
     def forget_absent(self, traffic: Traffic) -> None:
         """Drop what belongs to backends and services that are gone: nobody bounds how many come and go.
@@ -44,6 +45,7 @@ class Statistics:
         self._traffic = traffic
         named = {"", DEFAULT_SERVICE, *traffic.services, *_targets(traffic)}
         self.tallies = {way: tally for way, tally in self.tallies.items() if _exists(way, traffic, named)}
+        self.sums.keep(named, traffic.routes)
 
 
 def _targets(traffic: Traffic) -> Iterator[str]:

@@ -87,11 +87,22 @@ class Silent(msgspec.Struct, frozen=True, tag="silent"):
 
 
 class Beat(msgspec.Struct, frozen=True, tag="beat"):
-    """Up, every second: the worker's event loop is alive, and its counters since it started."""
+    """Up, every second: the worker's event loop is alive, its counters since it started, and what is open."""
 
     connections: int
     requests: int
     in_flight: int
+    faults: int = 0
+    """Errors that nobody expected."""
+    clients: int = 0
+    """Connections of clients that are open, tunnels among them."""
+    tunnels: int = 0
+    backends_used: int = 0
+    """Requests that are with a backend, or whose connection to one is being made."""
+    backends_kept: int = 0
+    """Idle connections to backends."""
+    lag_s: float = 0.0
+    """How late the event loop was at most since the last beat."""
 
 
 class Tallies(msgspec.Struct, frozen=True, tag="tallies"):
@@ -99,6 +110,8 @@ class Tallies(msgspec.Struct, frozen=True, tag="tallies"):
 
     tallies: list[Tally]
     access_lines_dropped: int = 0
+    routes: list[str] = []
+    """Their names by their numbers in the tallies, from 1 on."""
 
 
 Downward = Update | Health | Drain

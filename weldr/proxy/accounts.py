@@ -7,12 +7,15 @@ backend that has gone.
 from __future__ import annotations
 
 from time import perf_counter_ns
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from weldr.model.frames import Tallies
-from weldr.model.latency import LINEAR_BITS, TICK_BITS
-from weldr.model.tally import METHODS, Tally, kind_of
+from weldr.model.latency import LINEAR_BITS, TICK_BITS, bucket_of
+from weldr.model.tally import APART, BY_ROUTE, METHODS, Tally, kind_of
 from weldr.proxy.access_log import AccessLog, LoggedRequest
+
+if TYPE_CHECKING:
+    from weldr.proxy.routing.compiled import CompiledRoute
 
 _KIND_OF_METHOD = {method.encode("ascii"): kind_of(index, 0, 0) for index, method in enumerate(METHODS)}
 _KIND_OF_OTHER = kind_of(len(METHODS), 0, 0)
@@ -28,19 +31,27 @@ class Recorded(LoggedRequest, Protocol):
 
     started_ns: int
     """By `perf_counter_ns`."""
+    route: CompiledRoute | None
+    """That took it."""
 
 
 class Accounts:
     """Owner of the counts of this worker."""
 
-    __slots__ = ("_tallies", "access_log")
+    __slots__ = ("_routes", "_tallies", "access_log")
 
     def __init__(self, access_log: AccessLog) -> None:
         self.access_log = access_log
         self._tallies: dict[Way, Tally] = {}
+        self._routes: list[CompiledRoute] = []
+        """Those that have a number, by it, from 1 on: until what was counted is taken."""
 
-    def record(self, way: Way, request: Recorded, status: int) -> None:
-        """It has ended with this status; 0 if nobody was left to answer."""
+    def record(self, way: Way, request: Recorded, status: int, backend_ns: int | None = None) -> None:
+        """It has ended with this status; 0 if nobody was left to answer.
+
+        `backend_ns` is how long the backend took from the last sending of the request to the response's head: 0
+        if there was none, `None` if all the time was the backend's.
+        """
         tally = self._tallies.get(way)
         if tally is None:
             tally = self._new_tally(way)
@@ -50,6 +61,14 @@ class Accounts:
         ticks = elapsed_ns >> TICK_BITS
         shift = ticks.bit_length() - LINEAR_BITS - 1
         kind += ticks if shift < 0 else (shift << LINEAR_BITS) + (ticks >> shift)
+        route = request.route
+        if route is not None:
+            kind += (route.number or self._number(route)) * BY_ROUTE
+        if backend_ns is not None:
+            kind += APART
+            if backend_ns:
+                bucket = bucket_of(backend_ns >> TICK_BITS)
+                tally.backend_latencies[bucket] = tally.backend_latencies.get(bucket, 0) + 1
         counts = tally.counts
         counts[kind] = counts.get(kind, 0) + 1
         tally.request_bytes += request.request_bytes
@@ -58,11 +77,24 @@ class Accounts:
         if status >= 500 or elapsed_ns > log.slow_ns or (log.sample and log.samples()):
             log.write(request, way, status, elapsed_ns / 1e9)
 
-    def refused(self, status: int) -> None:
-        """What came was no request that could be routed, and was answered with this status."""
+    def refused(self, status: int, error: str | None) -> None:
+        """What came was no request that could be routed, and was answered with this status for this error."""
         tally = self._tallies.get(_NO_WAY) or self._new_tally(_NO_WAY)
         kind = _KIND_OF_OTHER + _KIND_OF_STATUS[status]
         tally.counts[kind] = tally.counts.get(kind, 0) + 1
+        if error is not None:
+            self.failed(_NO_WAY, error)
+
+    def failed(self, way: Way, error: str) -> None:
+        """A request that went this way is answered by weldr, or its response cut off, for this error."""
+        tally = self._tallies.get(way) or self._new_tally(way)
+        tally.errors[error] = tally.errors.get(error, 0) + 1
+
+    def _number(self, route: CompiledRoute) -> int:
+        """Small numbers, for those only that are in use: a number makes no tuple that has to be hashed."""
+        self._routes.append(route)
+        route.number = len(self._routes)
+        return route.number
 
     def _new_tally(self, way: Way) -> Tally:
         service, backend = way
@@ -72,4 +104,8 @@ class Accounts:
     def take(self) -> Tallies:
         """What has been counted since the last call."""
         tallies, self._tallies = self._tallies, {}
-        return Tallies(list(tallies.values()), self.access_log.writer.take_dropped())
+        routes, self._routes = self._routes, []
+        for route in routes:
+            route.number = 0
+        dropped = self.access_log.writer.take_dropped()
+        return Tallies(list(tallies.values()), dropped, [route.name for route in routes])

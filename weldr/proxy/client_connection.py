@@ -217,11 +217,12 @@ class ClientConnection(asyncio.Protocol):
         if exchange is not None:
             exchange.request_broken(refusal)
             return
-        self._context.accounts.refused(refusal.status)
+        error = _ERROR_OF_STATUS.get(refusal.status, "http_request_error")
+        self._context.accounts.refused(refusal.status, error)
         self.write_own_response(
             refusal.status,
             refusal.reason,
-            error=_ERROR_OF_STATUS.get(refusal.status, "http_request_error"),
+            error=error,
             field_line=refusal.field_line,
             connection=b"\r\nConnection: close",
             head_only=self._reader.method_is_head,

@@ -24,9 +24,9 @@ _STANDARD_OUTPUT = 1
 
 
 class Counters:
-    """Since the worker started, but for `in_flight`."""
+    """Since the worker started, but for `in_flight` and `tunnels`."""
 
-    __slots__ = ("connections", "faults", "in_flight", "requests")
+    __slots__ = ("connections", "faults", "in_flight", "requests", "tunnels")
 
     def __init__(self) -> None:
         self.connections = 0
@@ -34,6 +34,7 @@ class Counters:
         self.faults = 0
         """Exceptions that nobody expected."""
         self.in_flight = 0
+        self.tunnels = 0
 
 
 class Context:

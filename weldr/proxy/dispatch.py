@@ -23,6 +23,7 @@ from weldr.proxy.flow import Hold
 from weldr.proxy.pool import BackendPool
 from weldr.proxy.request_head import RequestHead
 from weldr.proxy.response_head import ResponseHead
+from weldr.proxy.routing.compiled import CompiledRoute
 from weldr.proxy.routing.rules import Verdict
 from weldr.proxy.ruled_request import RuledRequest
 from weldr.proxy.supervision import Admission, Supervision
@@ -57,6 +58,8 @@ class Dispatch:
     """See the module. What it has is set by the exchange."""
 
     __slots__ = (
+        "_answered_ns",
+        "_begun_ns",
         "_client",
         "_context",
         "_cookie_line",
@@ -76,6 +79,7 @@ class Dispatch:
         "deadline_s",
         "head",
         "request_id_line",
+        "route",
         "state",
     )
 
@@ -95,6 +99,10 @@ class Dispatch:
     """How often it was given to another backend for a failure."""
     _ruled: RuledRequest | None
     """What its route has to say, if that is more than which service it goes to."""
+    _begun_ns: int
+    """When it was sent last, if that was not at once."""
+    _answered_ns: int
+    """When the response's head had come, if not all of it did at once."""
     _sent_ns: int
     """When the request was sent; kept where the service's policy asks for latencies."""
     _service: ServiceTable | None
@@ -107,6 +115,7 @@ class Dispatch:
     """For it to be pending no longer; 0 before it is. It is not set anew when it is pending again."""
     head: RequestHead
     request_id_line: bytes
+    route: CompiledRoute | None
     state: State
     writes = NO_DEADLINE
 
@@ -201,6 +210,7 @@ class Dispatch:
     def wait_over(self, pool: BackendPool | None) -> None:
         """There may be room now; at this backend, if one is given."""
         self._stop_waiting()
+        self._begun_ns = perf_counter_ns()
         self.seek(None, pool)
 
     def _stop_waiting(self) -> None:
@@ -222,10 +232,12 @@ class Dispatch:
             upstream = await connect(self._context, pool, self._supervision, timeout_s)
         except ConnectError as failure:
             if self.state is _CONNECTING:
+                self._begun_ns = perf_counter_ns()
                 self._tried += (pool,)
                 self._leave_pool()
                 self.seek(failure.verdict)
             return
+        self._begun_ns = perf_counter_ns()
         service = self._service
         if self.state is not _CONNECTING or service is None:
             upstream.close()
@@ -285,6 +297,7 @@ class Dispatch:
 
     def _await_response(self, upstream: UpstreamConnection) -> None:
         assert self._service is not None
+        self._begun_ns = perf_counter_ns()
         upstream.deadline_s = self._context.now_s() + self._service.response_s
         if self._supervision is not None:
             self._supervision.sent()
@@ -342,8 +355,12 @@ class Dispatch:
         assert self._service is not None
         retries = self._service.retries
         wait_s = pause_s(self._retried, retries.pause_s, retries.longest_pause_s, random.random())
-        self._pause = self.later(wait_s, lambda: self.seek(verdict))
+        self._pause = self.later(wait_s, lambda: self._try_again(verdict))
         return True
+
+    def _try_again(self, verdict: Verdict) -> None:
+        self._begun_ns = perf_counter_ns()
+        self.seek(verdict)
 
     def _may_retry(self) -> bool:
         """Whether another backend has room for it, and the budget too. If so, the budget is charged."""
@@ -398,6 +415,7 @@ class Dispatch:
         self._leave_pool()
         self._pool, self._upstream = hedge.pool, upstream
         self._sent_ns = 0
+        self._begun_ns = hedge.sent_ns
         if self._service is not None and self._service.chooser is not None:
             chooser, now_s = self._service.chooser, self._context.now_s()
             self._cookie_line = chooser.cookie_line(self._tried, self.head, hedge.pool, now_s)

@@ -107,6 +107,7 @@ class Exchange(Dispatch):
         self._status = 0
         """Of the response that the client gets; 0 before there is one."""
         self._service_name = DEFAULT_SERVICE
+        self.route = None
         self._ruled = None
         self._service = self._pool = self._upstream = self._supervision = None
         self._tried = ()
@@ -116,7 +117,7 @@ class Exchange(Dispatch):
         self._persistent = False
         self._chunk_response = False
         self._cookie_line = b""
-        self._sent_ns = 0
+        self._sent_ns = self._begun_ns = self._answered_ns = 0
         counters = context.counters
         counters.requests += 1
         counters.in_flight += 1
@@ -126,6 +127,7 @@ class Exchange(Dispatch):
         routes = self._context.fleet.table.routes
         route = None if routes.is_empty else routes.find(self.head, self.client_address)
         if route is not None:
+            self.route = route
             self._service_name = route.service
             if route.rules is not None and not self._obey(route.rules):
                 return
@@ -199,6 +201,7 @@ class Exchange(Dispatch):
                 self._client.write(parts)
             return
         if self.state is _WAITING:
+            self._answered_ns = perf_counter_ns()
             if head.status == 101:
                 self._switch(head, parts)
                 return
@@ -256,7 +259,9 @@ class Exchange(Dispatch):
         self.state = _ENDED
         context.counters.in_flight -= 1
         self.response_bytes = len(body)
-        context.accounts.record(pool.way, self, head.status)
+        begun_ns = self._begun_ns
+        backend_ns = perf_counter_ns() - begun_ns if begun_ns else None
+        context.accounts.record(pool.way, self, head.status, backend_ns)
         pool.leave()
         client.await_next(now_s)
         return True
@@ -400,12 +405,17 @@ class Exchange(Dispatch):
             self._stop_waiting()
         elif self.state is State.PAUSING:
             self._pause.cancel()
+        elif self.state is State.TUNNELLING:
+            self._context.counters.tunnels -= 1
         self.state = _ENDED
         context = self._context
         context.counters.in_flight -= 1
         upstream, pool = self._upstream, self._pool
         way = (self._service_name, "") if pool is None else pool.way
-        context.accounts.record(way, self, self._status)
+        if self.error is not None:
+            context.accounts.failed(way, self.error)
+        begun_ns = self._begun_ns or self.started_ns
+        context.accounts.record(way, self, self._status, max(0, self._answered_ns - begun_ns))
         if upstream is not None:
             self._upstream = None
             upstream.abort()
@@ -425,6 +435,7 @@ class Exchange(Dispatch):
             self._answer(UNASKED_SWITCH)
             return
         self.state = State.TUNNELLING
+        self._context.counters.tunnels += 1
         self._status = head.status
         self._upstream = None
         self._note_answer(head)

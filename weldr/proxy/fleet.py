@@ -363,6 +363,11 @@ class Fleet:
                 return
             excess -= pool.trim(excess)
 
+    def connections(self) -> tuple[int, int]:
+        """How many requests are with backends, and how many connections to backends are kept."""
+        pools = (*self._pools.values(), *self._leaving.values())
+        return sum(pool.in_flight for pool in pools), sum(pool.kept for pool in pools)
+
     def _pool_idle(self, pool: BackendPool) -> None:
         self._leaving.pop(pool.key, None)
         self._on_idle()

@@ -58,13 +58,16 @@ class Worker:
         self._sparing_due = False
         self._finished = asyncio.Event()
         self._status = 0
+        self._lag_s = 0.0
+        """How late the event loop was at most since the last beat."""
 
     async def run(self) -> int:
         """Serve until drained; return the exit status."""
         self._loop.set_exception_handler(self._unhandled)
         await self._loop.create_unix_connection(lambda: self._channel, sock=self._channel_socket)
-        self._beat()
-        self._sweep()
+        began_s = self._loop.time()
+        self._beat(began_s)
+        self._sweep(began_s)
         await self._finished.wait()
         return self._status
 
@@ -112,18 +115,39 @@ class Worker:
         where = str(details.get("message", "event loop"))
         self._context.fault(where, error if isinstance(error, BaseException) else RuntimeError(where))
 
-    def _beat(self) -> None:
+    def _beat(self, due_s: float) -> None:
         counters = self._context.counters
-        self._channel.send_beat(Beat(counters.connections, counters.requests, counters.in_flight))
+        used, kept = self._context.fleet.connections()
+        self._note_lag(due_s)
+        self._channel.send_beat(
+            Beat(
+                connections=counters.connections,
+                requests=counters.requests,
+                in_flight=counters.in_flight,
+                faults=counters.faults,
+                clients=len(self._context.clients),
+                tunnels=counters.tunnels,
+                backends_used=used,
+                backends_kept=kept,
+                lag_s=self._lag_s,
+            )
+        )
+        self._lag_s = 0.0
         self._channel.send_tallies(self._context.accounts.take)
         if silent := self._context.fleet.silent():
             self._channel.send_silent(silent)
-        self._loop.call_later(_BEAT_INTERVAL_S, self._beat)
+        next_s = self._loop.time() + _BEAT_INTERVAL_S
+        self._loop.call_at(next_s, self._beat, next_s)
 
-    def _sweep(self) -> None:
+    def _note_lag(self, due_s: float) -> None:
+        self._lag_s = max(self._lag_s, self._loop.time() - due_s)
+
+    def _sweep(self, due_s: float) -> None:
+        self._note_lag(due_s)
         self._context.tick()
         self._acceptor.keep_to_limit()
-        self._loop.call_later(SWEEP_INTERVAL_S, self._sweep)
+        next_s = self._loop.time() + SWEEP_INTERVAL_S
+        self._loop.call_at(next_s, self._sweep, next_s)
 
     def _drain(self, grace_s: float) -> None:
         if not self._context.draining:

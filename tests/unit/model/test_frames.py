@@ -66,7 +66,7 @@ def test_each_direction_takes_only_its_own_frames() -> None:
         Applied(3, [("s", "b", 1)]),
         InFlight([]),
         Beat(1, 2, 3),
-        Tallies([Tally("s", "b", {2: 1}, 5, 6)], 7),
+        Tallies([Tally("s", "b", {2: 1}, 5, 6, {"dns_error": 1}, {9: 1})], 7, ["r"]),
     ):
         assert up.feed(encode_frame(frame)) == [frame]
     with pytest.raises(FrameError, match="cannot be decoded"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from dataclasses import dataclass
 from time import perf_counter_ns
 
@@ -11,12 +12,13 @@ import pytest
 
 from weldr.model.access_log import AccessLogSettings
 from weldr.model.latency import bucket_of
-from weldr.model.tally import Counted
-from weldr.model.values import Limits
+from weldr.model.tally import BY_ROUTE, Counted
+from weldr.model.values import Limits, Route
 from weldr.proxy.access_log import AccessLog
 from weldr.proxy.accounts import Accounts
 from weldr.proxy.line_writer import LineWriter
 from weldr.proxy.request_head import RequestHead, read_head
+from weldr.proxy.routing.compiled import CompiledRoute
 
 WAY = ("shop", "b1")
 
@@ -32,6 +34,7 @@ class Request:
     response_bytes: int = 5
     error: str | None = None
     client_address: str = "192.0.2.1"
+    route: CompiledRoute | None = None
 
 
 def head_of(target: bytes = b"/a?token=s3cret&b=1", *lines: bytes, method: bytes = b"GET") -> RequestHead:
@@ -88,11 +91,35 @@ def test_a_request_is_counted_by_method_status_and_latency() -> None:
 
 def test_what_is_refused_is_counted_apart() -> None:
     log = Log(AccessLogSettings())
-    log.accounts.refused(400)
-    log.accounts.refused(414)
+    log.accounts.refused(400, "http_request_error")
+    log.accounts.refused(414, "http_request_error")
     (tally,) = log.accounts.take().tallies
     assert (tally.service, tally.backend) == ("", "")
     assert list(tally.counted()) == [Counted("OTHER", 4, 0, 2)]
+    assert tally.errors == {"http_request_error": 2}
+
+
+def test_routes_are_numbered_as_long_as_what_they_took_is_not_taken_away() -> None:
+    log = Log(AccessLogSettings(format="off"))
+    first, second = (CompiledRoute(name, Route(service="shop")) for name in ("a", "b"))
+    for route in (second, None, first, second):
+        log.record(head_of(), 200, route=route)
+    taken = log.accounts.take()
+    assert taken.routes == ["b", "a"]
+    by_route = Counter[int]()
+    for kind, count in taken.tallies[0].counts.items():
+        by_route[kind // BY_ROUTE] += count
+    assert by_route == {0: 1, 1: 2, 2: 1}
+    log.record(head_of(), 200, route=first)
+    assert log.accounts.take().routes == ["a"]
+
+
+def test_the_backends_time_is_kept_apart_where_it_is_not_the_whole() -> None:
+    log = Log(AccessLogSettings(format="off"))
+    log.accounts.record(WAY, Request(head_of(), perf_counter_ns()), 200, 1_000_000_000)
+    log.accounts.record(WAY, Request(head_of(), perf_counter_ns()), 502, 0)
+    (tally,) = log.accounts.take().tallies
+    assert dict(tally.latencies_of_backend()) == {bucket_of(1_000_000_000 >> 10): 1}
 
 
 def test_a_line_holds_what_is_known_of_the_request_and_no_secret(all_requests: Log) -> None:

@@ -29,7 +29,7 @@ _BY_PATTERN = (PathKind.GLOB, PathKind.REGEX)
 
 
 class CompiledRoute:
-    """Immutable. What takes effort is done once for each route, and not again when others change."""
+    """Immutable, but for `number`. What takes effort is done once for each route."""
 
     __slots__ = (
         "_pattern",
@@ -37,6 +37,7 @@ class CompiledRoute:
         "conditions",
         "host",
         "name",
+        "number",
         "order",
         "path",
         "path_kind",
@@ -49,6 +50,8 @@ class CompiledRoute:
     def __init__(self, name: str, route: Route, before: CompiledRoute | None = None) -> None:
         """`before` is the route of this name until now."""
         self.name = name
+        self.number = 0
+        """The accounts' affair: 0 while they have none for it."""
         self.route = route
         self.priority = route.priority
         self.host = ANY_HOST if route.host is None else route.host.encode("ascii")
