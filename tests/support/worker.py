@@ -28,6 +28,7 @@ from weldr.model.frames import (
     encode_frame,
 )
 from weldr.model.health import BackendKey, Standing
+from weldr.model.incidents import Incidents
 from weldr.model.tally import Tally
 from weldr.model.traffic import ServiceTraffic, Traffic, TrafficDelta, difference
 from weldr.model.values import Backend, Route, Service, Settings
@@ -129,6 +130,15 @@ class Worker:
             for tally in frame.tallies:
                 if (tally.service, tally.backend) == (service, backend):
                     total.add(tally)
+        return total
+
+    def incidents(self, service: str) -> Incidents:
+        """What it has counted so far of what befell the requests of this service."""
+        total = Incidents(service=service)
+        for frame in self.tallies:
+            for each in frame.incidents:
+                if each.service == service:
+                    total.add(each)
         return total
 
     @property

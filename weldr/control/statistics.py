@@ -9,6 +9,7 @@ from collections.abc import Container, Iterator
 
 from weldr.control.request_sums import RequestSums
 from weldr.model.frames import Tallies
+from weldr.model.incidents import Incidents
 from weldr.model.tally import Tally
 from weldr.model.traffic import DEFAULT_SERVICE, Traffic
 
@@ -21,6 +22,8 @@ class Statistics:
         """By service and backend; without a backend the requests that reached none."""
         self.sums = RequestSums()
         """By service and by route, also of backends that have gone: what only grows."""
+        self.incidents: dict[str, Incidents] = {}
+        """By service."""
         self.access_lines_dropped = 0
         """Lines that the access log could not take."""
         self._traffic = Traffic()
@@ -33,6 +36,12 @@ class Statistics:
             way = tally.service, tally.backend
             self.tallies.setdefault(way, Tally(*way)).add(tally)
             self.sums.add(tally, counted.routes)
+        for incidents in counted.incidents:
+            sums = self.incidents.get(incidents.service)
+            if sums is None:
+                self.incidents[incidents.service] = incidents
+            else:
+                sums.add(incidents)
 
     def forget_absent(self, traffic: Traffic) -> None:
         """Drop what belongs to backends and services that are gone: nobody bounds how many come and go.
@@ -46,6 +55,7 @@ class Statistics:
         named = {"", DEFAULT_SERVICE, *traffic.services, *_targets(traffic)}
         self.tallies = {way: tally for way, tally in self.tallies.items() if _exists(way, traffic, named)}
         self.sums.keep(named, traffic.routes)
+        self.incidents = {name: each for name, each in self.incidents.items() if name in named}
 
 
 def _targets(traffic: Traffic) -> Iterator[str]:

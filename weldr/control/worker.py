@@ -135,6 +135,8 @@ class WorkerSlot:
         self.in_flight: dict[tuple[str, str], int] = {}
         """Requests to backends that get no new ones, as the worker last said."""
         self.beat: Beat | None = None
+        self.sparing: Sparing | None = None
+        """The last word on whom it spares."""
         self.pid: int | None = None
         self._listeners = listeners
         self._arguments = arguments
@@ -236,6 +238,7 @@ class WorkerSlot:
         self.applied_revision = 0
         self.in_flight = {}
         self.beat = None
+        self.sparing = None
         self._on_sparing(self.name, None)
         if not self._is_over:
             logger.error(
@@ -289,6 +292,7 @@ class WorkerSlot:
             self.in_flight = {(service, backend): count for service, backend, count in frame.in_flight}
             self._on_change()
         elif isinstance(frame, Sparing):
+            self.sparing = frame
             self._on_sparing(self.name, frame)
         elif isinstance(frame, Silent):
             self._on_silent(frame)

@@ -87,6 +87,11 @@ class WorkerPool:
             total.update(slot.in_flight)
         return dict(total)
 
+    @property
+    def sparings(self) -> list[Sparing]:
+        """Whom the workers spare now, each by its own account."""
+        return [slot.sparing for slot in self.slots if slot.sparing is not None]
+
     async def run(self) -> None:
         """Run the workers until they have been drained."""
         try:

@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from weldr.model.health import BackendKey, Standing
+from weldr.model.incidents import Incidents
 from weldr.model.tally import Tally
 from weldr.model.traffic import TrafficDelta
 
@@ -71,12 +72,13 @@ class Spared(msgspec.Struct, frozen=True):
 
 
 class Sparing(msgspec.Struct, frozen=True, tag="sparing"):
-    """Up: all backends that this worker spares now, and the services that are so short of healthy ones that all
-    of theirs are used. Sent when that has changed.
+    """Up: all backends that this worker spares now, the services that are so short of healthy ones that all
+    of theirs are used, and those whose circuit breaker is not closed. Sent when that has changed.
     """
 
     spared: list[Spared]
     panicking: list[str]
+    open_circuits: list[str] = []
 
 
 class Silent(msgspec.Struct, frozen=True, tag="silent"):
@@ -112,6 +114,7 @@ class Tallies(msgspec.Struct, frozen=True, tag="tallies"):
     access_lines_dropped: int = 0
     routes: list[str] = []
     """Their names by their numbers in the tallies, from 1 on."""
+    incidents: list[Incidents] = []
 
 
 Downward = Update | Health | Drain

@@ -10,6 +10,7 @@ from time import perf_counter_ns
 from typing import TYPE_CHECKING, Protocol
 
 from weldr.model.frames import Tallies
+from weldr.model.incidents import Incidents
 from weldr.model.latency import LINEAR_BITS, TICK_BITS, bucket_of
 from weldr.model.tally import APART, BY_ROUTE, METHODS, Tally, kind_of
 from weldr.proxy.access_log import AccessLog, LoggedRequest
@@ -38,13 +39,14 @@ class Recorded(LoggedRequest, Protocol):
 class Accounts:
     """Owner of the counts of this worker."""
 
-    __slots__ = ("_routes", "_tallies", "access_log")
+    __slots__ = ("_incidents", "_routes", "_tallies", "access_log")
 
     def __init__(self, access_log: AccessLog) -> None:
         self.access_log = access_log
         self._tallies: dict[Way, Tally] = {}
         self._routes: list[CompiledRoute] = []
         """Those that have a number, by it, from 1 on: until what was counted is taken."""
+        self._incidents: dict[str, Incidents] = {}
 
     def record(self, way: Way, request: Recorded, status: int, backend_ns: int | None = None) -> None:
         """It has ended with this status; 0 if nobody was left to answer.
@@ -101,11 +103,20 @@ class Accounts:
         tally = self._tallies[way] = Tally(service, backend)
         return tally
 
+    def incidents(self, service: str) -> Incidents:
+        """Of this service, to count in at once: they are soon taken away."""
+        held = self._incidents.get(service)
+        if held is None:
+            held = self._incidents[service] = Incidents(service=service)
+        return held
+
     def take(self) -> Tallies:
         """What has been counted since the last call."""
         tallies, self._tallies = self._tallies, {}
         routes, self._routes = self._routes, []
         for route in routes:
             route.number = 0
+        incidents, self._incidents = self._incidents, {}
         dropped = self.access_log.writer.take_dropped()
-        return Tallies(list(tallies.values()), dropped, [route.name for route in routes])
+        names = [route.name for route in routes]
+        return Tallies(list(tallies.values()), dropped, names, list(incidents.values()))

@@ -113,7 +113,7 @@ class Channel(asyncio.Protocol):
         """Send what `take` yields. For a manager that does not read nothing is taken, so nothing is lost."""
         if self._writable:
             frame = take()
-            if frame.tallies or frame.access_lines_dropped:
+            if frame.tallies or frame.incidents or frame.access_lines_dropped:
                 self._send(frame)
 
     def _send(self, frame: Upward) -> None:

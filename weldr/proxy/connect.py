@@ -49,6 +49,7 @@ async def connect(
     except (OSError, UnicodeError) as error:
         verdict = _verdict(error)
     service_name, backend_id, _, _ = pool.key
+    context.accounts.incidents(service_name).connect_failures += 1
     context.warn(
         "a backend takes no connection: the next one is tried",
         key=pool.authority,

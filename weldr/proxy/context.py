@@ -16,6 +16,7 @@ from weldr.proxy.deadlines import Deadlines
 from weldr.proxy.descriptors import for_clients, for_kept
 from weldr.proxy.fleet import Fleet
 from weldr.proxy.line_writer import LineWriter
+from weldr.proxy.pool import BackendPool
 from weldr.proxy.rate_limit import RateLimit
 
 logger = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ class Context:
         this instance's; empty if it has none."""
         self.loop = loop
         self.now_s: Callable[[], float] = loop.time
-        self.fleet = Fleet(on_backend_idle, on_sparing, loop.time, zone)
+        self.fleet = Fleet(on_backend_idle, on_sparing, loop.time, zone, self._backend_out)
         self.clients = Clients()
         self.deadlines = Deadlines(loop)
         self.counters = Counters()
@@ -91,6 +92,13 @@ class Context:
         """An `X-Request-Id` field line, different each time."""
         self._requests_named += 1
         return b"%b%08x" % (self._request_id_start, self._requests_named)
+
+    def _backend_out(self, pool: BackendPool) -> None:
+        incidents = self.accounts.incidents(pool.key[0])
+        if pool.health.asked:
+            incidents.rests += 1
+        else:
+            incidents.ejections += 1
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
         """Run `work` as a task that is held and whose failure is seen."""

@@ -11,6 +11,7 @@ from enum import Enum
 from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
+from weldr.model.incidents import Incidents
 from weldr.proxy import outcome
 from weldr.proxy.backoff import pause_s
 from weldr.proxy.balancing.latency import PeakLatency
@@ -124,6 +125,10 @@ class Dispatch:
         """Whoever asked, also where trusted proxies are between."""
         return self._client.forwarding.client(self.head.fields.forwarded)
 
+    @property
+    def _incidents(self) -> Incidents:
+        return self._context.accounts.incidents(self._service_name)
+
     def _answer(self, verdict: Verdict) -> None:
         """Answer in place of a backend."""
         raise NotImplementedError
@@ -187,6 +192,7 @@ class Dispatch:
         if admission is Admission.FULL:
             self._wait(service)
         elif admission is Admission.REFUSED:
+            self._incidents.circuit_refused += 1
             self._answer(circuit_open(self._service_name, service.guard.open_s(self._context.now_s())))
         return admission is Admission.ADMITTED
 
@@ -196,11 +202,14 @@ class Dispatch:
             self._supervision.withdraw()
         pending = service.guard.pending
         if len(pending.waiting) >= service.max_pending:
+            self._incidents.shed += 1
             self._answer(full(self._service_name))
             return
         self.state = State.PENDING
         pending.waiting[self] = None
-        self.deadline_s = self.deadline_s or self._context.now_s() + service.connect_s
+        if not self.deadline_s:
+            self.deadline_s = self._context.now_s() + service.connect_s
+            self._incidents.queued += 1
         self._context.deadlines.add(self)
 
     def takes(self, pool: BackendPool) -> bool:
@@ -222,6 +231,7 @@ class Dispatch:
     def expire(self, now_s: float) -> None:
         """Called by the sweep: it has waited for too long."""
         self._stop_waiting()
+        self._incidents.shed += 1
         self._answer(full(self._service_name))
 
     def expire_write(self, now_s: float) -> None:
@@ -327,6 +337,7 @@ class Dispatch:
     def _repeat(self) -> None:
         """Send it once more, on a new connection."""
         self._repeated = True
+        self._incidents.repeats += 1
         if self._supervision is not None:
             self._supervision.forget_try()
         self._leave_pool()
@@ -348,6 +359,7 @@ class Dispatch:
         if not elsewhere or not self._may_retry():
             return False
         self._retried += 1
+        self._incidents.retries += 1
         self._tried = self.tried_backends()
         self._upstream = None
         self._leave_pool()
@@ -370,7 +382,10 @@ class Dispatch:
         tried = self.tried_backends()
         if len(tried) >= _MAX_BACKENDS_TRIED or service.with_room(tried) is None:
             return False
-        return service.budget.take(self._context.now_s())
+        if service.budget.take(self._context.now_s()):
+            return True
+        self._incidents.budget_exhausted += 1
+        return False
 
     def _note_answer(self, head: ResponseHead) -> None:
         if self._pool is not None:
@@ -402,6 +417,7 @@ class Dispatch:
 
     def deadline_passed(self) -> None:
         """The time for the whole request is over."""
+        self._incidents.deadlines_passed += 1
         is_the_clients = self._supervision is not None and self._supervision.is_shortened
         if self.state is _WAITING and self._pool is not None and not is_the_clients:
             outcome.failed(self._context, self._pool, self._supervision, TOO_LONG.reason)

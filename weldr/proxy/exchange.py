@@ -137,6 +137,8 @@ class Exchange(Dispatch):
         """Whether the request goes on to a service under these rules; it was answered otherwise."""
         asked = Asked(self.head, self.client_address)
         verdict = rules.verdict(asked, self._context.now_s(), self._context.share)
+        if verdict is not None and verdict.status == 429:
+            self._incidents.rate_limited += 1
         if verdict is None:
             self._service_name, cookie_line = rules.choose(asked)
             self._ruled = RuledRequest(rules, self._context, cookie_line)

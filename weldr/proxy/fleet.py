@@ -114,15 +114,18 @@ class Fleet:
         on_sparing: Callable[[], None] = lambda: None,
         now_s: Callable[[], float] = time.monotonic,
         zone: str = "",
+        on_out: Callable[[BackendPool], None] = lambda _: None,
     ) -> None:
         """`on_idle` is called when a backend that gets no new requests has no more in flight, `on_sparing` when
-        `sparing` is another. `zone` is this instance's.
+        `sparing` is another, `on_out` when a backend is taken out for its failures or its wish. `zone` is this
+        instance's.
         """
         self.table = Table()
         self._traffic = Traffic()
         self._on_idle = on_idle
         self._now_s = now_s
         self._zone = zone
+        self._on_out = on_out
         self._loaded = False
         """Whether there was a first update. What it names was in use before, elsewhere."""
         self._pools: dict[PoolKey, BackendPool] = {}
@@ -216,7 +219,12 @@ class Fleet:
                 for pool in self._spared.values()
             ],
             [name for name, membership in self._memberships.items() if membership.rotation.panicking],
+            [name for name in self.table.services if self._guards[name].circuit_is_open],
         )
+
+    def circuit_changed(self) -> None:
+        """The circuit breaker of a service has opened or closed."""
+        self._on_sparing()
 
     def silent(self) -> list[PoolKey]:
         """Who has been sent requests, and answered none, since the last call. No harm done to those whose
@@ -228,6 +236,8 @@ class Fleet:
     def _health_changed(self, member: Member) -> None:
         # Admitting none has taken it out already: so the balancer may wait, and is not changed amid a choice.
         assert isinstance(member, BackendPool)
+        if member.health.state is State.OUT:
+            self._on_out(member)
         self._unsettled[member] = None
         self._note_spared(member)
 
@@ -268,7 +278,7 @@ class Fleet:
             self._leave(_key(name, backend_id, backend))
         membership = self._memberships.pop(name)
         self._warming.discard(membership)
-        if membership.rotation.panicking:
+        if membership.rotation.panicking or self._guards[name].circuit_is_open:
             self._on_sparing()
 
     def _update_pools(
@@ -332,7 +342,10 @@ class Fleet:
             membership = Membership(name, self._zone, Rotation(self._health_changed))
             self._memberships[name] = membership
         guard = self._guards.setdefault(name, Guard())
+        was_open = guard.circuit_is_open
         guard.adopt(policy)
+        if guard.circuit_is_open != was_open:
+            self._on_sparing()
         membership.configure(policy, self._traffic.sticky_key)
         (self._warming.add if membership.begins_slowly else self._warming.discard)(membership)
         return ServiceTable(

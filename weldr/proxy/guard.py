@@ -9,7 +9,7 @@ from __future__ import annotations
 from math import inf
 
 from weldr.model.values import Service
-from weldr.proxy.breaker import Breaker
+from weldr.proxy.breaker import Breaker, State
 from weldr.proxy.gradient import Gradient
 from weldr.proxy.pending import Pending
 from weldr.proxy.recent_latency import RecentLatency
@@ -56,6 +56,11 @@ class Guard:
             or self.breaker is not None
             or self.gradient is not None
         )
+
+    @property
+    def circuit_is_open(self) -> bool:
+        """Whether the circuit breaker keeps requests away, or lets but a few through on trial."""
+        return self.breaker is not None and self.breaker.state is not State.CLOSED
 
     def open_s(self, now_s: float) -> float:
         """How long the circuit breaker keeps requests away."""

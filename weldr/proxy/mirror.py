@@ -90,11 +90,12 @@ class Mirror:
 def mirror(context: Context, service_name: str, method: bytes, request: bytes) -> None:
     """Send a copy to this service, unless that would be too much."""
     service = context.fleet.table.services.get(service_name)
-    if service is None or context.mirrored >= _MOST_IN_FLIGHT:
+    incidents = context.accounts.incidents(service_name)
+    pool = None if service is None or context.mirrored >= _MOST_IN_FLIGHT else service.balancer.pick(())
+    if service is None or pool is None or pool.full:
+        incidents.mirrors_dropped += 1
         return
-    pool = service.balancer.pick(())
-    if pool is None or pool.full:
-        return
+    incidents.mirrored += 1
     context.mirrored += 1
     pool.enter()
     context.spawn(Mirror(context, service, pool, method, request).run(), "mirror")

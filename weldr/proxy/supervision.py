@@ -200,10 +200,13 @@ class Supervision:
         name, now_s = self._service.name, self._context.now_s()
         if is_good:
             if breaker.succeeded(now_s, ticket):
+                self._context.fleet.circuit_changed()
                 logger.info("a service that failed works again", extra={"service": name})
             # A trial counts once; and if it fails later, that is no trial's failure.
             self._ticket = None
         elif breaker.failed(now_s, ticket):
+            self._context.accounts.incidents(name).circuit_openings += 1
+            self._context.fleet.circuit_changed()
             wait_s = breaker.wait_s(now_s)
             logger.warning(
                 "too many requests to a service fail: it gets none for a while",
@@ -220,7 +223,13 @@ class Supervision:
         if not exchange.awaits_response or not self.lets_retry:
             return
         pool = service.with_room(exchange.tried_backends())
-        if pool is not None and service.budget.take(self._context.now_s()):
+        if pool is None:
+            return
+        incidents = self._context.accounts.incidents(service.name)
+        if not service.budget.take(self._context.now_s()):
+            incidents.budget_exhausted += 1
+        else:
+            incidents.hedges += 1
             self.hedge = Hedge(self._context, exchange, self, service, pool)
             self.hedge.begin()
 
@@ -228,6 +237,7 @@ class Supervision:
         """The request is the hedge's now; of the first try is only known that it took longer than this."""
         self.forget_try()
         self._note_latency()
+        self._context.accounts.incidents(self._service.name).hedges_won += 1
         self._sent_ns = hedge.sent_ns
         self.hedge = None
 

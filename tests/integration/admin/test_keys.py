@@ -174,6 +174,31 @@ def test_every_collection_can_be_listed(api: Api) -> None:
     assert api.get("/api/v1/instances").json["items"]
 
 
+def test_the_instance_tells_what_befell_the_requests_of_a_service(site: Site, api: Api) -> None:
+    with named_servers("befallen") as (server,):
+        address = server.address
+    api.put("/api/v1/backends/befallen/b1", address)
+    api.put(
+        "/api/v1/services/befallen",
+        {"circuit_breaker": {"minimum_requests": 2, "open_s": 600}, "ejection": {"consecutive_failures": 0}},
+    )
+    api.put("/api/v1/routes/befallen", {"host": "befallen.example", "service": "befallen"})
+    wait_until(lambda: site.weldr.get(host="befallen.example")[0] == 502, "it is in rotation")
+    wait_until(lambda: site.weldr.get(host="befallen.example")[0] == 503, "the circuit is open")
+
+    def incidents_when_all_is_told() -> dict[str, int] | None:
+        for each in api.get("/api/v1/stats").json["services"]:
+            incidents: dict[str, int] = each["incidents"]
+            if incidents["service"] == "befallen" and incidents["circuit_refused"]:
+                return incidents if each["open_circuit_workers"] == 1 else None
+        return None
+
+    incidents = wait_until(incidents_when_all_is_told, "it is told")
+    assert incidents["connect_failures"] == 2
+    assert incidents["circuit_openings"] == 1
+    assert incidents["circuit_refused"] >= 1
+
+
 def test_the_instance_tells_what_it_has_counted(site: Site, api: Api) -> None:
     with named_servers("counted") as (server,):
         api.put("/api/v1/backends/counted/b1", server.address)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from weldr.control.statistics import Statistics
 from weldr.model.frames import Tallies
+from weldr.model.incidents import Incidents
 from weldr.model.latency import MOST_BUCKETS
 from weldr.model.tally import BY_ROUTE, Tally
 from weldr.model.traffic import ServiceTraffic, Traffic
@@ -56,3 +57,14 @@ def test_requests_are_summed_by_route_until_it_goes() -> None:
     assert sums.errors == {"dns_error": 1}
     statistics.forget_absent(TRAFFIC)
     assert sums.rows == {("", 1): 1, ("buy", 1): 4}
+
+
+def test_what_befell_requests_is_added_and_forgotten_with_the_service() -> None:
+    statistics = Statistics()
+    for service in ("shop", "planned", "old", ""):
+        for _ in range(2):
+            statistics.add(Tallies([], incidents=[Incidents(service=service, retries=2, shed=1)]))
+    statistics.forget_absent(TRAFFIC)
+    assert statistics.incidents == {
+        service: Incidents(service=service, retries=4, shed=2) for service in ("shop", "planned", "")
+    }

@@ -14,6 +14,7 @@ from weldr.control.admin.mirror import Mirror
 from weldr.control.worker import WorkerSlot
 from weldr.control.worker_pool import WorkerPool
 from weldr.model.catalog import Problem
+from weldr.model.incidents import Incidents
 from weldr.model.latency import quantile_s
 from weldr.model.tally import Tally
 from weldr.model.traffic import Traffic
@@ -54,6 +55,20 @@ class WayStats(msgspec.Struct, frozen=True):
     response_bytes: int
 
 
+class ServiceStats(msgspec.Struct, frozen=True):
+    """What befell the requests of one service since the instance began, and how it is now."""
+
+    incidents: Incidents
+    ejected: list[str]
+    """Its backends that are out or on trial in any worker, for their failures."""
+    resting: list[str]
+    """Likewise, because they asked for that."""
+    panicking_workers: int
+    """Those that use all its backends since too few are healthy."""
+    open_circuit_workers: int
+    """Those whose circuit breaker for it is not closed."""
+
+
 class Stats(msgspec.Struct, frozen=True):
     """This instance."""
 
@@ -62,6 +77,8 @@ class Stats(msgspec.Struct, frozen=True):
     applied_revision: int
     workers: list[WorkerStats]
     ways: list[WayStats]
+    services: list[ServiceStats]
+    """Those of which there is anything to tell."""
     draining: dict[str, int]
     """Requests in flight by `<service>/<id>`, for backends that get no new ones."""
 
@@ -135,6 +152,7 @@ class Views:
             applied_revision=pool.applied_revision,
             workers=[_worker(slot) for slot in pool.slots],
             ways=[_way(tally) for tally in pool.statistics.tallies.values()],
+            services=_services(pool),
             draining={f"{service}/{name}": count for (service, name), count in pool.in_flight.items()},
         )
         return json_answer(found)
@@ -187,6 +205,28 @@ def _way(tally: Tally) -> WayStats:
         request_bytes=tally.request_bytes,
         response_bytes=tally.response_bytes,
     )
+
+
+def _services(pool: WorkerPool) -> list[ServiceStats]:
+    counted = pool.statistics.incidents
+    sparings = pool.sparings
+    panicking = Counter(name for each in sparings for name in each.panicking)
+    open_circuits = Counter(name for each in sparings for name in each.open_circuits)
+    spared: dict[bool, dict[str, set[str]]] = {False: {}, True: {}}
+    for sparing in sparings:
+        for each in sparing.spared:
+            spared[each.asked].setdefault(each.key[0], set()).add(each.key[1])
+    ejected, resting = spared[False], spared[True]
+    return [
+        ServiceStats(
+            incidents=counted.get(name) or Incidents(service=name),
+            ejected=sorted(ejected.get(name, ())),
+            resting=sorted(resting.get(name, ())),
+            panicking_workers=panicking[name],
+            open_circuit_workers=open_circuits[name],
+        )
+        for name in sorted({*counted, *ejected, *resting, *panicking, *open_circuits})
+    ]
 
 
 def _by_class(*tallies: Tally) -> Counter[int]:
