@@ -109,7 +109,7 @@ def _change(change: KeyChange) -> Iterator[str]:
         case Kind.HOLDER if change.after is not None:
             value = compact(shown(COLLECTIONS[change.name.kind.value], change.after.value))
             yield f"* the virtual IP {change.name.names[0]} has a new holder: {value}"
-        case Kind.ELECTION:
+        case Kind.ELECTION | Kind.VIEWER:
             return
         case _:
             yield from _any(change)

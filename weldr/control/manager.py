@@ -149,7 +149,15 @@ class Manager:
             self._reports.lease_granted,
         )
         parts = AdminParts(
-            client, config.keys, self.name, self._pool, self.not_ready, self._follower.expect, limits
+            client,
+            config.keys,
+            self.name,
+            self._pool,
+            self.not_ready,
+            self._follower.expect,
+            limits,
+            lambda: self._presence.lease_id,
+            lambda: self._health.standings,
         )
         self._admin = AdminServer(admin_listeners, guard, parts)
         self._keeper = CatalogKeeper(

@@ -5,7 +5,7 @@ Workers send what they counted since the last time, so that one that dies takes 
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator
 
 from weldr.control.request_sums import RequestSums
 from weldr.model.frames import Tallies
@@ -26,11 +26,14 @@ class Statistics:
         """By service."""
         self.access_lines_dropped = 0
         """Lines that the access log could not take."""
+        self.on_counted: Callable[[Tallies], None] = lambda counted: None
+        """Sees what a worker has counted, before it is added up; it must keep nothing of that."""
         self._traffic = Traffic()
         self._owes_another_look = False
 
     def add(self, counted: Tallies) -> None:
         """Count what a worker has counted."""
+        self.on_counted(counted)
         self.access_lines_dropped += counted.access_lines_dropped
         for tally in counted.tallies:
             way = tally.service, tally.backend

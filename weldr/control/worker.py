@@ -36,6 +36,7 @@ from weldr.model.frames import (
     FrameReader,
     Health,
     InFlight,
+    Loads,
     Silent,
     Sparing,
     Update,
@@ -137,6 +138,8 @@ class WorkerSlot:
         self.beat: Beat | None = None
         self.sparing: Sparing | None = None
         """The last word on whom it spares."""
+        self.loads: list[tuple[str, str, int]] = []
+        """Requests in flight by service and backend, as the worker last said."""
         self.pid: int | None = None
         self._listeners = listeners
         self._arguments = arguments
@@ -239,6 +242,7 @@ class WorkerSlot:
         self.in_flight = {}
         self.beat = None
         self.sparing = None
+        self.loads = []
         self._on_sparing(self.name, None)
         if not self._is_over:
             logger.error(
@@ -298,6 +302,8 @@ class WorkerSlot:
             self._on_silent(frame)
         elif isinstance(frame, Beat):
             self.beat = frame
+        elif isinstance(frame, Loads):
+            self.loads = frame.backends
         else:
             self._statistics.add(frame)
 

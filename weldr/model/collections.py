@@ -49,6 +49,7 @@ _SECRETS: dict[Kind, frozenset[str]] = {
     Kind.CERT: frozenset({"key"}),
     Kind.SECRET: frozenset({"key"}),
     Kind.STICKY_KEY: frozenset({"key"}),
+    Kind.VIEWER: frozenset({"key"}),
 }
 
 

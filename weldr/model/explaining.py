@@ -35,6 +35,8 @@ class Explanation(msgspec.Struct, frozen=True):
     reason: str = ""
     routes: list[ExplainedRoute] = []
     """The one that takes it first, then the others."""
+    order: list[str] = []
+    """All routes, in the order in which they are tried."""
     service: str | None = None
     backends: list[str] = []
     """By id, in the order in which they would be tried. Where it begins differs by worker and request."""

@@ -107,6 +107,14 @@ class Beat(msgspec.Struct, frozen=True, tag="beat"):
     """How late the event loop was at most since the last beat."""
 
 
+class Loads(msgspec.Struct, frozen=True, tag="loads"):
+    """Up, every second while there are any, and once when there are none any more: requests in flight by
+    service and backend, those that get no new ones included.
+    """
+
+    backends: list[tuple[str, str, int]]
+
+
 class Tallies(msgspec.Struct, frozen=True, tag="tallies"):
     """Up, every second: what has been counted since the last one. None is sent twice."""
 
@@ -118,7 +126,7 @@ class Tallies(msgspec.Struct, frozen=True, tag="tallies"):
 
 
 Downward = Update | Health | Drain
-Upward = Applied | InFlight | Sparing | Silent | Beat | Tallies
+Upward = Applied | InFlight | Sparing | Silent | Beat | Loads | Tallies
 
 FrameType = TypeVar("FrameType")
 

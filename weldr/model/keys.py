@@ -31,6 +31,7 @@ class Kind(StrEnum):
     HEALTH = "health"
     MOVE = "moves"
     SECRET = "secrets"
+    VIEWER = "viewers"
 
 
 NAMES_OF_KIND: dict[Kind, tuple[str, ...]] = {
@@ -48,9 +49,12 @@ NAMES_OF_KIND: dict[Kind, tuple[str, ...]] = {
     Kind.HEALTH: ("instance", "service", "id"),
     Kind.MOVE: ("vip",),
     Kind.SECRET: ("name",),
+    Kind.VIEWER: ("instance",),
 }
 
-REPORTED = frozenset({Kind.INSTANCE, Kind.ELECTION, Kind.HOLDER, Kind.HEALTH, Kind.MOVE, Kind.SECRET})
+REPORTED = frozenset(
+    {Kind.INSTANCE, Kind.ELECTION, Kind.HOLDER, Kind.HEALTH, Kind.MOVE, Kind.SECRET, Kind.VIEWER}
+)
 """The kinds that instances write for themselves and each other. All others are configuration."""
 
 DEFAULT_PREFIX = "/weldr/"

@@ -16,6 +16,7 @@ from weldr.model.frames import (
     FrameError,
     FrameReader,
     InFlight,
+    Loads,
     Silent,
     Sparing,
     Tallies,
@@ -48,6 +49,7 @@ class Channel(asyncio.Protocol):
         self._writable = True
         self._owes_in_flight = False
         self._owes_sparing = False
+        self._told_loads = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = as_transport(transport)
@@ -108,6 +110,12 @@ class Channel(asyncio.Protocol):
         """Tell that the event loop is alive; not to a manager that does not read."""
         if self._writable:
             self._send(beat)
+
+    def send_loads(self, loads: list[tuple[str, str, int]]) -> None:
+        """Tell where requests are in flight; not to a manager that does not read."""
+        if self._writable and (loads or self._told_loads):
+            self._told_loads = bool(loads)
+            self._send(Loads(loads))
 
     def send_tallies(self, take: Callable[[], Tallies]) -> None:
         """Send what `take` yields. For a manager that does not read nothing is taken, so nothing is lost."""

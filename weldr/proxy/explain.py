@@ -19,7 +19,7 @@ from weldr.proxy.request_fields import RequestRefusedError
 from weldr.proxy.request_head import RequestHead
 from weldr.proxy.request_reader import RequestReader
 from weldr.proxy.routing.conditions import Asked
-from weldr.proxy.routing.explanation import explain
+from weldr.proxy.routing.explanation import explain, in_order
 
 
 def main() -> None:
@@ -34,10 +34,11 @@ def explanation(question: Question) -> Explanation:
     fleet.apply(question.delta)
     fleet.apply_standings(question.standings)
     table = fleet.table
+    order = in_order(table.routes)
     try:
         head = _read(question.request, table.limits)
     except RequestRefusedError as error:
-        return Explanation(status=error.status, reason=error.reason)
+        return Explanation(status=error.status, reason=error.reason, order=order)
     routes = [ExplainedRoute(*found) for found in explain(table.routes, head, question.client)]
     name = DEFAULT_SERVICE
     route = table.routes.find(head, question.client)
@@ -47,13 +48,14 @@ def explanation(question: Question) -> Explanation:
             asked = Asked(head, question.client)
             verdict = route.rules.verdict(asked, 0.0, 1.0)
             if verdict is not None:
-                return Explanation(status=verdict.status, reason=verdict.reason, routes=routes)
+                return Explanation(status=verdict.status, reason=verdict.reason, routes=routes, order=order)
             name = route.rules.service(asked)
     service = table.services.get(name)
     tried = [] if service is None else _order(service)
     known = [] if name not in fleet.traffic.services else list(fleet.traffic.services[name].backends)
     return Explanation(
         routes=routes,
+        order=order,
         service=name,
         backends=tried,
         unused=[backend for backend in known if backend not in tried],

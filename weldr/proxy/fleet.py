@@ -233,6 +233,15 @@ class Fleet:
         pools = self._pools.values()
         return [pool.key for pool in pools if pool.health.is_silent(pool.in_flight)]
 
+    def loads(self) -> list[tuple[str, str, int]]:
+        """Requests in flight by service and backend, where there are any."""
+        counts: Counter[tuple[str, str]] = Counter()
+        for pools in (self._leaving, self._pools):
+            for pool in pools.values():
+                if pool.in_flight:
+                    counts[pool.way] += pool.in_flight
+        return [(*way, count) for way, count in counts.items()]
+
     def _health_changed(self, member: Member) -> None:
         # Admitting none has taken it out already: so the balancer may wait, and is not changed amid a choice.
         assert isinstance(member, BackendPool)

@@ -133,6 +133,7 @@ class Worker:
             )
         )
         self._lag_s = 0.0
+        self._channel.send_loads(self._context.fleet.loads())
         self._channel.send_tallies(self._context.accounts.take)
         if silent := self._context.fleet.silent():
             self._channel.send_silent(silent)

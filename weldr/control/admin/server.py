@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -18,16 +18,21 @@ from weldr.control.admin.connections import ConnectionLimits, Connections
 from weldr.control.admin.departure_events import DepartureEvents
 from weldr.control.admin.endpoint import Call, Endpoint
 from weldr.control.admin.event_streams import EventStreams
+from weldr.control.admin.explain import ExplainEndpoint
 from weldr.control.admin.guard import Guard
 from weldr.control.admin.key_endpoints import KeyEndpoints, json_answer
+from weldr.control.admin.lease_times import LeaseTimesEndpoint
 from weldr.control.admin.mirror import Mirror, News
+from weldr.control.admin.numbers import NumbersEndpoint
 from weldr.control.admin.older_calls import OlderCalls
 from weldr.control.admin.openapi import describe
+from weldr.control.admin.page import Page
 from weldr.control.admin.problem import ProblemError, from_http_exception
 from weldr.control.admin.tokens import TokenFileError
 from weldr.control.admin.transaction import TransactionEndpoint
 from weldr.control.admin.views import Views
 from weldr.control.admin.writes import Writes, of_etcd
+from weldr.control.fleet.fleet import Fleet, FleetParts
 from weldr.control.listeners import Listeners
 from weldr.control.worker_pool import WorkerPool
 from weldr.etcd.client import EtcdClient
@@ -35,6 +40,7 @@ from weldr.etcd.commit import EditConflictError, EditContentionError
 from weldr.etcd.errors import EtcdError
 from weldr.etcd.follow import Change
 from weldr.model.catalog import Catalog
+from weldr.model.health import BackendKey, Standing
 from weldr.model.keys import KeySpace
 
 logger = logging.getLogger(__name__)
@@ -66,6 +72,10 @@ class AdminParts:
     on_written: Callable[[int], None]
     """Told the revision of each write."""
     connections: ConnectionLimits
+    lease_id: Callable[[], int | None]
+    """The instance's lease, while it lives."""
+    standings: Callable[[], Mapping[BackendKey, Standing]]
+    """What the checks say of the backends that are anything but up."""
 
 
 class AdminServer:
@@ -82,6 +92,17 @@ class AdminServer:
         self._mirror = Mirror(parts.keys, self._take_news)
         self._streams = EventStreams(self._mirror, parts.instance, parts.connections.most_streams)
         self._departures = DepartureEvents(parts.client, self._streams.tell)
+        self._fleet = Fleet(
+            FleetParts(
+                client=parts.client,
+                keys=parts.keys,
+                instance=parts.instance,
+                pool=parts.pool,
+                mirror=self._mirror,
+                lease_id=parts.lease_id,
+                on_written=parts.on_written,
+            )
+        )
         writes = Writes(parts.client, parts.keys, self._mirror, parts.on_written)
         self._endpoints: list[Endpoint] = [
             *KeyEndpoints(parts.client, self._mirror, writes).endpoints(),
@@ -89,6 +110,9 @@ class AdminServer:
             *self._streams.endpoints(),
             *Views(self._mirror, parts.pool, parts.instance, lambda: self._catalog.traffic).endpoints(),
             *OlderCalls(self._mirror, writes).endpoints(),
+            *NumbersEndpoint(self._mirror, self._fleet, parts.instance).endpoints(),
+            *LeaseTimesEndpoint(parts.client, self._mirror).endpoints(),
+            *ExplainEndpoint(lambda: self._catalog.traffic, parts.standings).endpoints(),
         ]
         self._connections = Connections(self._application(), parts.connections)
 
@@ -96,6 +120,7 @@ class AdminServer:
         application = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[self._problems])
         application.router.add_get("/healthz", self._healthz)
         application.router.add_get("/readyz", self._readyz)
+        Page().add_to(application.router)
         description = describe(self._endpoints, needs_token=self._guard.has_tokens)
 
         async def openapi(call: Call) -> web.Response:
@@ -120,6 +145,7 @@ class AdminServer:
         self._mirror.take(changes, catalog)
         if first:
             self._streams.begin(self._mirror.revision)
+        self._fleet.follow()
 
     def _take_news(self, news: News) -> None:
         self._streams.take(news)
@@ -129,12 +155,14 @@ class AdminServer:
         """Begin to answer."""
         self._streams.start()
         self._departures.start()
+        self._fleet.start()
         if self._guard.has_tokens:
             self._token_watch = asyncio.create_task(self._follow_tokens(), name="admin-tokens")
         await self._connections.start(self._listeners.of_worker(0))
 
     async def close(self) -> None:
         """Stop answering."""
+        await self._fleet.close()
         if self._token_watch is not None:
             self._token_watch.cancel()
             await asyncio.gather(self._token_watch, return_exceptions=True)
@@ -187,7 +215,8 @@ class AdminServer:
         except Exception as error:
             response = _problem(request, error).response()
         if not response.prepared:
-            response.headers.update(_PROTECTION)
+            for name, value in _PROTECTION.items():
+                response.headers.setdefault(name, value)
         return response
 
     async def _healthz(self, request: web.Request) -> web.Response:

@@ -16,6 +16,7 @@ import socket
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
+from weldr.control.own_address import own_address
 from weldr.control.vip.hearing import TURN_S, Hearing
 from weldr.control.vip.messages import (
     KEY_BYTES,
@@ -89,7 +90,7 @@ class PeerNetwork(asyncio.DatagramProtocol):
 
         Raises `OSError`.
         """
-        own = _own_address(towards)
+        own = own_address(towards)
         family = socket.AF_INET6 if ":" in own else socket.AF_INET
         loop = asyncio.get_running_loop()
         for port in (PORT, 0):
@@ -226,24 +227,3 @@ class PeerNetwork(asyncio.DatagramProtocol):
         except ValueError:
             return None
         return key if len(key) >= KEY_BYTES else None
-
-
-def _own_address(towards: Iterable[tuple[str, int]]) -> str:
-    """The address that this host has in the eyes of those: a UDP socket that connects sends nothing."""
-    failure = OSError("neither a virtual IP nor etcd has an address")
-    local = ""
-    for host, port in towards:
-        try:
-            for family, kind, _, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM):
-                with socket.socket(family, kind) as probe:
-                    probe.connect(address)
-                    own = str(probe.getsockname()[0])
-                if own != address[0]:
-                    return own
-                # What we reach by its own address is on this host. Good enough if everything is.
-                local = own
-        except OSError as error:
-            failure = error
-    if local:
-        return local
-    raise failure

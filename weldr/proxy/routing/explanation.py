@@ -42,6 +42,19 @@ def explain(table: RouteTable, head: RequestHead, client: str) -> list[Explained
     return [*first, *matching, *others]
 
 
+def in_order(table: RouteTable) -> list[str]:
+    """All routes: of two that take a request, the one that comes first here gets it."""
+    return [route.name for route in sorted(table.routes(), key=_rank)]
+
+
+def _rank(route: CompiledRoute) -> tuple[object, ...]:
+    # A host by itself comes before every wildcard, and of those the longer one first.
+    wildcard = route.host.startswith(b"*")
+    host = (wildcard, -len(route.host) if wildcard else 0, route.host)
+    length = -len(route.path) if route.path_kind is PathKind.PREFIX else 0
+    return -route.priority, host, route.path_kind, length, -len(route.conditions), route.name
+
+
 def _mismatch(route: CompiledRoute, patterns: list[bytes], path: bytes, asked: Asked) -> str | None:
     if route.host not in patterns:
         return f"the host is not {route.route.host}"

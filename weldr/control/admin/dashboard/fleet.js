@@ -1,0 +1,149 @@
+// Instances, virtual IPs, and the sums of all.
+
+import { drawTraffic, trafficGraph } from "./chart.js";
+import { byId, h, list, setAttribute, setText, state as mark } from "./dom.js";
+import { ago, count, latency, plural, rate, share } from "./format.js";
+import { past } from "./numbers.js";
+import { all, item, names, own, size, state } from "./state.js";
+
+/** Each instance, with what there is to say of it. */
+export function instances() {
+  const newest = Math.max(0, ...all("instances").map((entry) => Number(entry.value?.applied) || 0));
+  return all("instances").map((entry) => {
+    const [name] = names(entry.key);
+    const value = entry.value !== null && typeof entry.value === "object" ? entry.value : {};
+    const numbers = own(state.numbers?.instances, name);
+    return { name, value, numbers, newest, holds: holders().filter((vip) => vip.holder === name && vip.held), ...condition(numbers) };
+  });
+}
+
+function condition(numbers) {
+  if (!numbers) return { glyph: "○", word: "there", level: "calm" };
+  if (numbers.reason) return { glyph: "△", word: "no numbers", level: "warn" };
+  if (numbers.serving < numbers.workers) return { glyph: "▲", word: `${numbers.serving} of ${numbers.workers} workers`, level: "warn" };
+  return { glyph: "●", word: "serving", level: "good" };
+}
+
+/** Each virtual IP, and who has it. */
+export function holders() {
+  const candidates = new Map();
+  for (const entry of all("elections")) {
+    const [vip] = names(entry.key);
+    candidates.set(vip, (candidates.get(vip) ?? 0) + 1);
+  }
+  return all("vips").map((entry) => {
+    const [name] = names(entry.key);
+    const record = item(`holders/${name}`)?.value;
+    const held = record?.state === "held" && item(`instances/${record.instance}`) !== undefined;
+    return {
+      name, address: entry.value?.address ?? "", held, holder: record?.instance ?? "", since: Date.parse(record?.since),
+      reason: record?.reason ?? "", candidates: candidates.get(name) ?? 0,
+    };
+  });
+}
+
+export function drawInstances(found, vips) {
+  setText(byId("instances-count"), count(found.length));
+  byId("instances-empty").hidden = found.length > 0 || !state.loaded;
+  found.sort((a, b) => a.name.localeCompare(b.name, "en", { numeric: true }));
+  list(byId("instances-list"), found, (each) => each.name, makeInstance, updateInstance);
+  byId("vips").hidden = vips.length === 0;
+  vips.sort((a, b) => a.name.localeCompare(b.name, "en", { numeric: true }));
+  list(byId("vips-list"), vips, (each) => each.name, makeVip, updateVip);
+}
+
+function makeInstance() {
+  const node = h("li", { class: "instance" });
+  node.mark = h("span");
+  node.name = h("span", { class: "id" });
+  node.here = h("span", { class: "here", text: "this page" });
+  node.holds = h("span", { class: "holds" });
+  node.figures = h("p", { class: "figures" });
+  node.details = h("p", { class: "details" });
+  node.reason = h("p", { class: "why" });
+  node.append(h("div", { class: "line" }, node.mark, node.name, node.here), node.holds, node.figures, node.details, node.reason);
+  return node;
+}
+
+function updateInstance(node, { name, value, numbers, holds, newest, glyph, word, level }) {
+  mark(node.mark, glyph, word, level);
+  setText(node.name, name);
+  node.here.hidden = name !== state.numbers?.instance;
+  node.holds.hidden = holds.length === 0;
+  setText(node.holds, holds.length ? `holds ${holds.map((vip) => `${vip.name} ${vip.address}`).join(", ")}` : "");
+  const known = numbers && numbers.requests_per_s !== null && numbers.requests_per_s !== undefined;
+  setText(node.figures, known ? `${rate(numbers.requests_per_s)} req/s · ${count(numbers.in_flight)} in flight · ${plural(numbers.connections, "connection")}` : "");
+  const listen = Array.isArray(value.addresses) ? value.addresses.join(", ") : "";
+  const up = Date.parse(value.started);
+  setText(node.details, [listen, value.version ? `version ${value.version}` : "", Number.isNaN(up) ? "" : `up ${ago(Date.now() - up)}`, `applied ${value.applied ?? "?"}${value.applied < newest ? ` (behind ${newest})` : ""}`].filter(Boolean).join(" · "));
+  setText(node.reason, numbers?.reason ?? "");
+}
+
+function makeVip() {
+  const node = h("li", { class: "vip" });
+  node.mark = h("span");
+  node.name = h("span", { class: "id" });
+  node.address = h("span", { class: "address" });
+  node.why = h("p", { class: "details" });
+  node.append(h("div", { class: "line" }, node.mark, node.name, node.address), node.why);
+  return node;
+}
+
+function updateVip(node, vip) {
+  mark(node.mark, vip.held ? "●" : "✕", vip.held ? "held" : "nobody has it", vip.held ? "good" : "bad");
+  setText(node.name, vip.name);
+  setText(node.address, vip.address);
+  const since = Number.isNaN(vip.since) ? "" : `for ${ago(Date.now() - vip.since)}`;
+  setText(node.why, [vip.held ? `at ${vip.holder}` : vip.reason, vip.held ? since : "", plural(vip.candidates, "candidate")].filter(Boolean).join(" · "));
+}
+
+const SUMS = [
+  { key: "requests", title: "Requests/s", graph: true },
+  { key: "errors", title: "Errors/s" },
+  { key: "latency", title: "Slowest p99" },
+  { key: "flight", title: "In flight" },
+  { key: "backends", title: "Backends up" },
+  { key: "instances", title: "Instances" },
+  { key: "revision", title: "Revision" },
+];
+
+/** The strip on top. */
+export function drawSums(services, found) {
+  const every = [...services.values()];
+  const total = (name) => every.reduce((sum, each) => sum + each[name], 0);
+  const lost = own(state.numbers?.services, "") ?? [0, 0];
+  const requests = total("requests") + lost[0];
+  const errors = total("errors") + lost[1];
+  const slow = every.reduce((worst, each) => ((each.p99 ?? 0) > (worst?.p99 ?? 0) ? each : worst), null);
+  const up = total("up");
+  const all = total("total");
+  const silent = found.filter((each) => each.level === "warn").length;
+  const values = {
+    requests: [rate(requests), lost[0] ? `${rate(lost[0])} to no service` : ""],
+    errors: [rate(errors), share(errors, requests), errors > 0 ? "bad" : ""],
+    latency: [slow ? latency(slow.p99) : "–", slow?.name ?? ""],
+    flight: [count(total("inFlight")), ""],
+    backends: [`${count(up)}/${count(all)}`, all > up ? `${count(all - up)} not` : "", total("bad") ? "bad" : ""],
+    instances: [count(found.length), silent ? `${silent} not well` : `${size("vips") ? plural(size("vips"), "virtual IP") : ""}`, silent ? "warn" : ""],
+    revision: [count(state.revision), ""],
+  };
+  list(byId("sums"), SUMS, (each) => each.key, makeSum, (node, each) => {
+    const [value, note, level] = values[each.key];
+    setText(node.value, value);
+    setText(node.note, note);
+    setAttribute(node, "class", `sum ${each.key} ${level ?? ""}`);
+    if (node.graph && node.slot !== `${state.numbers?.epoch}/${state.lastSlot}`) {
+      node.slot = `${state.numbers?.epoch}/${state.lastSlot}`;
+      drawTraffic(node.graph, past(), `Requests of all services in the last two minutes: ${value} a second now`);
+    }
+  });
+}
+
+function makeSum(each) {
+  const node = h("div", { class: "sum" });
+  node.value = h("span", { class: "figure" });
+  node.note = h("span", { class: "note" });
+  node.graph = each.graph ? trafficGraph() : null;
+  node.append(h("dt", { text: each.title }), h("dd", {}, node.value, node.note, ...(node.graph ? [node.graph] : [])));
+  return node;
+}
