@@ -518,6 +518,17 @@ async def test_pipelined_requests_are_answered_in_order(
     assert [received.target for received in recording_backend.received] == ["/1", "/2", "/3", "/4", "/5", "/6"]
 
 
+async def test_a_large_body_goes_behind_its_head(worker: Worker, recording_backend: ScriptedBackend) -> None:
+    body = bytes(range(256)) * 512
+    async with await RawClient.connect(worker.port) as client:
+        # The first one waits for a connection to the backend, the second finds it.
+        for _ in range(2):
+            recording_backend.received.clear()
+            fields = f"Content-Length: {len(body)}"
+            assert (await client.exchange(head(fields, line=POST) + body)).status == 200
+            assert [received.body for received in recording_backend.received] == [body]
+
+
 async def test_requests_before_a_malformed_one_are_answered(
     worker: Worker, recording_backend: ScriptedBackend
 ) -> None:

@@ -235,7 +235,7 @@ class ClientConnection(asyncio.Protocol):
         """Send to the client; `small` if the caller knows that it is not much."""
         transport = self.transport
         if not transport.is_closing():
-            write_parts(transport, parts, small=small)
+            write_parts(self._context.outbox, transport, parts, small=small)
 
     def write_own_response(
         self,
@@ -314,6 +314,7 @@ class ClientConnection(asyncio.Protocol):
     def _close(self) -> None:
         self._between = False
         self._phase = Phase.CLOSING
+        self._context.outbox.flush()
         self.transport.close()
         self._await_flush()
 
@@ -326,6 +327,7 @@ class ClientConnection(asyncio.Protocol):
         self._input = b""
         self.gate.release(Hold.ALL)
         self.deadline_s = self._context.now_s() + _LINGER_S
+        self._context.outbox.flush()
         if not self.transport.is_closing():
             self.transport.write_eof()
 

@@ -16,6 +16,7 @@ from weldr.proxy.deadlines import Deadlines
 from weldr.proxy.descriptors import for_clients, for_kept
 from weldr.proxy.fleet import Fleet
 from weldr.proxy.line_writer import LineWriter
+from weldr.proxy.outbox import Outbox
 from weldr.proxy.pool import BackendPool
 from weldr.proxy.rate_limit import RateLimit
 
@@ -56,6 +57,7 @@ class Context:
         self.fleet = Fleet(on_backend_idle, on_sparing, loop.time, zone, self._backend_out)
         self.clients = Clients()
         self.deadlines = Deadlines(loop)
+        self.outbox = Outbox(loop.call_soon, self.fault)
         self.counters = Counters()
         self.accounts = Accounts(AccessLog(LineWriter(_STANDARD_OUTPUT)))
         self.mirrored = 0

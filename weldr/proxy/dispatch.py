@@ -277,7 +277,7 @@ class Dispatch:
         elif outgoing:
             upstream.write([lines, *outgoing])
         else:
-            upstream.transport.write(lines)
+            context.outbox.put(upstream.transport, lines)
         if outgoing:
             self._outgoing = []
         if client.gate.held:

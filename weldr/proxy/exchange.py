@@ -252,9 +252,7 @@ class Exchange(Dispatch):
         if pool.latency is not None:
             self._note_latency(pool.latency)
         date = _EMPTY_LINE if head.fields.has_date else context.date + _EMPTY_LINE
-        transport = client.transport
-        if not transport.is_closing():
-            transport.write(b"".join((head.plain, self._cookie_line, date, body)))
+        context.outbox.put(client.transport, b"".join((head.plain, self._cookie_line, date, body)))
         self._upstream = self._pool = None
         now_s = context.now_s()
         upstream.release_until(now_s + context.fleet.table.timeouts.upstream_idle_s)
@@ -445,6 +443,7 @@ class Exchange(Dispatch):
             self._supervision.tunnel_begins()
         parts.append(head.interim())
         client.write(parts)
+        self._context.outbox.flush()
         backend_end, from_backend = upstream.become_tunnel(service.read_s)
         client_end, from_client = client.become_tunnel(service.read_s)
         join(client_end, backend_end, service.tunnel_idle_s, self._end)

@@ -14,6 +14,8 @@ import struct
 from collections.abc import Iterator
 from typing import Final, cast
 
+from weldr.proxy.outbox import Outbox
+
 HIGH_WATER_BYTES = 64 * 1024
 SMALL_BYTES = 32 * 1024
 _LINGER_ZERO = struct.pack("ii", 1, 0)
@@ -59,11 +61,14 @@ def as_transport(transport: asyncio.BaseTransport) -> asyncio.Transport:
     return cast(asyncio.Transport, transport)
 
 
-def write_parts(transport: asyncio.Transport, parts: list[bytes], *, small: bool = False) -> None:
+def write_parts(
+    outbox: Outbox, transport: asyncio.Transport, parts: list[bytes], *, small: bool = False
+) -> None:
     """Write all parts: `small` ones joined, since each write has its price; large ones as they are."""
     if small or sum(map(len, parts)) <= SMALL_BYTES:
-        transport.write(b"".join(parts))
+        outbox.put(transport, b"".join(parts))
     else:
+        outbox.flush()
         transport.writelines(parts)
 
 

@@ -127,7 +127,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def write(self, parts: list[bytes]) -> None:
         """Send."""
-        write_parts(self.transport, parts)
+        write_parts(self._context.outbox, self.transport, parts)
 
     def become_tunnel(self, write_limit_s: float) -> tuple[TunnelEnd, bytes]:
         """Hand the transport over to a tunnel, with what the backend has already sent for it."""
@@ -144,6 +144,7 @@ class UpstreamConnection(asyncio.Protocol):
         if self.congested:
             self.transport.abort()
         else:
+            self._context.outbox.flush()
             self.transport.close()
 
     def abort(self) -> None:
