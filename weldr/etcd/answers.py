@@ -73,6 +73,7 @@ class LeaseGrant:
     id: int
     ttl_s: int
     deadline_s: float
+    header: Header
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,7 @@ class LeaseTimeToLive:
     granted_ttl_s: int
     left_s: int
     keys: tuple[bytes, ...]
+    header: Header
 
 
 @dataclass(frozen=True, slots=True)

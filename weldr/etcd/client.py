@@ -199,7 +199,7 @@ class EtcdClient:
             return session.lease.LeaseGrant
 
         answer = await self._once(method, rpc.LeaseGrantRequest(TTL=ttl_s), timeout_s)
-        return LeaseGrant(answer.ID, answer.TTL, sent_s + answer.TTL)
+        return LeaseGrant(answer.ID, answer.TTL, sent_s + answer.TTL, header_of(answer))
 
     async def renew_lease(self, lease_id: int, *, timeout_s: float | None = None) -> LeaseGrant:
         """Start the lease's time anew. A member that does not answer this in `timeout_s` is given up.
@@ -216,7 +216,7 @@ class EtcdClient:
             if answer.TTL <= 0:
                 # That is how etcd answers for a lease that it does not have.
                 raise EtcdLeaseNotFoundError(lease_id)
-            return LeaseGrant(answer.ID, answer.TTL, sent_s + answer.TTL)
+            return LeaseGrant(answer.ID, answer.TTL, sent_s + answer.TTL, header_of(answer))
 
         return await self._request(exchange, timeout_s, repeatable=True, suspicious_s=0.0)
 
@@ -238,7 +238,7 @@ class EtcdClient:
         # etcd cuts the seconds off: 0 is less than one, -1 is gone.
         if answer.TTL < 0:
             raise EtcdLeaseNotFoundError(lease_id)
-        return LeaseTimeToLive(answer.ID, answer.grantedTTL, answer.TTL, tuple(answer.keys))
+        return LeaseTimeToLive(answer.ID, answer.grantedTTL, answer.TTL, tuple(answer.keys), header_of(answer))
 
     # --- the member
 

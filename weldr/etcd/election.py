@@ -11,6 +11,8 @@ What the recipe leaves open is decided here:
 - A renewal that etcd reports as done is believed only together with a read of the key behind it, since servers
   before 3.5.23 renew leases that were revoked. Both together are one confirmation, and it counts from before
   the renewal was sent.
+- Nor is it believed when etcd's raft term changed between the renewal and that read. A leader that is cut off
+  and does not know yet that there is another one renews leases which the other one lets expire.
 - A candidate whose renewals fail does not know that it lost. It goes on trying with the lease that it has, and
   only etcd's word ends the candidacy: after an outage without a change of leader, the same one leads.
 - Every request can be repeated. What became of one whose answer was lost is told by the next confirmation.
@@ -25,7 +27,7 @@ import contextlib
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import dataclass
 
-from weldr.etcd.answers import RangeResult, TransactionResult
+from weldr.etcd.answers import Header, RangeResult, TransactionResult
 from weldr.etcd.client import Compare, Delete, EtcdClient, Put, Read, prefix_end
 from weldr.etcd.clock import now_s
 from weldr.etcd.errors import EtcdError, EtcdLeaseNotFoundError
@@ -43,6 +45,15 @@ class CandidacyLostError(EtcdError):
     def __init__(self, reason: str) -> None:
         self.reason = reason
         super().__init__(f"the candidacy is lost: {reason}")
+
+
+class StaleRenewalError(EtcdError):
+    """The renewal may have been made by a leader that was none any more."""
+
+    maybe_applied = True
+
+    def __init__(self, before: int, after: int) -> None:
+        super().__init__(f"etcd elected another leader meanwhile (raft term {before}, then {after})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +92,7 @@ class Confirmation:
     """Whether the caller's comparisons held, and its operations were done."""
     read: tuple[KeyValue | None, ...]
     """The keys that the caller wanted to know, in its order, after its operations."""
-    revision: int
+    header: Header
 
     @property
     def leads(self) -> bool:
@@ -164,6 +175,8 @@ class Candidate:
             looks,
             timeout_s=timeout_s,
         )
+        if lease.header.raft_term != result.header.raft_term:
+            raise StaleRenewalError(lease.header.raft_term, result.header.raft_term)
         first = len(operations) if result.succeeded else 0
         queue = queue_of(_found(result, first))
         if not any(contender.token == token and contender.key == self.key for contender in queue):
@@ -176,7 +189,7 @@ class Candidate:
             queue=queue,
             held=result.succeeded,
             read=tuple(_one(result, first + 1 + index) for index in range(len(reads))),
-            revision=result.header.revision,
+            header=result.header,
         )
 
     async def withdraw(
@@ -230,6 +243,23 @@ async def unseat(
         timeout_s=timeout_s,
     )
     return result.succeeded
+
+
+async def lease_idle_s(
+    client: EtcdClient, lease_id: int, after: Header, *, timeout_s: float = _OPERATION_TIMEOUT_S
+) -> float:
+    """For how long, at least, nobody has renewed a lease, by etcd's clock; 0 if that is not known.
+
+    `after` is of a transaction that was answered before: only the leader that did that one, asked by the same
+    member, is certain to know of all renewals before it. Each later leader starts all leases anew.
+
+    Raises `EtcdError`.
+    """
+    found = await client.time_to_live(lease_id, timeout_s=timeout_s)
+    if (found.header.member_id, found.header.raft_term) != (after.member_id, after.raft_term):
+        return 0.0
+    # etcd cuts the seconds off what is left.
+    return float(max(0, found.granted_ttl_s - found.left_s - 1))
 
 
 async def lease_is_gone(client: EtcdClient, lease_id: int, *, timeout_s: float = _OPERATION_TIMEOUT_S) -> bool:

@@ -14,6 +14,7 @@ import pytest
 
 from tests.unit.control import vip_world
 from tests.unit.control.vip_world import Limits, World, do, explore, start, wander
+from weldr.control.vip import rules
 from weldr.control.vip.promises import PromiseBook
 from weldr.control.vip.rules import Claimant, Verdict, may_claim, may_unseat
 from weldr.model.vips import Holder
@@ -50,7 +51,7 @@ def claims_with(**changes: Any) -> Callable[[pytest.MonkeyPatch], None]:
     [
         (claims_with(lease_gone=True), False),
         (claims_with(refused=True), True),
-        (lambda patch: patch.setattr(vip_world, "wait_s", lambda window_s: 0.0), False),
+        (lambda patch: patch.setattr(rules, "wait_s", lambda window_s: 0.0), False),
     ],
     ids=["nobody waits for a window", "a newcomer does not ask", "a doubt is not waited for"],
 )

@@ -21,7 +21,7 @@ import msgspec
 
 from weldr.control.vip.hold import Hold
 from weldr.control.vip.promises import PromiseBook, Round
-from weldr.control.vip.rules import AskPeers, Claim, Claimant, may_claim
+from weldr.control.vip.rules import AskPeers, Claim, Claimant, may_claim, window_over_s
 from weldr.model.vip_timing import DRIFT, KERNEL_LATENESS_S, Timing, wait_s
 from weldr.model.vips import Holder
 
@@ -394,12 +394,18 @@ def _unseat(world: World, node: Node) -> None:
     record, now = world.record, world.clock(node)
     if record is None or node.doubt[0] != world.revision or now < node.book.until_s("v"):
         return
-    if now < node.doubt[1] + wait_s(record.window_s):
+    if now < window_over_s(node.doubt[1], now, _idle_s(world, record.lease), record.window_s):
         return
     holder = next(name for name, token in world.keys.items() if token == record.token)
     del world.keys[holder]
     node.unseated = record.token
     world.see(node)
+
+
+def _idle_s(world: World, lease: int) -> float:
+    """For how long nobody has renewed it: etcd tells what is left in whole seconds."""
+    left_s = int(world.leases.get(lease, world.now_s + TIMING.ttl_s) - world.now_s)
+    return float(max(0, TIMING.ttl_s - left_s - 1))
 
 
 def _record(world: World, node: Node) -> None:

@@ -11,21 +11,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from datetime import UTC, datetime
-
-import msgspec
 
 from weldr.control.announce.announcer import Announcer
 from weldr.control.vip.context import Context
 from weldr.control.vip.holding import Holding
 from weldr.control.vip.machine import Action, Decision, Facts, State, decide
-from weldr.control.vip.rules import AskPeers, Claim, Claimant, Wait, may_claim, may_unseat
-from weldr.control.vip.view import holder_of
-from weldr.etcd.client import Compare, Put
+from weldr.control.vip.record import wall_clock
+from weldr.control.vip.rules import AskPeers, Claim, Claimant, Verdict, Wait, may_claim
+from weldr.control.vip.seat import Seat
+from weldr.control.vip.silence import Silence
+from weldr.etcd.client import Compare, Delete
 from weldr.etcd.clock import now_s
-from weldr.etcd.election import CandidacyLostError, Candidate, Confirmation, lease_is_gone, unseat
+from weldr.etcd.election import CandidacyLostError, Confirmation, Contender, lease_is_gone, unseat
 from weldr.etcd.errors import EtcdClosedError, EtcdError
-from weldr.model.events import KeyValue
+from weldr.etcd.operations import Operation
 from weldr.model.keys import Kind
 from weldr.model.vip_timing import wait_s
 from weldr.model.vips import Holder, Vip, VipState
@@ -37,7 +36,6 @@ _RETRY_S = 0.1
 _FAULT_S = 1.0
 _CONFLICT_S = 10.0
 _STOP_S = 2.0
-_BELIEVE_S = 30.0
 _MOVE_PATIENCE_S = 1.5
 
 
@@ -48,26 +46,20 @@ class VirtualIp:
         self.name = name
         self.vip = vip
         self.state = State.FOLLOWING
-        self.busy = False
-        """Whether a claim is under way: nothing may be promised to anybody else."""
         self._context = context
         self._timing = vip.timing()
-        self.holding = Holding(name, vip, context, announcer, self._peers_to_ask, self._lost, self.wake)
-        prefix = context.keys.of_kind(Kind.ELECTION, name)
-        self._candidate = Candidate(context.client, prefix, context.me.encode(), vip.ttl_s)
-        self._record_key = context.keys.key(Kind.HOLDER, name)
+        self._seat = Seat(name, vip, context)
+        self._record = self._seat.record
+        self._silence = Silence(name, vip, context, self._seat)
+        self.holding = Holding(
+            name, vip, context, announcer, lambda: self._record.peers_to_ask, self._lost, self.wake
+        )
         self._vip_key = context.keys.key(Kind.VIP, name)
-        self._record: Holder | None = None
-        self._record_revision = 0
-        self._unsure_peers: tuple[int, frozenset[str]] = (0, frozenset())
         self._first_gone_s: tuple[int, float] = (0, 0.0)
         self._unseated_token = 0
-        self._doubt: tuple[int, float] = (0, 0.0)
-        """The record's revision with our doubt, and when we knew that it was there."""
-        self._believe_until_s = 0.0
         self._elsewhere_since_s: float | None = None
         self._reason = ""
-        self._since = _wall_clock()
+        self._since = wall_clock()
         self._unwanted = ""
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -78,7 +70,12 @@ class VirtualIp:
     @property
     def token(self) -> int:
         """Of the present candidacy; 0 if it does not stand."""
-        return self._candidate.token or 0
+        return self._seat.token or 0
+
+    @property
+    def busy(self) -> bool:
+        """Whether a claim is under way: nothing may be promised to anybody else."""
+        return self._seat.busy
 
     def start(self) -> None:
         """Begin."""
@@ -102,7 +99,7 @@ class VirtualIp:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.sleep(self.holding.left_behind_until_s - now_s())
-        await self._candidate.close(timeout_s=_RETRY_S * 5)
+        await self._seat.close(_RETRY_S * 5)
         await self.holding.close()
 
     def describe(self) -> VipState:
@@ -140,7 +137,7 @@ class VirtualIp:
             decision = decide(self._facts(confirmation))
         match decision.action:
             case Action.STAND:
-                await self._candidate.stand(timeout_s=self._timing.request_timeout_s)
+                await self._seat.stand()
                 return 0.0
             case Action.WITHDRAW:
                 await self._withdraw(decision.reason)
@@ -166,9 +163,9 @@ class VirtualIp:
         released = record is not None and record.state == "released"
         return Facts(
             held=self.holding.hold is not None,
-            stands=self._candidate.token is not None,
+            stands=self._seat.token is not None,
             leads=confirmation.leads if confirmation else None,
-            recorded=self._recorded(),
+            recorded=self._record.names(self._seat.token),
             others_stand=any(contender.value != self._context.me.encode() for contender in queue),
             unwanted=self._unwanted,
             problem=self.holding.find_problem(),
@@ -176,10 +173,6 @@ class VirtualIp:
             useless=self._context.useless(self.vip) or "",
             promised=now < self._context.book.until_s(self.name) and not released,
         )
-
-    def _recorded(self) -> bool:
-        record = self._record
-        return record is not None and record.state == "held" and record.token == self._candidate.token
 
     def _elsewhere(self) -> str:
         """Why the address should be at another instance, if it can go there now."""
@@ -200,113 +193,61 @@ class VirtualIp:
             return f"moved to {move.to or 'another instance'} by hand"
         return ""
 
-    async def _confirm(self) -> Confirmation:
-        token = self._candidate.token
+    async def _confirm(
+        self, compares: list[Compare] | None = None, operations: list[Operation] | None = None
+    ) -> Confirmation:
+        token = self.token
         try:
-            confirmation = await self._candidate.confirm(
-                reads=[self._record_key], timeout_s=self._timing.request_timeout_s
-            )
+            confirmation = await self._seat.confirm(compares or (), operations or ())
         except CandidacyLostError as error:
-            self._note_lost(token or 0, error.reason)
+            self._note_lost(token, error.reason)
             raise
-        self._take(confirmation)
-        return confirmation
-
-    def _take(self, confirmation: Confirmation) -> None:
-        self._note_record(confirmation.read[0])
-        # Whatever became of a claim or a doubt whose answer was lost, this tells.
-        self.busy = self._record is not None and self._record.doubted == self._context.me
-        hold = self.holding.hold
-        if hold is None or not confirmation.leads or not self._recorded() or hold.token != confirmation.token:
-            return
-        if self._record is not None and not self._record.doubted:
+        hold, holder = self.holding.hold, self._record.holder
+        if hold is None or hold.token != confirmation.token or not confirmation.leads:
+            return confirmation
+        # A renewal counts only while nobody doubts us.
+        if self._record.names(hold.token) and holder is not None and not holder.doubted:
             self.holding.confirm(confirmation)
-
-    def _note_record(self, pair: KeyValue | None) -> None:
-        self._record = holder_of(pair)
-        revision = pair.mod_revision if pair is not None else 0
-        if revision != self._record_revision:
-            self._record_revision = revision
-            self._unsure_peers = (0, frozenset())
-        if self._record is not None:
-            self._context.book.learn(self.name, self._record.token)
+        return confirmation
 
     def _note_lost(self, token: int, reason: str) -> None:
         """etcd no longer has our key. With everybody's promise the address may stay, or else it goes now."""
-        hold, self.busy = self.holding.hold, False
+        hold, self._seat.busy = self.holding.hold, False
         if hold is not None and hold.token == token and now_s() >= hold.promised_until_s:
             self.holding.take_down(f"etcd no longer has its candidacy: {reason}", in_order=False)
 
     # --- not holding
 
     async def _follow(self, confirmation: Confirmation) -> float:
-        """Another one leads. If we are next and do not hear it, doubt it; if it says nothing to that, unseat
-        it."""
-        compares, puts = self._release_record(self._reason)
-        if puts:
+        """Another one leads. If we are next, see to it that a silent one does not lead for long."""
+        if self._owes_release():
             # It could not be told when it happened: etcd was away.
-            await self._write(compares, puts)
-        record = self._record
-        if record is not None and self._doubt[0] and record.doubted != self._context.me:
-            # The holder lives, though we do not hear it. Once is enough for now.
-            self._doubt = (0, 0.0)
-            self._believe_until_s = now_s() + _BELIEVE_S
-        if record is None or not self._may_unseat(record, confirmation):
-            return self._timing.following_renewal_s
-        guard = [Compare.mod_revision(self._record_key, "==", self._record_revision)]
-        if self.vip.failover == "strict":
-            if record.doubted != self._context.me or self._doubt[0] != self._record_revision:
-                await self._cast_doubt(record, guard)
-            left_s = self._doubt[1] + wait_s(record.window_s) - now_s()
-            if self._doubt[0] != self._record_revision or left_s > 0:
-                return min(max(left_s, 0.001), self._timing.renewal_s)
-        leader, timeout_s = confirmation.queue[0], self._timing.request_timeout_s
-        if await unseat(self._context.client, leader, guard, timeout_s=timeout_s):
-            self._unseated_token = record.token
-            extra = {"vip": self.name, "holder": record.instance}
-            logger.warning("the holder of a virtual IP stays silent: it is unseated", extra=extra)
-        return 0.0
+            await self._confirm([self._record.unchanged], [self._record.given_up(self._reason)])
+        step = await self._silence.listen(confirmation)
+        return await self._take_over(step, confirmation) if isinstance(step, Contender) else step
 
-    async def _cast_doubt(self, record: Holder, guard: list[Compare]) -> None:
-        """Say in the record that we do not hear the holder. From then on no renewal of its counts."""
+    async def _take_over(self, silent: Contender, confirmation: Confirmation) -> float:
+        """Unseat the holder, and claim in the same instant if it is we who should have the address."""
+        record = self._record.holder
+        assert record is not None
         extra = {"vip": self.name, "holder": record.instance}
-        logger.warning("the holder of a virtual IP is silent: it is doubted", extra=extra)
-        self.busy = True
-        doubted = msgspec.structs.replace(record, doubted=self._context.me)
-        await self._write(guard, [Put(self._record_key, msgspec.json.encode(doubted))])
-        if self._record is not None and self._record.doubted == self._context.me:
-            self._doubt = (self._record_revision, now_s())
-
-    async def _write(self, compares: list[Compare], puts: list[Put]) -> None:
-        done = await self._candidate.confirm(
-            compares, puts, [self._record_key], timeout_s=self._timing.request_timeout_s
-        )
-        self._take(done)
-
-    def _may_unseat(self, record: Holder, confirmation: Confirmation) -> bool:
-        if self.vip.failover == "lease" or record.state != "held":
-            return False
-        if record.token != confirmation.queue[0].token or confirmation.token != confirmation.queue[1].token:
-            return False
-        hearing, now = self._context.peers.hearing, now_s()
-        silent_s = hearing.silence_of_holder_s(record.instance, self.name, record.token)
-        heard_by, known = hearing.heard_by(record.instance), hearing.heard_now()
-        if not may_unseat(record, self._context.me, silent_s, heard_by, known):
-            return False
-        forgotten_s = self._context.boot_s + wait_s(record.promise_s)
-        return now >= max(forgotten_s, self._context.book.until_s(self.name), self._believe_until_s)
+        logger.warning("the holder of a virtual IP stays silent: it is unseated", extra=extra)
+        verdict = self._judge(record, self._claimant(record, lease_gone=False, waited=True))
+        if isinstance(verdict, Claim) and not self._context.better(self.name, self.vip, confirmation.queue):
+            return await self._claim(unseating=silent)
+        client, timeout_s = self._context.client, self._timing.request_timeout_s
+        if await unseat(client, silent, [self._record.unchanged], timeout_s=timeout_s):
+            self._unseated_token = record.token
+        return 0.0
 
     async def _approach(self, decision: Decision, confirmation: Confirmation) -> float:
         """We lead: claim if the address is certain to be free."""
         if self.holding.hold is None and self._context.better(self.name, self.vip, confirmation.queue):
-            await self._candidate.withdraw(timeout_s=self._timing.request_timeout_s)
+            await self._seat.withdraw()
             return 0.0
-        record, now = self._record, now_s()
-        verdict = may_claim(record, await self._claimant(record))
-        restored_s = self._context.view.restored_s + wait_s(self._timing.promise_s)
-        if isinstance(verdict, Claim) and now < restored_s and self.holding.hold is None:
-            verdict = Wait(restored_s, "etcd was restored: an older holder may not know yet")
-        match verdict:
+        record = self._record.holder
+        gone, waited = await self._lease_is_gone(record), self._token_of(record) == self._unseated_token
+        match self._judge(record, self._claimant(record, lease_gone=gone, waited=waited)):
             case Claim():
                 return await self._claim()
             case Wait(until_s, reason):
@@ -318,34 +259,42 @@ class VirtualIp:
                 self._context.peers.ask_for_refusal(self.name, record.token, names)
                 return self._timing.renewal_s
 
-    async def _claimant(self, record: Holder | None) -> Claimant:
-        context, now = self._context, now_s()
-        token = record.token if record is not None else 0
-        seen_s = context.view.gone_since_s(self.name, token)
+    def _judge(self, record: Holder | None, claimant: Claimant) -> Verdict:
+        verdict = may_claim(record, claimant)
+        restored_s = self._context.view.restored_s + wait_s(self._timing.promise_s)
+        if isinstance(verdict, Claim) and now_s() < restored_s and self.holding.hold is None:
+            return Wait(restored_s, "etcd was restored: an older holder may not know yet")
+        return verdict
+
+    async def _lease_is_gone(self, record: Holder | None) -> bool:
+        if record is None or record.state != "held" or record.host == self._context.host:
+            return False
+        return await lease_is_gone(self._context.client, record.lease, timeout_s=self._timing.request_timeout_s)
+
+    def _claimant(self, record: Holder | None, *, lease_gone: bool, waited: bool) -> Claimant:
+        context, token = self._context, self._token_of(record)
         if self._first_gone_s[0] != token:
-            self._first_gone_s = (token, now if seen_s is None else seen_s)
-        foreign = record is not None and record.state == "held" and record.host != context.host
-        gone = (
-            foreign
-            and record is not None
-            and await lease_is_gone(context.client, record.lease, timeout_s=self._timing.request_timeout_s)
-        )
+            seen_s = context.view.gone_since_s(self.name, token)
+            self._first_gone_s = (token, now_s() if seen_s is None else seen_s)
         named = {*record.peers, record.instance} if record is not None else set()
         return Claimant(
             name=context.me,
             host=context.host,
             now_s=now_s(),
             boot_s=context.boot_s,
-            promised_until_s=self._promised_until_s(record),
+            promised_until_s=self._promised_until_s(),
             gone_since_s=self._first_gone_s[1],
-            lease_gone=gone,
+            lease_gone=lease_gone,
             refused=bool(named & context.peers.refused_by(self.name, token)),
-            waited=token == self._unseated_token,
+            waited=waited,
         )
 
-    def _promised_until_s(self, record: Holder | None) -> float:
-        released = record is not None and record.state == "released"
-        return 0.0 if released else self._context.book.until_s(self.name)
+    @staticmethod
+    def _token_of(record: Holder | None) -> int:
+        return record.token if record is not None else 0
+
+    def _promised_until_s(self) -> float:
+        return 0.0 if self._record.released else self._context.book.until_s(self.name)
 
     def _is_handed_over(self) -> bool:
         """Whether the watch says that the last holder released the address and that we are next.
@@ -363,80 +312,48 @@ class VirtualIp:
             or record.token == self.token
         ):
             return False
-        if not queue or queue[0].token != self.token or queue[0].key != self._candidate.key:
+        if not queue or not self._seat.is_mine(queue[0]):
             return False
         if (
             self._context.better(name, self.vip, queue)
             or now_s() < view.restored_s + self._timing.promise_s * 2
         ):
             return False
-        self._note_record(view.records[name])
+        self._record.note(view.records[name])
         return True
 
-    async def _claim(self) -> float:
-        if self._record is None and not self._probed and self.holding.hold is None:
+    async def _claim(self, *, unseating: Contender | None = None) -> float:
+        if self._record.holder is None and not self._probed and self.holding.hold is None:
             self._probed = True
             conflict = await self.holding.conflict()
             if conflict is not None and self.vip.on_conflict == "report":
                 self.holding.fail(f"{conflict}: not claimed", _CONFLICT_S)
             return 0.0
-        if self._promised_until_s(self._record) > now_s():
+        if self._promised_until_s() > now_s():
             return _RETRY_S
-        self.busy = True
-        record = self._new_record(self.token)
-        done = await self._candidate.confirm(
-            [
-                Compare.mod_revision(self._record_key, "==", self._record_revision),
-                Compare.create_revision(self._vip_key, ">", 0),
-            ],
-            [Put(self._record_key, msgspec.json.encode(record))],
-            [self._record_key],
-            timeout_s=self._timing.request_timeout_s,
-        )
-        self.busy = False
-        self._note_record(done.read[0])
+        self._seat.busy = True
+        compares = [self._record.unchanged, Compare.create_revision(self._vip_key, ">", 0)]
+        operations: list[Operation] = [self._record.claimed(self.token, self._seat.lease_id)]
+        if unseating is not None:
+            compares.append(Compare.create_revision(unseating.key, "==", unseating.token))
+            operations.append(Delete(unseating.key))
+        done = await self._seat.confirm(compares, operations)
         if done.held and done.leads:
             self.holding.acquire(done)
-            if self.holding.hold is not None:
-                self._enter(Decision(Action.KEEP, State.ANNOUNCING, "claimed"))
+            if self.holding.hold is not None and self._record.holder is not None:
+                self._enter(Decision(Action.KEEP, State.ANNOUNCING, self._record.holder.reason))
         # If it came too late to be of use, etcd is slow: no hurry with the next one.
         return self._timing.renewal_s if self.holding.hold is not None else _RETRY_S
 
-    def _new_record(self, token: int) -> Holder:
-        return Holder(
-            instance=self._context.me,
-            address=self.vip.ip,
-            token=token,
-            lease=self._candidate.lease_id or 0,
-            state="held",
-            since=_wall_clock(),
-            window_s=self._timing.window_s,
-            promise_s=self._timing.promise_s,
-            host=self._context.host,
-            peers=self._context.peers_now(),
-            reason="claimed",
-        )
-
     async def _keep_record(self) -> None:
-        """Whoever may have to be asked when etcd is lost has to be in the record before. And no doubt may
-        stay."""
-        record = self._record
-        peers = self._context.peers_now()
-        if record is None or (sorted(record.peers) == peers and not record.doubted):
+        """Whoever may have to be asked without etcd has to be in the record before, and no doubt may stay."""
+        put, record = self._record.kept(), self._record.holder
+        if put is None or record is None:
             return
         if record.doubted:
             extra = {"vip": self.name, "by": record.doubted}
             logger.warning("another instance did not hear the holder of a virtual IP: it is told", extra=extra)
-        self._unsure_peers = (self._record_revision, frozenset(peers))
-        changed = msgspec.structs.replace(record, peers=peers, doubted="")
-        guard = [Compare.mod_revision(self._record_key, "==", self._record_revision)]
-        await self._write(guard, [Put(self._record_key, msgspec.json.encode(changed))])
-
-    def _peers_to_ask(self) -> set[str]:
-        """All that the record names, and all that it may name by now: a write whose answer is lost may come
-        late."""
-        record = self._record
-        return {*(record.peers if record is not None else ()), *self._unsure_peers[1]}
+        await self._confirm([self._record.unchanged], [put])
 
     # --- giving up
 
@@ -448,25 +365,16 @@ class VirtualIp:
     async def _withdraw(self, reason: str) -> None:
         """Leave the queue, and say in the same instant that the address is free, if the record says
         otherwise."""
-        await self._candidate.withdraw(*self._release_record(reason), timeout_s=self._timing.request_timeout_s)
+        compares: list[Compare] = []
+        operations: list[Operation] = []
+        if self._owes_release():
+            compares.append(self._record.unchanged)
+            operations.append(self._record.given_up(reason))
+        await self._seat.withdraw(compares, operations)
 
-    def _release_record(self, reason: str) -> tuple[list[Compare], list[Put]]:
-        """What has to hold, and what is to be written, if etcd says that we hold what we have given up."""
-        record = self._record
-        if (
-            record is None
-            or record.state != "held"
-            or record.token != self.holding.last_held
-            or self.holding.hold is not None
-        ):
-            return [], []
-        released = msgspec.structs.replace(
-            record, state="released", doubted="", since=_wall_clock(), reason=reason
-        )
-        return (
-            [Compare.mod_revision(self._record_key, "==", self._record_revision)],
-            [Put(self._record_key, msgspec.json.encode(released))],
-        )
+    def _owes_release(self) -> bool:
+        """Whether etcd says that we hold what we have given up."""
+        return self.holding.hold is None and self._record.names(self.holding.last_held)
 
     def _lost(self, reason: str) -> None:
         """The address is gone from here."""
@@ -484,7 +392,7 @@ class VirtualIp:
         else:
             self._reason = decision.reason
         if before is not decision.state:
-            self._since = _wall_clock()
+            self._since = wall_clock()
         logger.info(
             f"virtual IP: {decision.state}",
             extra={
@@ -496,7 +404,3 @@ class VirtualIp:
             },
         )
         self._context.on_change()
-
-
-def _wall_clock() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -14,8 +14,8 @@ lease's last window or by promises. What etcd's record says of it decides:
 | ... and it does not name us | one of its peers, or itself, has refused it: it needs all of them |
 
 Who does not hear a holder *doubts* it first: a word in the record, in whose presence no renewal counts. A
-holder that is alive takes it away and goes on. One whose window has passed with the doubt in place has lost
-the address and is unseated.
+holder that is alive takes it away and goes on. One whose window has passed with the doubt in place, counted
+from the last renewal that etcd knows of (`window_over_s`), has lost the address and is unseated.
 
 The claim is a transaction that compares the record with the one that was judged here. So a holder that changes
 its peers meanwhile makes the claim fail, and a claim makes such a change fail.
@@ -94,6 +94,16 @@ def may_claim(record: Holder | None, me: Claimant) -> Verdict:
         return Claim()
     names = tuple(sorted({*record.peers, record.instance}))
     return AskPeers(names, f"asks the peers of {record.instance}, which held it last: {', '.join(names)}")
+
+
+def window_over_s(doubted_s: float, asked_s: float, idle_s: float, window_s: float) -> float:
+    """When the window of a holder that is doubted since `doubted_s` is over, all by our own clock.
+
+    No renewal after the doubt counts. And none was made in the last `idle_s` seconds before `asked_s`, by the
+    clock of etcd.
+    """
+    renewed_s = min(doubted_s, asked_s - idle_s * (1 - DRIFT)) if idle_s > 0 else doubted_s
+    return renewed_s + wait_s(window_s)
 
 
 def may_unseat(
