@@ -207,7 +207,11 @@ class PeerNetwork(asyncio.DatagramProtocol):
     def _refuse(self, vip: str, token: int) -> bool:
         if not self._holds.known(vip) or self._holds.uses(vip, token):
             return False
-        return self._book.refuse(vip, token, now_s()) == 0.0
+        record = self._view.holders.get(vip)
+        if record is None or record.token != token:
+            # How long a promise to it lasts is in its record.
+            return False
+        return self._book.refuse(vip, token, record.promise_s, now_s()) == 0.0
 
     def _send(self, name: str, body: Body) -> None:
         key, peer = self._key(), self._view.peers.get(name)

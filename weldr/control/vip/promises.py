@@ -8,14 +8,14 @@ to claim for a stated time. So for one promise, of whatever age, this instance
     has refused: a refusal is for good, and one is enough to end that holder's time once its promises run out.
 
 A process does not remember what an earlier life of it promised. So it acts for the longest promise there may be
-as if it had promised everything (`rules.py`).
+as if it had promised everything: it refuses nothing, and claims nothing (`rules.py`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from weldr.model.vip_timing import DRIFT
+from weldr.model.vip_timing import DRIFT, wait_s
 
 
 @dataclass(slots=True)
@@ -30,6 +30,8 @@ class PromiseBook:
     """All promises and refusals of this life of the process, by virtual IP. Its callers know which ones
     exist."""
 
+    began_s: float
+    """When this life began."""
     _words: dict[str, _Word] = field(default_factory=dict)
 
     def learn(self, vip: str, token: int) -> None:
@@ -51,13 +53,13 @@ class PromiseBook:
         word.until_s = max(word.until_s, now_s + duration_s / (1 - DRIFT))
         return None
 
-    def refuse(self, vip: str, token: int, now_s: float) -> float:
-        """Never promise anything to this token, or any before it, again.
+    def refuse(self, vip: str, token: int, promise_s: float, now_s: float) -> float:
+        """Never promise anything to this token, or any before it, again. Promises to it last `promise_s`.
 
-        How many seconds a promise is still in force for: only 0 means that the holder has no word of ours.
+        How many seconds one is still in force for, or may be: only 0 means that the holder has no word of ours.
         """
         word = self._word(vip)
-        left_s = max(0.0, word.until_s - now_s)
+        left_s = max(0.0, word.until_s - now_s, self.began_s + wait_s(promise_s) - now_s)
         if left_s == 0.0:
             word.refused_token = max(word.refused_token, token)
         return left_s

@@ -65,10 +65,11 @@ class VirtualIps:
         self._on_change = on_change
         self._checks = Checks(self._program)
         self._view = View(keys)
-        self._book = PromiseBook()
+        began_s = now_s()
+        self._book = PromiseBook(began_s)
         self._peers = PeerNetwork(me, self._view, self._book, self, self._on_turn)
         self._context = Context(
-            me, _host(), now_s(), client, keys, self._view, self._book, self._peers, self._useless, on_change
+            me, _host(), began_s, client, keys, self._view, self._book, self._peers, self._useless, on_change
         )
         self._running: dict[str, tuple[Vip, VirtualIp]] = {}
         self._changed = asyncio.Event()

@@ -1,0 +1,310 @@
+"""Each rule that keeps a virtual IP on one host is taken away in turn, and then the search finds two holders.
+
+A rule without which nothing is found would be one that the search cannot see, or one that nobody needs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.unit.control import vip_steps
+from tests.unit.control.vip_search import wander
+from tests.unit.control.vip_steps import choices, do, start
+from tests.unit.control.vip_world import Limits, World
+from weldr.control.vip import promises, rules
+from weldr.control.vip.hold import Hold
+from weldr.control.vip.promises import PromiseBook, Round
+from weldr.control.vip.rules import Claimant, Verdict, may_claim
+from weldr.model import vip_timing
+from weldr.model.vip_timing import Timing
+from weldr.model.vips import Holder
+
+DEEP = Limits(ticks=24, tick_s=0.5, faults=3, messages=4)
+Flaw = Callable[[pytest.MonkeyPatch], None]
+
+
+def claims_with(**changes: Any) -> Flaw:
+    """Every claimant believes something else than what is so."""
+
+    def judge(record: Holder | None, me: Claimant) -> Verdict:
+        return may_claim(record, dataclasses.replace(me, **changes))
+
+    return lambda patch: patch.setattr(vip_steps, "may_claim", judge)
+
+
+def refuses_in_spite_of_a_promise(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(PromiseBook, "refuse", lambda self, vip, token, promise_s, now_s: 0.0)
+
+
+def refuses_after_a_restart(patch: pytest.MonkeyPatch) -> None:
+    refuse = PromiseBook.refuse
+    patch.setattr(
+        PromiseBook,
+        "refuse",
+        lambda self, vip, token, promise_s, now_s: refuse(self, vip, token, -100.0, now_s),
+    )
+
+
+def does_not_keep_promises(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(PromiseBook, "until_s", lambda self, vip: 0.0)
+
+
+def one_promise_is_enough(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Round, "note", lambda self, peer, refusal: not refusal)
+
+
+def a_refusal_is_not_heard(patch: pytest.MonkeyPatch) -> None:
+    note = Round.note
+    patch.setattr(Round, "note", lambda self, peer, refusal: note(self, peer, ""))
+
+
+def asks_only_the_peers_that_it_has_read(patch: pytest.MonkeyPatch) -> None:
+    ask = vip_steps._ask
+
+    def forgetful(world: World, node: Any) -> None:
+        node.unsure = frozenset()
+        ask(world, node)
+
+    patch.setitem(vip_steps._ACTIONS, "ask", forgetful)
+
+
+def counts_from_the_answer(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Hold, "confirm", _from_the_answer(Hold.confirm))
+
+
+def _from_the_answer(confirm: Callable[[Hold, float], None]) -> Callable[[Hold, float], None]:
+    return lambda self, sent_s: confirm(self, sent_s + 1.0)
+
+
+def counts_promises_from_the_answer(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Hold, "promise", _from_the_answer(Hold.promise))
+
+
+def renews_in_spite_of_a_doubt(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(
+        vip_steps,
+        "_counts",
+        lambda hold, record, token: record is not None and record.token == token == hold.token,
+    )
+
+
+def takes_the_kernel_for_punctual(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Timing, "latest_set_s", lambda self, window_end_s: window_end_s - self.lifetime_s)
+
+
+def takes_seconds_for_exact(patch: pytest.MonkeyPatch) -> None:
+    exact = vip_steps.idle_s
+    patch.setattr(vip_steps, "idle_s", lambda world, lease: exact(world, lease) + 1)
+
+
+def waits_for_no_window(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(rules, "wait_s", lambda window_s: 0.0)
+
+
+SEARCHED: dict[str, tuple[Flaw, bool]] = {
+    "the lease is taken for gone": (claims_with(lease_gone=True), False),
+    "a newcomer does not ask": (claims_with(refused=True), True),
+    "promises do not bind": (does_not_keep_promises, False),
+    "refuses in spite of a promise": (refuses_in_spite_of_a_promise, True),
+    "one promise is enough": (one_promise_is_enough, False),
+    "a refusal is not heard": (a_refusal_is_not_heard, False),
+    "nobody waits for a window": (waits_for_no_window, False),
+}
+"""What the search finds, and whether with a newcomer."""
+
+
+@pytest.mark.parametrize(("flaw", "newcomer"), SEARCHED.values(), ids=SEARCHED)
+def test_without_a_rule_the_search_finds_two_holders(
+    flaw: Flaw, newcomer: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flaw(monkeypatch)
+    found = wander(dataclasses.replace(DEEP, newcomer=newcomer), seed=1, walks=6000)
+    assert found.double is not None
+
+
+class Story:
+    """A way through the world, step by step."""
+
+    def __init__(self, *, newcomer: bool = False) -> None:
+        self.world = start(dataclasses.replace(DEEP, newcomer=newcomer))
+        self.double = False
+
+    def do(self, *choice: Any) -> None:
+        self.world = do(self.world, choice)
+        self.double |= len(self.world.holders()) > 1
+
+    def wait_until(self, now_s: float) -> None:
+        self.do("tick", now_s - self.world.now_s)
+
+    def ask(self, what: str, name: str, how: str = "answered") -> None:
+        """A request to etcd, and what becomes of it; nothing if the rules forbid it."""
+        before = len(self.world.messages)
+        if (what, name) not in choices(self.world, DEEP):
+            return
+        self.do(what, name)
+        if len(self.world.messages) > before:
+            self.do(how, len(self.world.messages) - 1)
+
+    def tell(self, sender: str, receiver: str, how: str = "answered") -> None:
+        """The first message between these arrives."""
+        found = [
+            number for number, message in enumerate(self.world.messages) if message[:2] == (sender, receiver)
+        ]
+        if found:
+            self.do(how, found[0])
+
+    def promise(self, asker: str, *peers: str) -> None:
+        self.do("ask", asker)
+        for peer in peers:
+            self.tell(asker, peer)
+
+
+def a_late_answer(story: Story) -> None:
+    """a's renewal is answered half a second late, after b has doubted it, and b takes over."""
+    story.wait_until(0.5)
+    story.ask("confirm", "a", "waits")
+    story.ask("doubt", "b")
+    story.wait_until(0.99)
+    story.tell("etcd", "a")
+    story.wait_until(2.75)
+    story.ask("unseat", "b")
+    story.ask("claim", "b")
+
+
+def renewals_under_a_doubt(story: Story) -> None:
+    """a renews on, but cannot write that it lives."""
+    story.ask("doubt", "b")
+    for moment_s in (0.5, 1.0, 1.5, 2.0, 2.25):
+        story.wait_until(moment_s)
+        story.ask("confirm", "a")
+    story.ask("unseat", "b")
+    story.ask("claim", "b")
+
+
+def a_doubt_long_after_the_last_renewal(story: Story) -> None:
+    story.wait_until(0.5)
+    story.ask("confirm", "a")
+    story.do("cut", "a")
+    story.wait_until(1.0)
+    story.ask("doubt", "b")
+    for moment_s in (1.6, 2.3, 2.55):
+        story.wait_until(moment_s)
+        story.ask("unseat", "b")
+        story.ask("claim", "b")
+
+
+def a_late_promise(story: Story) -> None:
+    """The last of the promises arrives nearly a second late, when b's own is a second old."""
+    _last_of_the_promises(story, 0.98)
+
+
+def a_promise_at_the_last_moment(story: Story) -> None:
+    """It arrives when a, whose clock is slow, may only just set the address; b, whose clock is fast, claims at
+    once."""
+    _last_of_the_promises(
+        story, (Timing().promised_window_s - 2.1) / story.world.rate(story.world.nodes["a"]) - 1e-3
+    )
+
+
+def _last_of_the_promises(story: Story, late_s: float) -> None:
+    _live_by_promises(story, "b", "c", until_s=4.0)
+    story.wait_until(4.5)
+    story.do("ask", "a")
+    story.tell("a", "b")
+    story.wait_until(4.9)
+    story.tell("a", "c")
+    story.do("ask", "a")
+    story.tell("a", "b")
+    story.wait_until(4.9 + late_s)
+    story.tell("a", "c")
+    b = story.world.nodes["b"]
+    story.wait_until(b.book.until_s("v") / story.world.rate(b) + 1e-3)
+    story.do("stand", "b")
+    story.ask("claim", "b")
+
+
+def a_peer_that_was_restarted_claims(story: Story) -> None:
+    _live_by_promises(story, "b", "c", until_s=4.0)
+    story.do("crash", "b")
+    story.do("boot", "b")
+    story.do("stand", "b")
+    story.ask("claim", "b")
+
+
+def a_peer_that_was_restarted_refuses(story: Story) -> None:
+    """A newcomer asks one that has forgotten what it promised."""
+    _live_by_promises(story, "b", until_s=4.0)
+    story.do("crash", "b")
+    story.do("boot", "b")
+    story.do("boot", "d")
+    story.do("stand", "d")
+    story.do("claim", "d")
+    story.tell("d", "b")
+    story.wait_until(4.1)
+    story.ask("claim", "d")
+
+
+def a_newcomer_that_the_holder_may_have_named(story: Story) -> None:
+    """a names d among its peers, the answer is lost, and d hears none of a's questions."""
+    story.wait_until(0.2)
+    story.do("boot", "d")
+    story.do("stand", "d")
+    story.ask("record", "a", "arrives")
+    story.do("cut", "a")
+    while story.world.now_s < 4.0:
+        story.wait_until(story.world.now_s + 0.5)
+        if ("ask", "a") in choices(story.world, DEEP):
+            story.promise("a", "b")
+    story.do("withdraw", "b")
+    story.ask("claim", "d")
+
+
+def _live_by_promises(story: Story, *peers: str, until_s: float) -> None:
+    """a is cut off, and outlives its lease by the others' promises."""
+    story.do("cut", "a")
+    while story.world.now_s < until_s:
+        story.wait_until(story.world.now_s + 0.5)
+        story.promise("a", *peers)
+    for peer in peers:
+        story.do("withdraw", peer)
+    assert story.world.holders() == ["a"]
+
+
+def ignores_drift(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(vip_timing, "DRIFT", 0.0)
+    patch.setattr(promises, "DRIFT", 0.0)
+
+
+TOLD: dict[str, tuple[Callable[[Story], None], Flaw, bool]] = {
+    "a renewal counts from its answer": (a_late_answer, counts_from_the_answer, False),
+    "the kernel is taken for punctual": (a_late_answer, takes_the_kernel_for_punctual, False),
+    "a renewal counts in spite of a doubt": (renewals_under_a_doubt, renews_in_spite_of_a_doubt, False),
+    "whole seconds are taken for exact": (a_doubt_long_after_the_last_renewal, takes_seconds_for_exact, False),
+    "a promise counts from its answer": (a_late_promise, counts_promises_from_the_answer, False),
+    "an earlier life is forgotten": (a_peer_that_was_restarted_claims, claims_with(boot_s=-1000.0), False),
+    "an earlier life's promise is refused": (a_peer_that_was_restarted_refuses, refuses_after_a_restart, True),
+    "asks only whom it has read": (
+        a_newcomer_that_the_holder_may_have_named,
+        asks_only_the_peers_that_it_has_read,
+        True,
+    ),
+    "clocks are taken for exact": (a_promise_at_the_last_moment, ignores_drift, False),
+}
+"""What takes too many exact steps for a random search."""
+
+
+@pytest.mark.parametrize(("story", "flaw", "newcomer"), TOLD.values(), ids=TOLD)
+def test_a_story_ends_with_one_holder_by_the_rules_and_with_two_without(
+    story: Callable[[Story], None], flaw: Flaw, newcomer: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ruled = Story(newcomer=newcomer)
+    story(ruled)
+    assert not ruled.double
+    flaw(monkeypatch)
+    flawed = Story(newcomer=newcomer)
+    story(flawed)
+    assert flawed.double
