@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks import catalog, checks, failover, outage, policies, registration, routes, streams
+from benchmarks import catalog, checks, failover, metrics, outage, policies, registration, routes, streams
 from benchmarks.faults import command as faults
 from benchmarks.peers import command as peers
 from benchmarks.peers import install
@@ -22,6 +22,7 @@ def main() -> None:
         failover,
         checks,
         streams,
+        metrics,
         faults,
         peers,
         install,

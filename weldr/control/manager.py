@@ -14,10 +14,13 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+
+from prometheus_client.metrics_core import Metric
 
 from weldr.control.admin.connections import ConnectionLimits
 from weldr.control.admin.guard import Access, Guard
@@ -29,6 +32,11 @@ from weldr.control.health.hub import HealthHub
 from weldr.control.health.leases import LeaseInquiry
 from weldr.control.health.reports import HealthReports
 from weldr.control.listeners import ListenAddress, Listeners
+from weldr.control.metrics.incidents import metrics_of_incidents
+from weldr.control.metrics.instance import InstanceParts, metrics_of_instance
+from weldr.control.metrics.lag import LoopLag
+from weldr.control.metrics.processes import metrics_of_processes, metrics_of_workers
+from weldr.control.metrics.requests import metrics_of_requests
 from weldr.control.presence import Presence
 from weldr.control.sticky_key import StickyKeyMaker
 from weldr.control.vip.virtual_ips import VirtualIps
@@ -77,7 +85,9 @@ class Manager:
         self._started = datetime.now(UTC)
         self._stop = asyncio.Event()
         self._catalog: Catalog | None = None
+        self._catalog_at_s = 0.0
         self._loaded_everywhere = False
+        self._lag = LoopLag()
         self._end_at_once: Callable[[], None] = lambda: None
 
     async def run(self) -> None:
@@ -158,6 +168,7 @@ class Manager:
             limits,
             lambda: self._presence.lease_id,
             lambda: self._health.standings,
+            self._metrics,
         )
         self._admin = AdminServer(admin_listeners, guard, parts)
         self._keeper = CatalogKeeper(
@@ -176,6 +187,20 @@ class Manager:
             config.commands,
             self.not_ready,
             self._presence.changed,
+        )
+        self._instance_parts = InstanceParts(
+            name=self.name,
+            client=client,
+            follower=self._follower,
+            virtual_ips=self._virtual_ips,
+            lag=self._lag,
+            catalog=lambda: self._catalog,
+            catalog_at_s=lambda: self._catalog_at_s,
+            applied_revision=lambda: self._pool.applied_revision,
+            standings=lambda: self._health.standings,
+            is_ready=lambda: self.not_ready() is None,
+            lease_left_s=lambda: self._presence.lease_left_s,
+            problems_of_parts=lambda: len(self._problems_of_parts()),
         )
         self._sticky_key = StickyKeyMaker(client, config.keys.key(Kind.STICKY_KEY))
         self._inquiry = LeaseInquiry(client, lambda: self._keeper.unjudged_leases, self._keeper.judge_leases)
@@ -209,6 +234,7 @@ class Manager:
             asyncio.create_task(_kept_running("health reports", self._reports.run)),
             asyncio.create_task(_kept_running("leases", self._inquiry.run)),
             asyncio.create_task(_kept_running("sticky key", self._sticky_key.run)),
+            asyncio.create_task(_kept_running("event loop lag", self._lag.run)),
         ]
         virtual_ips = asyncio.create_task(_kept_running("virtual IPs", self._virtual_ips.run))
         pool = asyncio.create_task(self._pool.run())
@@ -237,6 +263,7 @@ class Manager:
 
     def _new_catalog(self, catalog: Catalog) -> None:
         self._catalog = catalog
+        self._catalog_at_s = time.time()
         self._health.follow(catalog, self._keeper.held)
         self._publish()
         self._health.update()
@@ -272,10 +299,20 @@ class Manager:
             return "no worker is serving"
         return None
 
+    def _problems_of_parts(self) -> list[str]:
+        return [*self._health.problems, *self._virtual_ips.problems()]
+
+    def _metrics(self) -> Iterator[Iterable[Metric]]:
+        yield metrics_of_instance(self._instance_parts)
+        yield metrics_of_workers(self._pool.slots)
+        yield metrics_of_processes(self._pool.slots)
+        yield metrics_of_requests(self._pool.statistics)
+        yield metrics_of_incidents(self._pool.statistics.incidents, self._pool.sparings)
+
     def _describe(self) -> Instance:
         problems = self._catalog.problems if self._catalog else {}
         first = heapq.nsmallest(_PROBLEMS_IN_INSTANCE, problems)
-        of_parts = [*self._health.problems, *self._virtual_ips.problems()]
+        of_parts = self._problems_of_parts()
         return Instance(
             version=__version__,
             addresses=self._listeners.addresses,

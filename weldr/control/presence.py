@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 
 import msgspec
@@ -58,6 +59,12 @@ class Presence:
     def lease_id(self) -> int | None:
         """The instance's lease, while it is alive."""
         return self._lease.lease_id
+
+    @property
+    def lease_left_s(self) -> float:
+        """For how long that is certain to live without another renewal; 0 if it does not."""
+        deadline_s = self._lease.deadline_s
+        return 0.0 if deadline_s is None else max(0.0, deadline_s - time.monotonic())
 
     def changed(self) -> None:
         """What `describe` returns may be different now."""

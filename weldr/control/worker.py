@@ -22,6 +22,7 @@ import logging
 import random
 import socket
 import sys
+import time
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 
@@ -131,6 +132,10 @@ class WorkerSlot:
         """
         self.name = name
         self.state = SlotState.WAITING
+        self.starts = 0
+        """How often a process was started."""
+        self.applied_at_s = 0.0
+        """Since when it serves that, by the wall clock; 0 before it serves anything."""
         self.applied_revision = 0
         """The configuration that this worker serves; 0 while it serves none."""
         self.in_flight: dict[tuple[str, str], int] = {}
@@ -222,6 +227,7 @@ class WorkerSlot:
         _, self._channel = await loop.connect_accepted_socket(lambda: _Channel(self._frame, self.publish), mine)
         self._process = process
         self.pid = process.pid
+        self.starts += 1
         self._sent = None
         self._sent_standings = {}
         self._unacknowledged = 0
@@ -239,6 +245,7 @@ class WorkerSlot:
             self._channel.close()
             self._channel = None
         self.applied_revision = 0
+        self.applied_at_s = 0.0
         self.in_flight = {}
         self.beat = None
         self.sparing = None
@@ -279,14 +286,18 @@ class WorkerSlot:
     def _acknowledge(self, revision: int) -> None:
         """Nothing is under way to the worker: it serves this revision, whose traffic it already has."""
         if self._unacknowledged == 0 and self.applied_revision != revision:
-            self.applied_revision = revision
+            self._applied(revision)
             self._on_change()
+
+    def _applied(self, revision: int) -> None:
+        self.applied_revision = revision
+        self.applied_at_s = time.time()
 
     def _frame(self, frame: Upward) -> None:
         self._last_sign_s = asyncio.get_running_loop().time()
         if isinstance(frame, Applied):
             self._unacknowledged -= 1
-            self.applied_revision = frame.revision
+            self._applied(frame.revision)
             self.in_flight = {(service, backend): count for service, backend, count in frame.in_flight}
             if self.state is SlotState.STARTING:
                 self._set_state(SlotState.SERVING)

@@ -26,6 +26,7 @@ from weldr.etcd.answers import (
     range_of,
     transaction_of,
 )
+from weldr.etcd.calls import Calls
 from weldr.etcd.config import EtcdConfig
 from weldr.etcd.connection import Connection
 from weldr.etcd.errors import (
@@ -67,6 +68,7 @@ class EtcdClient:
     def __init__(self, config: EtcdConfig) -> None:
         self.config = config
         self.connection = Connection(config)
+        self.calls = Calls()
 
     async def __aenter__(self) -> EtcdClient:
         return self
@@ -218,7 +220,7 @@ class EtcdClient:
                 raise EtcdLeaseNotFoundError(lease_id)
             return LeaseGrant(answer.ID, answer.TTL, sent_s + answer.TTL, header_of(answer))
 
-        return await self._request(exchange, timeout_s, repeatable=True, suspicious_s=0.0)
+        return await self._request("LeaseKeepAlive", exchange, timeout_s, repeatable=True, suspicious_s=0.0)
 
     async def revoke_lease(self, lease_id: int, *, timeout_s: float | None = None) -> None:
         """End the lease and delete its keys, in one revision. It may be gone already."""
@@ -251,18 +253,19 @@ class EtcdClient:
                 raise EtcdLoginNeededError("this user may not ask for the member's status")
             return status
 
-        return await self._request(ask, timeout_s, repeatable=True)
+        return await self._request("Status", ask, timeout_s, repeatable=True)
 
     # --- how all of them are sent
 
     async def _repeatable(self, method: Callable[[Session], Any], message: Any, timeout_s: float | None) -> Any:
-        return await self._request(_unary(method, message), timeout_s, repeatable=True)
+        return await self._request(_name(message), _unary(method, message), timeout_s, repeatable=True)
 
     async def _once(self, method: Callable[[Session], Any], message: Any, timeout_s: float | None) -> Any:
-        return await self._request(_unary(method, message), timeout_s, repeatable=False)
+        return await self._request(_name(message), _unary(method, message), timeout_s, repeatable=False)
 
     async def _request(
         self,
+        operation: str,
         send: Callable[[Session, float], Awaitable[Answer]],
         timeout_s: float | None,
         *,
@@ -287,11 +290,12 @@ class EtcdClient:
             reraise=True,
         ):
             with attempt:
-                return await self._attempt(send, deadline_s, repeatable, suspicious_s)
+                return await self._attempt(operation, send, deadline_s, repeatable, suspicious_s)
         raise AssertionError("tenacity ends by a result or an exception")
 
     async def _attempt(
         self,
+        operation: str,
         send: Callable[[Session, float], Awaitable[Answer]],
         deadline_s: float,
         repeatable: bool,
@@ -303,7 +307,7 @@ class EtcdClient:
         left_s = deadline_s - sent_s
         attempt_s = min(left_s, max(_ATTEMPT_S, left_s / 2)) if repeatable else left_s
         try:
-            answer = await send(session, attempt_s)
+            answer = await self._counted(operation, send(session, attempt_s))
         except EtcdLoginNeededError:
             await self.connection.login.renew(token, deadline_s - time.monotonic())
             raise
@@ -317,6 +321,23 @@ class EtcdClient:
             raise
         self.connection.succeeded()
         return answer
+
+    async def _counted(self, operation: str, answer: Awaitable[Answer]) -> Answer:
+        error: BaseException | None = None
+        began_ns = time.perf_counter_ns()
+        try:
+            return await answer
+        except BaseException as caught:
+            error = caught
+            raise
+        finally:
+            self.calls.ended(operation, time.perf_counter_ns() - began_ns, error)
+
+
+def _name(message: Any) -> str:
+    """etcd's for the request."""
+    name: str = message.DESCRIPTOR.name
+    return name.removesuffix("Request")
 
 
 def _unary(method: Callable[[Session], Any], message: Any) -> Callable[[Session, float], Awaitable[Any]]:

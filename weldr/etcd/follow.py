@@ -100,6 +100,7 @@ class Follower:
         self._revision = 0
         self._fingerprints: dict[bytes, int] = {}
         self._expected_revision = 0
+        self._expected_since_s = 0.0
         self._audit_at_s = self._next_audit_s()
         self._trouble = Trouble(self._prefix)
         self._contacts = 0
@@ -111,7 +112,15 @@ class Follower:
 
     def expect(self, revision: int) -> None:
         """The caller wrote below the prefix at this revision: a watch that does not deliver it is dead."""
+        if self._revision >= self._expected_revision:
+            self._expected_since_s = time.monotonic()
         self._expected_revision = max(self._expected_revision, revision)
+
+    @property
+    def lag_s(self) -> float:
+        """For how long something is missing that the caller has written; 0 if nothing is."""
+        late = self._revision < self._expected_revision
+        return time.monotonic() - self._expected_since_s if late else 0.0
 
     async def __aiter__(self) -> AsyncGenerator[Change, None]:
         async with contextlib.aclosing(self.batches()) as batches:

@@ -34,6 +34,7 @@ from weldr.control.admin.views import Views
 from weldr.control.admin.writes import Writes, of_etcd
 from weldr.control.fleet.fleet import Fleet, FleetParts
 from weldr.control.listeners import Listeners
+from weldr.control.metrics.endpoint import MetricsEndpoint, Sources
 from weldr.control.worker_pool import WorkerPool
 from weldr.etcd.client import EtcdClient
 from weldr.etcd.commit import EditConflictError, EditContentionError
@@ -76,6 +77,7 @@ class AdminParts:
     """The instance's lease, while it lives."""
     standings: Callable[[], Mapping[BackendKey, Standing]]
     """What the checks say of the backends that are anything but up."""
+    metrics: Sources
 
 
 class AdminServer:
@@ -113,6 +115,7 @@ class AdminServer:
             *NumbersEndpoint(self._mirror, self._fleet, parts.instance).endpoints(),
             *LeaseTimesEndpoint(parts.client, self._mirror).endpoints(),
             *ExplainEndpoint(lambda: self._catalog.traffic, parts.standings).endpoints(),
+            *MetricsEndpoint(parts.metrics).endpoints(),
         ]
         self._connections = Connections(self._application(), parts.connections)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from weldr.control.vip.peers import PeerNetwork
 from weldr.control.vip.promises import PromiseBook
@@ -34,8 +36,15 @@ class Context:
     """Why this instance would serve nobody at that address."""
     on_change: Callable[[], None]
     """Called when any of them is in another state."""
+    transitions: Counter[tuple[str, Literal["got", "lost"]]] = field(default_factory=Counter)
+    """How often this instance got and lost each."""
     _first_seen_s: dict[tuple[str, int], float] = field(default_factory=dict)
     _gave_away_s: float = float("-inf")
+
+    def forget_transitions(self, name: str) -> None:
+        """There is no such virtual IP any more."""
+        for key in [key for key in self.transitions if key[0] == name]:
+            del self.transitions[key]
 
     def peers_now(self) -> list[str]:
         """All other instances that take part in elections."""

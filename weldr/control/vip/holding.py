@@ -91,6 +91,8 @@ class Holding:
             return
         hold.note_set(now)
         self.hold, self.last_held = hold, hold.token
+        if before is None:
+            self._context.transitions[self._name, "got"] += 1
 
     def confirm(self, confirmation: Confirmation) -> None:
         """etcd says that it is still ours."""
@@ -198,6 +200,7 @@ class Holding:
                 extra={"vip": self._name, "reason": str(error)},
             )
         if held is not None:
+            self._context.transitions[self._name, "lost"] += 1
             self._on_loss(reason)
 
     async def close(self) -> None:

@@ -111,6 +111,17 @@ class VirtualIps:
         """The state of each."""
         return {name: running.describe() for name, (_, running) in self._running.items()}
 
+    def holds(self) -> dict[str, tuple[State, float | None]]:
+        """The state of each, and for how long it is held without another confirmation; `None` if it is not."""
+        return {
+            name: (running.state, None if (hold := running.holding.hold) is None else hold.expires_s - now_s())
+            for name, (_, running) in self._running.items()
+        }
+
+    def transitions(self, name: str) -> dict[str, int]:
+        """How often this instance has got and lost it."""
+        return {word: self._context.transitions[name, word] for word in ("got", "lost")}
+
     @property
     def peer(self) -> Peer | None:
         """Where other instances reach us."""
@@ -191,6 +202,8 @@ class VirtualIps:
         self._checks.stop(name)
         await self._running[name][1].stop(reason)
         del self._running[name]
+        if self._wants(name) is None:
+            self._context.forget_transitions(name)
 
     async def _open(self) -> bool:
         """What only virtual IPs need; whether it is there."""

@@ -1,0 +1,1 @@
+"""What `/metrics` tells, and how it is written down."""
