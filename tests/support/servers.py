@@ -14,8 +14,9 @@ from types import TracebackType
 class NamedServer:
     """Answers every request with its name. `hold()` lets requests wait until released."""
 
-    def __init__(self, name: str, port: int = 0) -> None:
+    def __init__(self, name: str, port: int = 0, delay_s: float = 0.0) -> None:
         self.name = name
+        self._delay_s = delay_s
         self.connections = 0
         """How many were made to it."""
         self.requests = 0
@@ -55,6 +56,8 @@ class NamedServer:
                 self.requests += 1
                 self.waiting += 1
                 await self._gate.wait()
+                if self._delay_s:
+                    await asyncio.sleep(self._delay_s)
                 self.waiting -= 1
                 writer.write(answer)
                 await writer.drain()
@@ -100,6 +103,9 @@ class Load:
 
     address: str
     connections: int
+    method: str = "GET"
+    kept: bool = True
+    """Whether a connection takes more than one request."""
     answers: list[Answer] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -143,17 +149,19 @@ class Load:
 
     async def _requests(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         client_port = writer.get_extra_info("sockname")[1]
+        length = "Content-Length: 0\r\n" if self.method == "POST" else ""
+        request = f"{self.method} /load HTTP/1.1\r\nHost: test\r\n{length}\r\n".encode()
         while not self._stop.is_set():
             started = time.monotonic()
             try:
-                writer.write(b"GET /load HTTP/1.1\r\nHost: test\r\n\r\n")
+                writer.write(request)
                 async with asyncio.timeout(20):
                     status, closing, body = await read_response(reader)
             except (OSError, asyncio.IncompleteReadError, TimeoutError) as error:
                 self.answers.append(Answer(client_port, started, time.monotonic(), 0, "", repr(error)))
                 return
             self.answers.append(Answer(client_port, started, time.monotonic(), status, body))
-            if closing:
+            if closing or not self.kept:
                 return
 
 
