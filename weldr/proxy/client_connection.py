@@ -358,6 +358,8 @@ class ClientConnection(asyncio.Protocol):
         """Cut it off."""
         reset(self.transport)
 
+    give_up = abort
+
     # Flow control.
 
     def pause_writing(self) -> None:

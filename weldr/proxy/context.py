@@ -56,7 +56,7 @@ class Context:
         self.now_s: Callable[[], float] = loop.time
         self.fleet = Fleet(on_backend_idle, on_sparing, loop.time, zone, self._backend_out)
         self.clients = Clients()
-        self.deadlines = Deadlines(loop)
+        self.deadlines = Deadlines(loop, self.fault)
         self.outbox = Outbox(loop.call_soon, self.fault)
         self.counters = Counters()
         self.accounts = Accounts(AccessLog(LineWriter(_STANDARD_OUTPUT)))

@@ -8,6 +8,7 @@ up to half a second longer than it is meant to.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from math import inf
 from typing import Protocol
 
@@ -45,12 +46,17 @@ class Watched(Protocol):
     def expire_write(self, now_s: float) -> None:
         """`writes.deadline_s` has passed."""
 
+    def give_up(self) -> None:
+        """An exception that nobody expected: end it, with all that belongs to it, so that nobody waits."""
+
 
 class Deadlines:
     """The connections of this worker, and the sweep over them."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, on_fault: Callable[[str, BaseException], None]) -> None:
+        """`on_fault` is told of exceptions that nobody expected."""
         self._loop = loop
+        self._on_fault = on_fault
         self._watched: set[Watched] = set()
 
     def add(self, watched: Watched) -> None:
@@ -64,7 +70,11 @@ class Deadlines:
         now_s = self._loop.time()
         late = [each for each in self._watched if each.deadline_s <= now_s or each.writes.deadline_s <= now_s]
         for each in late:
-            if each.writes.deadline_s <= now_s:
-                each.expire_write(now_s)
-            elif each.deadline_s <= now_s:
-                each.expire(now_s)
+            try:
+                if each.writes.deadline_s <= now_s:
+                    each.expire_write(now_s)
+                elif each.deadline_s <= now_s:
+                    each.expire(now_s)
+            except Exception as error:
+                self._on_fault("sweep", error)
+                each.give_up()

@@ -218,9 +218,14 @@ class Dispatch:
 
     def wait_over(self, pool: BackendPool | None) -> None:
         """There may be room now; at this backend, if one is given."""
-        self._stop_waiting()
-        self._begun_ns = perf_counter_ns()
-        self.seek(None, pool)
+        # What goes wrong must not befall whoever has made the room.
+        try:
+            self._stop_waiting()
+            self._begun_ns = perf_counter_ns()
+            self.seek(None, pool)
+        except Exception as error:
+            self._context.fault("wait", error)
+            self.give_up()
 
     def _stop_waiting(self) -> None:
         assert self._service is not None
@@ -237,7 +242,18 @@ class Dispatch:
     def expire_write(self, now_s: float) -> None:
         """Never comes: it is not what writes."""
 
+    def give_up(self) -> None:
+        """An exception that nobody expected has left it as it should not be: with the client ends all of it."""
+        self._client.abort()
+
     async def _connect(self, pool: BackendPool, timeout_s: float) -> None:
+        try:
+            await self._send_on_new_connection(pool, timeout_s)
+        except Exception as error:
+            self._context.fault("connect", error)
+            self.give_up()
+
+    async def _send_on_new_connection(self, pool: BackendPool, timeout_s: float) -> None:
         try:
             upstream = await connect(self._context, pool, self._supervision, timeout_s)
         except ConnectError as failure:
@@ -448,7 +464,7 @@ class Dispatch:
             callback()
         except Exception as error:
             self._context.fault("timer", error)
-            self._client.abort()
+            self.give_up()
 
     def _wake_others(self) -> None:
         """There is room in the service for some of those that wait."""

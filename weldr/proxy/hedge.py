@@ -65,6 +65,13 @@ class Hedge:
 
     async def _connect(self) -> None:
         try:
+            await self._send_on_new_connection()
+        except Exception as error:
+            self._context.fault("hedge", error)
+            self.give_up()
+
+    async def _send_on_new_connection(self) -> None:
+        try:
             upstream = await connect(self._context, self.pool, self._supervision, self._service.connect_s)
         except ConnectError:
             self._fail()
@@ -127,6 +134,10 @@ class Hedge:
     def _failed_at_backend(self, reason: str) -> None:
         outcome.failed(self._context, self.pool, self._supervision, reason)
         self._fail()
+
+    def give_up(self) -> None:
+        """An exception that nobody expected."""
+        self._exchange.give_up()
 
     # The end.
 

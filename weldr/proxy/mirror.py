@@ -18,7 +18,7 @@ _MOST_IN_FLIGHT = 256
 class Mirror:
     """One copy, from the choice of a backend to the end of the answer."""
 
-    __slots__ = ("_context", "_method", "_pool", "_request", "_service", "_upstream")
+    __slots__ = ("_context", "_ended", "_method", "_pool", "_request", "_service", "_upstream")
 
     def __init__(
         self, context: Context, service: ServiceTable, pool: BackendPool, method: bytes, request: bytes
@@ -29,6 +29,7 @@ class Mirror:
         self._method = method
         self._request = request
         self._upstream: UpstreamConnection | None = None
+        self._ended = False
 
     async def run(self) -> None:
         """Send it. Whatever goes wrong concerns nobody."""
@@ -49,8 +50,10 @@ class Mirror:
         upstream.deadline_s = self._context.now_s() + self._service.response_s
 
     def _end(self) -> None:
-        self._context.mirrored -= 1
-        self._pool.leave()
+        if not self._ended:
+            self._ended = True
+            self._context.mirrored -= 1
+            self._pool.leave()
 
     # For the connection.
 
@@ -79,6 +82,9 @@ class Mirror:
         self.upstream_timed_out(writing=False)
 
     def upstream_lost(self) -> None:
+        self._end()
+
+    def give_up(self) -> None:
         self._end()
 
     def upstream_timed_out(self, *, writing: bool) -> None:

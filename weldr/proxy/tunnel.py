@@ -115,6 +115,10 @@ class TunnelEnd(asyncio.Protocol):
         if not self.writes.has_progressed(now_s + self._write_limit_s):
             self.abort()
 
+    def give_up(self) -> None:
+        """Cut both sides."""
+        self.abort()
+
     def drain(self) -> None:
         """A tunnel is a request in flight: it goes on."""
 

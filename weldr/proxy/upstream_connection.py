@@ -49,6 +49,9 @@ class UpstreamUser(Protocol):
     def upstream_timed_out(self, *, writing: bool) -> None:
         """The backend has not sent, or not read, anything for too long."""
 
+    def give_up(self) -> None:
+        """An exception that nobody expected: end it, so that nobody waits for it."""
+
 
 class UpstreamConnection(asyncio.Protocol):
     """See the module."""
@@ -152,6 +155,13 @@ class UpstreamConnection(asyncio.Protocol):
         self.user = None
         self.transport.abort()
 
+    def give_up(self) -> None:
+        """An exception that nobody expected."""
+        user = self.user
+        self.abort()
+        if user is not None:
+            user.give_up()
+
     # Called by the event loop.
 
     def data_received(self, data: bytes) -> None:
@@ -172,8 +182,7 @@ class UpstreamConnection(asyncio.Protocol):
         except ResponseInvalidError as error:
             user.upstream_invalid(error)
         except Exception as error:
-            self._context.fault("upstream", error)
-            self.transport.abort()
+            self._fault(user, error)
 
     def eof_received(self) -> bool:
         user = self.user
@@ -187,7 +196,7 @@ class UpstreamConnection(asyncio.Protocol):
         except ResponseInvalidError as error:
             user.upstream_invalid(error)
         except Exception as error:
-            self._context.fault("upstream", error)
+            self._fault(user, error)
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -200,7 +209,13 @@ class UpstreamConnection(asyncio.Protocol):
             try:
                 user.upstream_lost()
             except Exception as error:
-                self._context.fault("upstream", error)
+                self._fault(user, error)
+
+    def _fault(self, user: UpstreamUser, error: Exception) -> None:
+        """In what the user did, which may have let the connection go already and be left without a deadline."""
+        self._context.fault("upstream", error)
+        self.abort()
+        user.give_up()
 
     def _receive_rest(self) -> None:
         """A backend that refuses a body answers and closes: then writing fails before its answer is read."""

@@ -145,10 +145,13 @@ class Worker:
 
     def _sweep(self, due_s: float) -> None:
         self._note_lag(due_s)
-        self._context.tick()
-        self._acceptor.keep_to_limit()
-        next_s = self._loop.time() + SWEEP_INTERVAL_S
-        self._loop.call_at(next_s, self._sweep, next_s)
+        try:
+            self._context.tick()
+            self._acceptor.keep_to_limit()
+        finally:
+            # All waits end by it: so it goes on, whatever goes wrong in it.
+            next_s = self._loop.time() + SWEEP_INTERVAL_S
+            self._loop.call_at(next_s, self._sweep, next_s)
 
     def _drain(self, grace_s: float) -> None:
         if not self._context.draining:
