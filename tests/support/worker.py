@@ -82,7 +82,7 @@ class Worker:
                             self.silent.append(frame)
                         elif isinstance(frame, Beat):
                             self.beats.append(frame)
-                        else:
+                        elif isinstance(frame, Tallies):
                             self.tallies.append(frame)
                         self._news.notify_all()
         async with self._news:
