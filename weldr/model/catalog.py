@@ -160,6 +160,7 @@ class _Builder:
         self._backends: set[tuple[str, str]] = set()
         self._policies: set[str] = set()
         self._routes: set[str] = set()
+        self._route_was_put = False
         self._settings = False
         self._sticky_key = False
 
@@ -180,6 +181,8 @@ class _Builder:
         self.entries[key_value.key] = entry
         self._index(key_value.key, entry)
         self.ended_overrides -= {key_value.key}
+        if isinstance(entry.value, Route):
+            self._route_was_put = True
         if held is None or held.value is not entry.value or key_value.key in self.base.ended_overrides:
             self.touch(entry)
 
@@ -262,7 +265,9 @@ class _Builder:
     def _problems(self, conflicts: Conflicts) -> Mapping[bytes, Problem]:
         if not conflicts.by_route:
             return self.faults
-        if conflicts.by_route is self.base.conflicts.by_route and self.faults == self.base.faults:
+        # A route that was put as it was has another revision, which its problem names.
+        is_same = conflicts.by_route is self.base.conflicts.by_route and not self._route_was_put
+        if is_same and self.faults == self.base.faults:
             return self.base.problems
         problems = dict(self.faults)
         for name, conflict in conflicts.by_route.items():

@@ -215,6 +215,15 @@ def test_an_override_ends_when_it_says() -> None:
     assert renewed.end_overrides(NOON).traffic.services["default"].backends["a"].draining
 
 
+def test_a_problem_beside_other_keys_names_the_latest_revision_of_its_key() -> None:
+    route = keys.key(Kind.ROUTE, "r")
+    history = history_of([{route: b'{"service": "s"}'}] * 2)
+    catalog = Catalog(keys)
+    for number, revision in enumerate(history.revisions):
+        catalog = catalog.fold([revision])
+        assert catalog.problems[route].revision == revision.revision, number
+
+
 def test_an_emptied_prefix_is_a_valid_catalog() -> None:
     history = History()
     history.transaction({backend_key("a"): b"10.0.0.1:80", keys.key(Kind.SETTINGS): b"{}"})
