@@ -366,7 +366,7 @@ async def test_a_request_is_refused(
         assert answer.get("connection") == "close"
         assert answer.body.count(b"\n") == 1
         assert answer.body.endswith(b"\n")
-        assert answer.get("proxy-status") == "weldr; error=http_request_error"
+        assert answer.proxy_status == "weldr; error=http_request_error"
         assert await client.is_closed()
         sending.cancel()
         await asyncio.gather(sending, return_exceptions=True)

@@ -364,7 +364,7 @@ async def test_an_unusable_response_is_a_502(worker: Worker, case: str, bytewise
         async with await RawClient.connect(worker.port) as client:
             answer = await client.exchange(unusable.request)
             assert answer.status == 502
-            assert answer.get("proxy-status") == f"weldr; error={unusable.error}"
+            assert answer.proxy_status == f"weldr; error={unusable.error}"
             assert answer.body.count(b"\n") == (unusable.request != HEAD)
             assert answer.get("set-cookie") is None
             # The client has done nothing wrong: its connection is kept.

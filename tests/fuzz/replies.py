@@ -62,10 +62,10 @@ def _check_last(rest: bytes, requests: Requests) -> None:
 
 
 def is_own(response: Response, *, forwarded: bool) -> bool:
-    """Whether weldr made it itself. One that refuses no request, but answers it, has no reason to give."""
+    """Whether weldr made it itself. One that refuses no request, but answers it, has no error to tell."""
     reasons = response.values(b"proxy-status")
     return any(reason.startswith(b"weldr; error=") for reason in reasons) or (
-        not forwarded and response.status == 200 and not reasons
+        not forwarded and response.status == 200 and any(reason.startswith(b"weldr; ") for reason in reasons)
     )
 
 

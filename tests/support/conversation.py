@@ -155,7 +155,7 @@ class Sees:
         answer = await (await stage.client(self.by)).receive(method=self.method)
         assert answer.status == self.status, answer
         if self.error is not None:
-            assert answer.get("proxy-status") == f"weldr; error={self.error}", answer
+            assert answer.proxy_status == f"weldr; error={self.error}", answer
         elif self.body is not None:
             assert answer.body == self.body, answer
         interim = tuple(each.status for each in answer.interim)

@@ -29,6 +29,12 @@ class Response:
     closed: bool = False
     """Whether its body ended with the connection."""
 
+    @property
+    def proxy_status(self) -> str | None:
+        """The `Proxy-Status` field without what is another each time."""
+        value = self.get("proxy-status")
+        return None if value is None else value.partition("; details=")[0].partition("; request-id=")[0]
+
     def get(self, name: str) -> str | None:
         """The values of a field, joined; `None` if it is absent."""
         values = [value for key, value in self.fields if key == name]

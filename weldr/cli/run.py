@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
+import ipaddress
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import click
 
@@ -34,6 +37,31 @@ class _Address(click.ParamType[ListenAddress]):
 def _instance_name(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
     if value is not None and (not value or "/" in value or not value.isprintable()):
         raise click.BadParameter(f"{value!r} is empty, or holds a slash or what cannot be printed")
+    return value
+
+
+def _networks(context: click.Context, parameter: click.Parameter, value: str) -> tuple[str, ...]:
+    found = tuple(each.strip() for each in value.split(",") if each.strip())
+    for each in found:
+        try:
+            ipaddress.ip_network(each)
+        except ValueError as error:
+            raise click.BadParameter(f"{each!r} is no network: {error}") from None
+    return found
+
+
+def _collector(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    if not value:
+        return value
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise click.BadParameter(f"{value!r} is no URL such as http://127.0.0.1:4318")
+    try:
+        found = importlib.util.find_spec("opentelemetry.exporter.otlp.proto.http")
+    except ModuleNotFoundError:
+        found = None
+    if found is None:
+        raise click.BadParameter("the packages for it are missing: pip install 'weldr[otel]'")
     return value
 
 
@@ -90,6 +118,25 @@ def _instance_name(context: click.Context, parameter: click.Parameter, value: st
     help="Where this instance is: backends of the same zone are preferred.",
 )
 @click.option(
+    "--debug-headers",
+    is_flag=False,
+    flag_value="127.0.0.0/8,::1/128",
+    default="",
+    callback=_networks,
+    metavar="[NETWORK,…]",
+    envvar="WELDR_DEBUG_HEADERS",
+    help="Tell clients in these networks, or on this machine, the way of their requests: fields Weldr-Route,"
+    " -Service, -Backend, -Tries, -Revision. Behind another proxy, name that one in `trusted_proxies` first.",
+)
+@click.option(
+    "--otlp",
+    default="",
+    callback=_collector,
+    metavar="URL",
+    envvar="WELDR_OTLP",
+    help="Export spans of recorded traces to this collector, by OTLP over HTTP (extra `otel`).",
+)
+@click.option(
     "--grace",
     type=Grace(),
     default=30.0,
@@ -120,6 +167,8 @@ def run(
     workers: int,
     instance: str | None,
     zone: str,
+    debug_headers: tuple[str, ...],
+    otlp: str,
     grace: float,
     embedded_data: Path | None,
     commands: Path | None,
@@ -147,6 +196,8 @@ def run(
             workers=workers,
             instance=instance,
             zone=zone,
+            debug_networks=debug_headers,
+            otlp_url=otlp,
             grace_s=grace,
             log_format=log_format,
             log_level=log_level,

@@ -73,6 +73,10 @@ class ManagerConfig:
     grace_s: float
     log_format: str
     log_level: str
+    debug_networks: tuple[str, ...] = ()
+    """Whose clients are told the way of their requests."""
+    otlp_url: str = ""
+    """Where spans go; empty for nowhere."""
     commands: Path | None = None
     """The directory of programs that virtual IPs may name."""
 
@@ -140,6 +144,8 @@ class Manager:
         config = self._config
         arguments = ["--log-format", config.log_format, "--log-level", config.log_level]
         arguments += ["--grace", str(config.grace_s), "--of", str(config.workers), f"--zone={config.zone}"]
+        arguments += [f"--debug-headers={','.join(config.debug_networks)}", f"--otlp={config.otlp_url}"]
+        arguments += [f"--instance={self.name}"]
         self._follower = Follower(client, config.keys.prefix_bytes)
         self._pool = WorkerPool(
             config.workers,

@@ -23,6 +23,8 @@ AccessField = Literal[
     "referer",
     "user_agent",
     "error",
+    "details",
+    "route",
 ]
 
 DEFAULT_FIELDS: tuple[AccessField, ...] = AccessField.__args__  # type: ignore[attr-defined]

@@ -105,6 +105,9 @@ class Beat(msgspec.Struct, frozen=True, tag="beat"):
     """Idle connections to backends."""
     lag_s: float = 0.0
     """How late the event loop was at most since the last beat."""
+    spans_exported: int = 0
+    spans_lost: int = 0
+    """That were too many, or that nobody took."""
 
 
 class Loads(msgspec.Struct, frozen=True, tag="loads"):

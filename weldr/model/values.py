@@ -17,6 +17,7 @@ from weldr.model.resilience import AdaptiveConcurrency, CircuitBreaker, Deadline
 from weldr.model.routes import Route as Route
 from weldr.model.timeouts import Seconds
 from weldr.model.timeouts import UpstreamTimeouts as UpstreamTimeouts
+from weldr.model.tracing import TracingSettings
 from weldr.model.vips import Peer, Vip, VipState
 
 Weight = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
@@ -162,6 +163,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """How backends are told: by `X-Forwarded-For` and its kin, by `Forwarded` (RFC 7239), or by both."""
     access_log: AccessLogSettings = AccessLogSettings()
     """What of the requests is written."""
+    tracing: TracingSettings = TracingSettings()
+    """Which requests are parts of traces, and which of these are recorded."""
 
 
 class StickyKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

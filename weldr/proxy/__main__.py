@@ -12,7 +12,7 @@ import sys
 import uvloop
 
 from weldr import logs
-from weldr.proxy.worker import Worker
+from weldr.proxy.worker import Telling, Worker
 
 
 def main() -> int:
@@ -38,7 +38,11 @@ def main() -> int:
 
 
 async def _run(channel: socket.socket, listeners: list[socket.socket], arguments: argparse.Namespace) -> int:
-    worker = Worker(channel, listeners, arguments.grace, share=1 / arguments.of, zone=arguments.zone)
+    networks = tuple(filter(None, arguments.debug_headers.split(",")))
+    telling = Telling(networks, arguments.otlp, arguments.instance)
+    worker = Worker(
+        channel, listeners, arguments.grace, share=1 / arguments.of, zone=arguments.zone, telling=telling
+    )
     return await worker.run()
 
 
@@ -52,6 +56,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--of", type=int, default=1, help="how many workers the instance has")
     parser.add_argument("--grace", type=float, required=True, help="seconds to finish, if the manager is gone")
     parser.add_argument("--zone", default="", help="where this instance is")
+    parser.add_argument("--debug-headers", default="", help="networks, with commas between")
+    parser.add_argument("--otlp", default="", help="URL of a collector of spans")
+    parser.add_argument("--instance", default="", help="name of the instance in spans")
     parser.add_argument("--log-format", choices=logs.FORMATS, default="auto")
     parser.add_argument("--log-level", choices=logs.LEVELS, default="info")
     return parser.parse_args()

@@ -16,7 +16,10 @@ import msgspec
 
 from weldr.model.access_log import AccessField, AccessLogSettings
 from weldr.proxy.line_writer import LineWriter
+from weldr.proxy.request_fields import RequestRefusedError
 from weldr.proxy.request_head import RequestHead
+from weldr.proxy.routing.compiled import CompiledRoute
+from weldr.proxy.routing.rules import Verdict
 
 _MOST_CHARACTERS = 2048
 _MASK = "***"
@@ -27,12 +30,15 @@ class LoggedRequest(Protocol):
     """What is known of a request that has ended."""
 
     head: RequestHead
-    request_id_line: bytes
-    """That of weldr's making; empty if the request came with one."""
     request_bytes: int
     response_bytes: int
-    error: str | None
-    """Why weldr answered itself, by its type in RFC 9209."""
+    verdict: Verdict | None
+    """What weldr answered itself, or why it cut the response off."""
+    route: CompiledRoute | None
+    """That took it."""
+
+    @property
+    def request_id(self) -> bytes: ...
 
     @property
     def client_address(self) -> str: ...
@@ -74,6 +80,27 @@ class AccessLog:
         values = {name: value for name in self._settings.fields if (value := _READ[name](line)) is not None}
         self.writer.write(msgspec.json.encode(values) + b"\n")
 
+    def write_refused(
+        self, client: str, refusal: RequestRefusedError, error: str | None, request_id: str
+    ) -> None:
+        """Write what was no request that could be routed: of it is known only where it came from."""
+        settings = self._settings
+        if settings.format == "combined":
+            self.writer.write(
+                f'{client} - - [{_apache_time()}] "-" {refusal.status} - "-" "-"\n'.encode("ascii")
+            )
+        elif settings.format == "json":
+            known: dict[AccessField, str | int | None] = {
+                "time": _iso_time(time.time()),
+                "client": client,
+                "status": refusal.status,
+                "request_id": request_id,
+                "error": error,
+                "details": refusal.reason[:_MOST_CHARACTERS],
+            }
+            values = {name: known[name] for name in settings.fields if known.get(name) is not None}
+            self.writer.write(msgspec.json.encode(values) + b"\n")
+
     def _masked(self, target: str) -> str:
         if self._secrets is None or "?" not in target:
             return target
@@ -114,8 +141,12 @@ class _Line:
 
     @property
     def request_id(self) -> str | None:
-        made = self.request.request_id_line
-        return _text(made.partition(b": ")[2]) if made else self.field(_REQUEST_ID)
+        return _text(self.request.request_id) or None
+
+    @property
+    def details(self) -> str | None:
+        verdict = self.request.verdict
+        return None if verdict is None or verdict.error is None else verdict.reason[:_MOST_CHARACTERS]
 
     def field(self, pattern: re.Pattern[bytes]) -> str | None:
         found = pattern.search(self.request.head.fields.lines)
@@ -128,7 +159,6 @@ def _pattern(name: bytes) -> re.Pattern[bytes]:
 
 _REFERER = _pattern(b"Referer")
 _USER_AGENT = _pattern(b"User-Agent")
-_REQUEST_ID = _pattern(b"X-Request-Id")
 
 _READ: dict[AccessField, Callable[[_Line], str | int | float | None]] = {
     "time": lambda line: _iso_time(time.time()),
@@ -146,7 +176,9 @@ _READ: dict[AccessField, Callable[[_Line], str | int | float | None]] = {
     "request_id": lambda line: line.request_id,
     "referer": lambda line: line.referer,
     "user_agent": lambda line: line.field(_USER_AGENT),
-    "error": lambda line: line.request.error,
+    "error": lambda line: None if line.request.verdict is None else line.request.verdict.error,
+    "details": lambda line: line.details,
+    "route": lambda line: None if line.request.route is None else line.request.route.name,
 }
 
 
@@ -159,14 +191,17 @@ def _iso_time(now_s: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)) + f".{int(rest * 1000):03d}Z"
 
 
+def _apache_time() -> str:
+    return time.strftime("%d/%b/%Y:%H:%M:%S +0000", time.gmtime())
+
+
 def _combined(line: _Line) -> str:
     request = line.request
     asked = f"{_text(request.head.method)} {line.target} {line.protocol}"
-    when = time.strftime("%d/%b/%Y:%H:%M:%S +0000", time.gmtime())
     sent = request.response_bytes or "-"
     referer, agent = line.referer or "-", line.field(_USER_AGENT) or "-"
     return (
-        f'{request.client_address} - - [{when}] "{_escaped(asked)}" {line.status} {sent} '
+        f'{request.client_address} - - [{_apache_time()}] "{_escaped(asked)}" {line.status} {sent} '
         f'"{_escaped(referer)}" "{_escaped(agent)}"'
     )
 

@@ -14,6 +14,7 @@ from weldr.model.incidents import Incidents
 from weldr.model.latency import LINEAR_BITS, TICK_BITS, bucket_of
 from weldr.model.tally import APART, BY_ROUTE, METHODS, Tally, kind_of
 from weldr.proxy.access_log import AccessLog, LoggedRequest
+from weldr.proxy.request_fields import RequestRefusedError
 
 if TYPE_CHECKING:
     from weldr.proxy.routing.compiled import CompiledRoute
@@ -32,8 +33,6 @@ class Recorded(LoggedRequest, Protocol):
 
     started_ns: int
     """By `perf_counter_ns`."""
-    route: CompiledRoute | None
-    """That took it."""
 
 
 class Accounts:
@@ -79,13 +78,15 @@ class Accounts:
         if status >= 500 or elapsed_ns > log.slow_ns or (log.sample and log.samples()):
             log.write(request, way, status, elapsed_ns / 1e9)
 
-    def refused(self, status: int, error: str | None) -> None:
-        """What came was no request that could be routed, and was answered with this status for this error."""
+    def refused(self, client: str, refusal: RequestRefusedError, error: str | None, request_id: str) -> None:
+        """What came was no request that could be routed, and is answered with this refusal for this error."""
+        status = refusal.status
         tally = self._tallies.get(_NO_WAY) or self._new_tally(_NO_WAY)
         kind = _KIND_OF_OTHER + _KIND_OF_STATUS[status]
         tally.counts[kind] = tally.counts.get(kind, 0) + 1
         if error is not None:
             self.failed(_NO_WAY, error)
+        self.access_log.write_refused(client, refusal, error, request_id)
 
     def failed(self, way: Way, error: str) -> None:
         """A request that went this way is answered by weldr, or its response cut off, for this error."""

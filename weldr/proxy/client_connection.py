@@ -21,6 +21,7 @@ from weldr.proxy.exchange import Exchange
 from weldr.proxy.fleet import Table
 from weldr.proxy.flow import HIGH_WATER_BYTES, Hold, ReadGate, as_transport, reset, write_parts
 from weldr.proxy.forwarding import Forwarding
+from weldr.proxy.observed_exchange import ObservedExchange
 from weldr.proxy.own_responses import own_response
 from weldr.proxy.request_fields import RequestRefusedError
 from weldr.proxy.request_reader import RequestReader
@@ -137,7 +138,8 @@ class ClientConnection(asyncio.Protocol):
                 if head is not None:
                     # The short cut of what follows.
                     self.deadline_s = NEVER
-                    exchange = self._exchange = Exchange(context, self, head, [], True)
+                    exchange_type = ObservedExchange if context.observed else Exchange
+                    exchange = self._exchange = exchange_type(context, self, head, [], True)
                     try:
                         exchange.begin()
                     except Exception as error:
@@ -207,7 +209,8 @@ class ClientConnection(asyncio.Protocol):
         self.deadline_s = NEVER if complete else context.now_s() + table.timeouts.read_s
         exchange = self._exchange
         if exchange is None:
-            exchange = self._exchange = Exchange(context, self, head, reader.take_body(), complete)
+            exchange_type = ObservedExchange if context.observed else Exchange
+            exchange = self._exchange = exchange_type(context, self, head, reader.take_body(), complete)
             exchange.begin()
         else:
             exchange.request_received(reader.take_body(), complete=complete)
@@ -218,11 +221,13 @@ class ClientConnection(asyncio.Protocol):
             exchange.request_broken(refusal)
             return
         error = _ERROR_OF_STATUS.get(refusal.status, "http_request_error")
-        self._context.accounts.refused(refusal.status, error)
+        request_id = self._context.request_id_line().partition(b": ")[2]
+        self._context.accounts.refused(self.address, refusal, error, request_id.decode("ascii"))
         self.write_own_response(
             refusal.status,
             refusal.reason,
             error=error,
+            request_id=request_id,
             field_line=refusal.field_line,
             connection=b"\r\nConnection: close",
             head_only=self._reader.method_is_head,
@@ -243,7 +248,9 @@ class ClientConnection(asyncio.Protocol):
         reason: str,
         *,
         error: str | None,
+        request_id: bytes,
         connection: bytes,
+        debug: bytes = b"",
         field_line: bytes | None = None,
         content_type: str | None = None,
         head_only: bool = False,
@@ -254,6 +261,8 @@ class ClientConnection(asyncio.Protocol):
             reason,
             date=self._context.date,
             error=error,
+            request_id=request_id,
+            debug=debug,
             field_line=field_line,
             content_type=content_type,
             connection=connection,

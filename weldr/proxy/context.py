@@ -16,6 +16,7 @@ from weldr.proxy.deadlines import Deadlines
 from weldr.proxy.descriptors import for_clients, for_kept
 from weldr.proxy.fleet import Fleet
 from weldr.proxy.line_writer import LineWriter
+from weldr.proxy.observer import Observer
 from weldr.proxy.outbox import Outbox
 from weldr.proxy.pool import BackendPool
 from weldr.proxy.rate_limit import RateLimit
@@ -60,6 +61,9 @@ class Context:
         self.outbox = Outbox(loop.call_soon, self.fault)
         self.counters = Counters()
         self.accounts = Accounts(AccessLog(LineWriter(_STANDARD_OUTPUT)))
+        self.observer = Observer()
+        self.observed = False
+        """Whether it needs to look at requests."""
         self.mirrored = 0
         """Copies of requests that are under way."""
         self.share = 1.0

@@ -22,6 +22,7 @@ from weldr.proxy.deadlines import NO_DEADLINE
 from weldr.proxy.fleet import ServiceTable
 from weldr.proxy.flow import Hold
 from weldr.proxy.pool import BackendPool
+from weldr.proxy.request_fields import request_id_of
 from weldr.proxy.request_head import RequestHead
 from weldr.proxy.response_head import ResponseHead
 from weldr.proxy.routing.compiled import CompiledRoute
@@ -128,6 +129,11 @@ class Dispatch:
     @property
     def _incidents(self) -> Incidents:
         return self._context.accounts.incidents(self._service_name)
+
+    @property
+    def request_id(self) -> bytes:
+        """The client's, or the one that weldr made."""
+        return self.request_id_line.partition(b": ")[2] or request_id_of(self.head.fields.lines)
 
     def _answer(self, verdict: Verdict) -> None:
         """Answer in place of a backend."""

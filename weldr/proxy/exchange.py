@@ -78,11 +78,14 @@ class Exchange(Dispatch):
         "_chunk_response",
         "_persistent",
         "_status",
-        "error",
         "request_bytes",
         "response_bytes",
         "started_ns",
+        "verdict",
     )
+
+    verdict: Verdict | None
+    """What weldr answered itself, or why it cut the response off."""
 
     def __init__(
         self,
@@ -103,7 +106,7 @@ class Exchange(Dispatch):
         self.request_bytes = sum(map(len, body)) if body else 0
         self.response_bytes = 0
         self.request_id_line = b""
-        self.error: str | None = None
+        self.verdict = None
         self._status = 0
         """Of the response that the client gets; 0 before there is one."""
         self._service_name = DEFAULT_SERVICE
@@ -381,9 +384,12 @@ class Exchange(Dispatch):
         """Answer in place of the backend; if that has begun to answer, cut the client off."""
         client = self._client
         responding = self.state is State.RESPONDING
-        self.error = verdict.error
+        self.verdict = verdict
+        if not self.request_id_line and not self.head.fields.has_request_id:
+            self.request_id_line = self._context.request_id_line()
         if not responding:
             self._status = verdict.status
+        debug = self._debug_lines()
         self._end()
         if responding:
             client.reset()
@@ -393,12 +399,18 @@ class Exchange(Dispatch):
             verdict.status,
             verdict.reason,
             error=verdict.error,
+            request_id=self.request_id,
+            debug=debug,
             field_line=verdict.field_line,
             content_type=verdict.content_type,
             connection=self._connection_line(persistent),
             head_only=self.head.method == b"HEAD",
         )
         client.exchange_ended(persistent=persistent)
+
+    def _debug_lines(self) -> bytes:
+        """Field lines about the way of the request, for clients that may see them."""
+        return b""
 
     def _end(self) -> None:
         if self.state is State.PENDING:
@@ -412,8 +424,8 @@ class Exchange(Dispatch):
         context.counters.in_flight -= 1
         upstream, pool = self._upstream, self._pool
         way = (self._service_name, "") if pool is None else pool.way
-        if self.error is not None:
-            context.accounts.failed(way, self.error)
+        if self.verdict is not None and self.verdict.error is not None:
+            context.accounts.failed(way, self.verdict.error)
         begun_ns = self._begun_ns or self.started_ns
         context.accounts.record(way, self, self._status, max(0, self._answered_ns - begun_ns))
         if upstream is not None:

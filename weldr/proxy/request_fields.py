@@ -294,3 +294,12 @@ def _is_ipv6(text: bytes) -> bool:
     except ValueError:
         return False
     return True
+
+
+def request_id_of(lines: bytes) -> bytes:
+    """The `X-Request-Id` in the lines of a section; empty if there is none."""
+    found = _REQUEST_ID.search(lines)
+    return b"" if found is None else found[1]
+
+
+_REQUEST_ID = re.compile(rb"\r\nX-Request-Id: ([^\r]*+)")

@@ -11,6 +11,8 @@ import asyncio
 import gc
 import logging
 import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from weldr.model.frames import Beat, Downward, Health, Update
 from weldr.proxy.acceptor import Acceptor
@@ -18,11 +20,32 @@ from weldr.proxy.channel import Channel
 from weldr.proxy.context import Context
 from weldr.proxy.deadlines import SWEEP_INTERVAL_S
 from weldr.proxy.descriptors import raise_soft_limit
+from weldr.proxy.networks import NetworkSet
+from weldr.proxy.spans import SpanQueue
+
+if TYPE_CHECKING:
+    from weldr.proxy.span_exporter import SpanExporter
 
 logger = logging.getLogger(__name__)
 
 _BEAT_INTERVAL_S = 1.0
 _SPARING_PAUSE_S = 0.1
+_LAST_SPANS_S = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Telling:
+    """What is told of single requests, and to whom."""
+
+    debug_networks: tuple[str, ...] = ()
+    """Whose clients get fields about the way of their requests."""
+    otlp_url: str = ""
+    """Where spans go; empty for nowhere."""
+    instance: str = ""
+    """What the instance is called in spans."""
+
+
+NOTHING = Telling()
 
 
 class Worker:
@@ -36,11 +59,12 @@ class Worker:
         *,
         share: float,
         zone: str,
+        telling: Telling = NOTHING,
     ) -> None:
         """`grace_s` is how long requests in flight may take if the manager is gone and cannot say it.
 
         `share` is this worker's part of what the instance grants as a whole; `zone` is where that is, empty if
-        that is not known.
+        that is not known; `telling` is what is told of single requests, and to whom.
         """
         loop = asyncio.get_running_loop()
         self._loop = loop
@@ -49,6 +73,7 @@ class Worker:
         self._context = Context(loop, self._backend_idle, self._sparing_changed, zone)
         self._context.share = share
         self._context.connections = raise_soft_limit()
+        self._exporter = self._observe(telling)
         self._acceptor = Acceptor(self._context, listeners)
         fleet = self._context.fleet
         self._channel = Channel(
@@ -61,6 +86,20 @@ class Worker:
         self._lag_s = 0.0
         """How late the event loop was at most since the last beat."""
 
+    def _observe(self, telling: Telling) -> SpanExporter | None:
+        observer = self._context.observer
+        if telling.debug_networks:
+            observer.debug = NetworkSet(telling.debug_networks)
+        exporter = None
+        if telling.otlp_url:
+            # With it come packages that are not always there, and memory that is not always wanted.
+            from weldr.proxy.span_exporter import SpanExporter
+
+            observer.queue = SpanQueue()
+            exporter = SpanExporter(observer.queue, telling.otlp_url, telling.instance)
+        self._context.observed = observer.is_needed
+        return exporter
+
     async def run(self) -> int:
         """Serve until drained; return the exit status."""
         self._loop.set_exception_handler(self._unhandled)
@@ -69,6 +108,8 @@ class Worker:
         self._beat(began_s)
         self._sweep(began_s)
         await self._finished.wait()
+        if self._exporter is not None:
+            await self._loop.run_in_executor(None, self._exporter.close, _LAST_SPANS_S)
         return self._status
 
     def _frame(self, frame: Downward) -> None:
@@ -81,6 +122,9 @@ class Worker:
         self._context.fleet.apply(frame.delta)
         if frame.delta.settings is not None:
             self._context.accounts.access_log.adopt(frame.delta.settings.access_log)
+            self._context.observer.tracing = frame.delta.settings.tracing
+            self._context.observed = self._context.observer.is_needed
+        self._context.observer.revision = frame.revision
         self._channel.send_applied(frame.revision)
         if not self._serving and not self._context.draining:
             self._serving = True
@@ -130,6 +174,8 @@ class Worker:
                 backends_used=used,
                 backends_kept=kept,
                 lag_s=self._lag_s,
+                spans_exported=0 if self._exporter is None else self._exporter.exported,
+                spans_lost=self._spans_lost(),
             )
         )
         self._lag_s = 0.0
@@ -139,6 +185,10 @@ class Worker:
             self._channel.send_silent(silent)
         next_s = self._loop.time() + _BEAT_INTERVAL_S
         self._loop.call_at(next_s, self._beat, next_s)
+
+    def _spans_lost(self) -> int:
+        queue = self._context.observer.queue
+        return 0 if queue is None or self._exporter is None else queue.dropped + self._exporter.failed
 
     def _note_lag(self, due_s: float) -> None:
         self._lag_s = max(self._lag_s, self._loop.time() - due_s)

@@ -238,7 +238,7 @@ async def test_a_backend_that_never_reads_the_request_is_a_504(worker: Worker) -
             sending = asyncio.create_task(send_body(client.writer, growth, chunked=False))
             answer = await client.receive()
             assert answer.status == 504
-            assert answer.get("proxy-status") == "weldr; error=connection_write_timeout"
+            assert answer.proxy_status == "weldr; error=connection_write_timeout"
             assert answer.get("connection") == "close"
             sending.cancel()
             await asyncio.gather(sending, return_exceptions=True)

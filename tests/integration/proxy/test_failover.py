@@ -23,7 +23,7 @@ POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"
 
 
 def error(answer: Response) -> tuple[int, str | None]:
-    return answer.status, answer.get("proxy-status")
+    return answer.status, answer.proxy_status
 
 
 async def test_a_backend_that_refuses_is_skipped_for_the_next(worker: Worker) -> None:

@@ -130,7 +130,7 @@ async def test_more_than_may_wait_are_refused_and_none_waits_for_ever(worker: Wo
         await gated.until_waiting(1)
         answers = await asyncio.gather(*(request(worker.port, get()) for _ in range(5)))
         assert [answer.status for answer in answers] == [503] * 5
-        assert {answer.get("proxy-status") for answer in answers} == {"weldr; error=connection_limit_reached"}
+        assert {answer.proxy_status for answer in answers} == {"weldr; error=connection_limit_reached"}
         gated.answers.release()
         assert (await first).status == 200
         # Those that gave up hold no place.

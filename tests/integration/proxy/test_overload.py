@@ -51,7 +51,7 @@ def limited(
 
 
 def is_full(answer: Response) -> bool:
-    return (answer.status, answer.get("retry-after"), answer.get("proxy-status")) == (
+    return (answer.status, answer.get("retry-after"), answer.proxy_status) == (
         503,
         "1",
         "weldr; error=connection_limit_reached",

@@ -22,7 +22,7 @@ UNHARMED = Ejection(consecutive_failures=0, minimum_requests=0)
 
 
 def error(answer: Response) -> tuple[int, str | None]:
-    return answer.status, answer.get("proxy-status")
+    return answer.status, answer.proxy_status
 
 
 def retries(**policy: object) -> Service:

@@ -17,8 +17,10 @@ from weldr.model.values import Limits, Route
 from weldr.proxy.access_log import AccessLog
 from weldr.proxy.accounts import Accounts
 from weldr.proxy.line_writer import LineWriter
+from weldr.proxy.request_fields import RequestRefusedError, request_id_of
 from weldr.proxy.request_head import RequestHead, read_head
 from weldr.proxy.routing.compiled import CompiledRoute
+from weldr.proxy.routing.rules import Verdict
 
 WAY = ("shop", "b1")
 
@@ -29,12 +31,15 @@ class Request:
 
     head: RequestHead
     started_ns: int
-    request_id_line: bytes = b""
     request_bytes: int = 3
     response_bytes: int = 5
-    error: str | None = None
+    verdict: Verdict | None = None
     client_address: str = "192.0.2.1"
     route: CompiledRoute | None = None
+
+    @property
+    def request_id(self) -> bytes:
+        return request_id_of(self.head.fields.lines)
 
 
 def head_of(target: bytes = b"/a?token=s3cret&b=1", *lines: bytes, method: bytes = b"GET") -> RequestHead:
@@ -91,8 +96,18 @@ def test_a_request_is_counted_by_method_status_and_latency() -> None:
 
 def test_what_is_refused_is_counted_apart() -> None:
     log = Log(AccessLogSettings())
-    log.accounts.refused(400, "http_request_error")
-    log.accounts.refused(414, "http_request_error")
+    for status in (400, 414):
+        refusal = RequestRefusedError(status, "it is no \x1b request")
+        log.accounts.refused("192.0.2.1", refusal, "http_request_error", "r1")
+    line = msgspec.json.decode(log.lines(2)[0])
+    assert line.pop("time")
+    assert line == {
+        "client": "192.0.2.1",
+        "status": 400,
+        "request_id": "r1",
+        "error": "http_request_error",
+        "details": "it is no \x1b request",
+    }
     (tally,) = log.accounts.take().tallies
     assert (tally.service, tally.backend) == ("", "")
     assert list(tally.counted()) == [Counted("OTHER", 4, 0, 2)]
@@ -154,7 +169,8 @@ def test_a_line_holds_what_is_known_of_the_request_and_no_secret(all_requests: L
 
 def test_the_fields_are_those_of_the_settings_in_their_order() -> None:
     log = Log(AccessLogSettings(sample=1.0, fields=("status", "request_id", "error")))
-    log.record(head_of(), 503, request_id_line=b"\r\nX-Request-Id: made", error="connection_refused")
+    verdict = Verdict(502, "it refused", "connection_refused")
+    log.record(head_of(b"/", b"X-Request-Id: made"), 503, verdict=verdict)
     assert log.lines(1) == [b'{"status":503,"request_id":"made","error":"connection_refused"}\n']
 
 

@@ -78,6 +78,8 @@ def _of_beats(slots: Iterable[WorkerSlot]) -> Iterator[Metric]:
         "How late the worker's event loop was at most, in the second before its last sign of life.",
         unit="seconds",
     )
+    exported = Metric("weldr_worker_spans_exported", "Spans that a collector has taken.", "counter")
+    lost = Metric("weldr_worker_spans_lost", "Spans that were too many, or that nobody took.", "counter")
     for slot in slots:
         beat = slot.beat
         if beat is None:
@@ -96,4 +98,6 @@ def _of_beats(slots: Iterable[WorkerSlot]) -> Iterator[Metric]:
         for state, count in {"used": beat.backends_used, "idle": beat.backends_kept}.items():
             backends.add_sample(backends.name, labels | {"state": state}, count)
         lag.add_sample(lag.name, labels, beat.lag_s)
-    yield from (accepted, faults, in_flight, clients, backends, lag)
+        exported.add_sample(exported.name + "_total", labels, beat.spans_exported)
+        lost.add_sample(lost.name + "_total", labels, beat.spans_lost)
+    yield from (accepted, faults, in_flight, clients, backends, lag, exported, lost)
