@@ -67,6 +67,6 @@ def visit(browser: Any, *, width: int = 1440, height: int = 900, scheme: str = "
 
 
 def _note(found: Visit, message: Any) -> None:
-    # An answer of 401 is told on the console, too, and is no fault of the page.
-    if message.type in ("error", "warning") and "status of 40" not in message.text:
+    # That the API said no is told on the console, too, and is no fault of the page.
+    if message.type in ("error", "warning") and "responded with a status of 4" not in message.text:
         found.complaints.append(f"{message.type}: {message.text}")

@@ -1,0 +1,71 @@
+"""A browser for all tests of a process, and an instance for all tests of a module."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from tests.support.admin import Api
+from tests.support.browser import Visit, chromium, visit, why_no_browser
+from tests.support.etcd import EtcdServer
+from tests.support.instance import Instance
+
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Site:
+    """An instance and its etcd."""
+
+    weldr: Instance
+    api: Api
+    etcd: EtcdServer
+    prefix: str
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.weldr.admin}/"
+
+    def put(self, key: str, value: str, *options: str) -> None:
+        """Write a key as somebody with etcdctl does."""
+        self.etcd.etcdctl("put", *options, self.prefix + key, value)
+
+    def value(self, key: str) -> str:
+        """What etcd has; empty for a key that does not exist."""
+        return self.etcd.etcdctl("get", "--print-value-only", self.prefix + key).rstrip("\n")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    reason = why_no_browser()
+    if reason is not None:
+        pytest.skip(reason)
+    with chromium() as found:
+        yield found
+
+
+def new_prefix() -> str:
+    return f"/browser-{os.getpid()}-{next(_numbers)}/"
+
+
+@pytest.fixture(scope="module")
+def site(etcd_server: EtcdServer) -> Iterator[Site]:
+    prefix = new_prefix()
+    with Instance(etcd=etcd_server.endpoint, prefix=prefix) as weldr:
+        weldr.wait_ready()
+        yield Site(weldr, Api(weldr.admin), etcd_server, prefix)
+
+
+@pytest.fixture
+def visitor(browser: Any, site: Site) -> Iterator[Visit]:
+    """Somebody who looks at the dashboard. Whatever a test does, the browser has nothing to complain of."""
+    with visit(browser) as found:
+        found.page.goto(site.url)
+        found.page.get_by_text("live", exact=True).wait_for()
+        yield found
+        assert found.complaints == []
