@@ -35,6 +35,14 @@ def run(_: argparse.Namespace) -> None:
     ):
         heads = [_head(f"h{number % _HOSTS}.example", target.format(number)) for number in range(_ROUTES)]
         print(f"| {title} | {_each_us(table, heads):.2f} |")
+    for title, kind, target in _OTHERS:
+        others = RouteTable().changed((), {f"r{number}": kind(number) for number in range(_ROUTES)})
+        heads = [
+            _head(f"a.b.h{number % _HOSTS}.example", target.format(number), f"X-Number: {number}")
+            for number in range(_ROUTES)
+        ]
+        _check(others, heads)
+        print(f"| {title} | {_each_us(others, heads):.2f} |")
     print(f"| a change of one route | {_median_us(lambda: table.changed((), {'r5': _route(5)})):.0f} |")
     shared = RouteTable().changed((), {name: Route(service="s", path=f"/{name}") for name in routes})
     change = {"r5": Route(service="t", path="/r5")}
@@ -45,8 +53,42 @@ def _route(number: int) -> Route:
     return Route(service=f"s{number}", host=f"h{number % _HOSTS}.example", path=f"/p{number}")
 
 
-def _head(host: str, target: str) -> RequestHead:
-    found = read_head(f"GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode(), 0, Limits(), b"")
+def _wildcard(number: int) -> Route:
+    return Route(service=f"s{number}", host=f"*.h{number % _HOSTS}.example", path=f"/p{number}")
+
+
+def _deep(number: int) -> Route:
+    return Route(service=f"s{number}", host=f"a.b.h{number % _HOSTS}.example", path=f"/a/b/c/p{number}")
+
+
+def _conditional(number: int) -> Route:
+    host, path = f"a.b.h{number % _HOSTS}.example", f"/p{number}"
+    return Route(service=f"s{number}", host=host, path=path, methods=["GET"], headers={"X-Number": str(number)})
+
+
+def _glob(number: int) -> Route:
+    host = f"a.b.h{number % _HOSTS}.example"
+    return Route(service=f"s{number}", host=host, path_glob=f"/p{number}/*/z")
+
+
+_OTHERS: list[tuple[str, Callable[[int], Route], str]] = [
+    ("lookup, prefix, two labels below `*.`", _wildcard, "/p{}/x/y?q=1"),
+    ("lookup, prefix of four segments", _deep, "/a/b/c/p{}/x"),
+    ("lookup, prefix, with a method and a field", _conditional, "/p{}/x/y?q=1"),
+    ("lookup, glob", _glob, "/p{}/x/z"),
+]
+
+
+def _check(table: RouteTable, heads: list[RequestHead]) -> None:
+    for number, head in enumerate(heads):
+        found = table.find(head, "192.0.2.1")
+        assert found is not None
+        assert found.name == f"r{number}"
+
+
+def _head(host: str, target: str, *fields: str) -> RequestHead:
+    lines = "\r\n".join((f"GET {target} HTTP/1.1", f"Host: {host}", *fields, "\r\n"))
+    found = read_head(lines.encode(), 0, Limits(), b"")
     assert found is not None
     return found[0]
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from weldr.proxy.request_head import RequestHead
 from weldr.proxy.routing.compiled import CompiledRoute, PathKind
 from weldr.proxy.routing.conditions import Asked
+from weldr.proxy.routing.paths import first_segments
 from weldr.proxy.routing.pattern_index import PatternIndex
 
 Group = tuple[CompiledRoute, ...]
@@ -57,44 +59,51 @@ class HostRoutes:
     def __bool__(self) -> bool:
         return bool(self._exact or self._prefixes or self._any or any(self._patterns))
 
-    def best(self, path: bytes, asked: Asked, best: CompiledRoute | None) -> CompiledRoute | None:
+    def best(
+        self, path: bytes, head: RequestHead, client: str, best: CompiledRoute | None
+    ) -> CompiledRoute | None:
         """The best of the routes that take the request, if it has a higher priority than `best`; else that."""
         top = self.top_priority
         if self._exact and (group := self._exact.get(path)) is not None:
-            best = _better(group, asked, best)
+            best = _better(group, head, client, best)
             if best is not None and best.priority >= top:
                 return best
         deepest = self._depth
         if deepest >= 0:
-            prefixes = self._prefixes
-            segments = (b"" if path == b"*" else path).split(b"/", deepest + 1)
-            for depth in range(min(len(segments), deepest + 1), 0, -1):
-                group = prefixes.get(b"/".join(segments[:depth]))
+            get = self._prefixes.get
+            prefix = b"" if path == b"*" else first_segments(path, deepest)
+            while True:
+                group = get(prefix)
                 if group is not None:
-                    best = _better(group, asked, best)
+                    best = _better(group, head, client, best)
                     if best is not None and best.priority >= top:
                         return best
+                if not prefix:
+                    break
+                prefix = prefix[: prefix.rfind(b"/")]
         for patterns in self._tried:
-            best = _better_match(patterns.candidates(path), path, asked, best)
-        return _better(self._any, asked, best) if self._any else best
+            best = _better_match(patterns.candidates(path), path, head, client, best)
+        return _better(self._any, head, client, best) if self._any else best
 
 
-def _better(group: Group, asked: Asked, best: CompiledRoute | None) -> CompiledRoute | None:
+def _better(group: Group, head: RequestHead, client: str, best: CompiledRoute | None) -> CompiledRoute | None:
     """The first of the group that takes the request, if it has a higher priority than `best`; else that."""
     for route in group:
         if best is not None and route.priority <= best.priority:
             break
-        if not route.conditions or route.takes(asked):
+        if not route.conditions or route.takes(Asked(head, client)):
             return route
     return best
 
 
-def _better_match(group: Group, path: bytes, asked: Asked, best: CompiledRoute | None) -> CompiledRoute | None:
+def _better_match(
+    group: Group, path: bytes, head: RequestHead, client: str, best: CompiledRoute | None
+) -> CompiledRoute | None:
     """Likewise, of those whose pattern matches."""
     for route in group:
         if best is not None and route.priority <= best.priority:
             break
-        if route.matches(path) and (not route.conditions or route.takes(asked)):
+        if route.matches(path) and (not route.conditions or route.takes(Asked(head, client))):
             return route
     return best
 

@@ -17,11 +17,22 @@ _MOST_REMEMBERED_BYTES = 512
 
 def normal_path(target: bytes) -> bytes:
     """The path of a target in normal form (RFC 3986, section 6.2.2), with no empty segments but the last."""
-    path = target.partition(b"?")[0]
+    query = target.find(b"?")
+    path = target if query < 0 else target[:query]
     # To look for bytes with `in` takes longer, except for one as a number.
     if _PERCENT not in path and path.find(b"//") < 0 and path.find(b"/.") < 0:
         return path
     return _remembered(path) if len(path) <= _MOST_REMEMBERED_BYTES else _normalised(path)
+
+
+def first_segments(path: bytes, count: int) -> bytes:
+    """So many of them, or all if there are fewer."""
+    end = 0
+    for _ in range(count):
+        end = path.find(b"/", end + 1)
+        if end < 0:
+            return path
+    return path[:end]
 
 
 def query_of(target: bytes) -> bytes:

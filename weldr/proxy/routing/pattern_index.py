@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from weldr.proxy.routing.compiled import CompiledRoute
+from weldr.proxy.routing.paths import first_segments
 
 Group = tuple[CompiledRoute, ...]
 
@@ -43,8 +44,8 @@ class PatternIndex:
 
     def candidates(self, path: bytes) -> Group:
         """Those that may match this path, in their order."""
-        by_beginning, depth = self._by_beginning, self._depth
-        beginning = b"/".join(path.split(b"/", depth + 1)[: depth + 1])
+        by_beginning = self._by_beginning
+        beginning = first_segments(path, self._depth)
         found: Group = ()
         while True:
             group = by_beginning.get(beginning)

@@ -16,7 +16,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from weldr.model.routes import Route
 from weldr.proxy.request_head import RequestHead
 from weldr.proxy.routing.compiled import ANY_HOST, CompiledRoute
-from weldr.proxy.routing.conditions import Asked
 from weldr.proxy.routing.host_routes import HostRoutes
 from weldr.proxy.routing.paths import normal_path
 
@@ -26,7 +25,7 @@ _NONE = HostRoutes()
 class RouteTable:
     """Immutable. `changed` returns the next one."""
 
-    __slots__ = ("_by_host", "_by_name", "_has_wildcards", "_top_priority", "is_empty")
+    __slots__ = ("_any_host", "_by_host", "_by_name", "_has_wildcards", "_top_priority", "is_empty")
 
     def __init__(
         self,
@@ -36,6 +35,7 @@ class RouteTable:
         self._by_name = by_name or {}
         self._by_host = by_host or {}
         self.is_empty = not self._by_host
+        self._any_host = self._by_host.get(ANY_HOST)
         self._has_wildcards = any(host.startswith(b"*.") for host in self._by_host)
         self._top_priority = max((routes.top_priority for routes in self._by_host.values()), default=0)
 
@@ -66,16 +66,24 @@ class RouteTable:
 
     def find(self, head: RequestHead, client: str) -> CompiledRoute | None:
         """The route that takes a request of a client with this address."""
-        by_host = self._by_host
-        asked = Asked(head, client)
+        by_host, host = self._by_host, head.route_host
         path = normal_path(head.target)
         best: CompiledRoute | None = None
-        for pattern in host_patterns(head.route_host) if self._has_wildcards else (head.route_host, ANY_HOST):
-            routes = by_host.get(pattern)
-            if routes is not None and (best is None or routes.top_priority > best.priority):
-                best = routes.best(path, asked, best)
-                if best is not None and best.priority >= self._top_priority:
-                    return best
+        routes = by_host.get(host)
+        if routes is not None:
+            best = routes.best(path, head, client, None)
+            if best is not None and best.priority >= self._top_priority:
+                return best
+        if self._has_wildcards:
+            dot = host.find(b".")
+            while dot >= 0:
+                routes = by_host.get(b"*" + host[dot:])
+                if routes is not None and (best is None or routes.top_priority > best.priority):
+                    best = routes.best(path, head, client, best)
+                dot = host.find(b".", dot + 1)
+        routes = self._any_host
+        if routes is not None and (best is None or routes.top_priority > best.priority):
+            best = routes.best(path, head, client, best)
         return best
 
 
