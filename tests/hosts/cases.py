@@ -18,6 +18,8 @@ from tests.support.instance import wait_until
 Value = dict[str, Any]
 STAYS_S = 4.0
 """Longer than any lease, window or promise at the defaults."""
+HEARD_S = 1.0
+"""By then each instance has heard the others' heartbeats: whoever was never heard is not missed."""
 
 
 def stopping(site: Site, value: Value) -> None:
@@ -114,6 +116,7 @@ def without_peers(site: Site, value: Value) -> None:
     """A holder that none of its peers hears, but that etcd does, is doubted, says that it lives, and stays."""
     with Trial(site, {"web": value}) as trial:
         holder = trial.wait_settled()
+        time.sleep(HEARD_S)
         trial.host(holder).block(*(trial.host(name) for name in trial.others(holder)))
         trial.instances[holder].wait_logged("did not hear the holder")
         time.sleep(STAYS_S)

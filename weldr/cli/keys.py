@@ -12,13 +12,14 @@ from weldr.cli.connect import Where, finish, store_options
 from weldr.cli.output import as_json, compact, output_option, show, show_table
 from weldr.cli.store import State, Store
 from weldr.control.admin.mirror import News
+from weldr.control.vip.standing import COLUMNS, standings_of
 from weldr.etcd.commit import Committed
 from weldr.model.collections import COLLECTIONS, PathError, parse_path, parse_path_prefix, path_of, validate
 from weldr.model.decode import Fault
 from weldr.model.documents import DocumentError, document_of, parse_json, raw_of, raw_of_body, shown
 from weldr.model.edits import Edit
 from weldr.model.events import KeyValue
-from weldr.model.keys import KeyName, KeySpace
+from weldr.model.keys import KeyName, KeySpace, Kind
 
 _MOST_INPUT_BYTES = 2 * 1024 * 1024
 
@@ -79,7 +80,9 @@ def _show(state: State, what: str | None, store: Store, output: str) -> None:
     exact = (
         what is not None and len(found) == 1 and what.removeprefix(store.keys.prefix) == path_of(found[0][0])
     )
-    if exact and output == "table":
+    if found and all(name.kind is Kind.VIP for name, _ in found) and not (exact and output == "table"):
+        _show_vips(found, state, store.keys, output, exact)
+    elif exact and output == "table":
         document = shown(COLLECTIONS[found[0][0].kind.value], found[0][1].value)
         click.echo(document if isinstance(document, str) else as_json(document))
     elif exact:
@@ -88,6 +91,26 @@ def _show(state: State, what: str | None, store: Store, output: str) -> None:
         show_table(("KEY", "VALUE", "REVISION", "LEASE", ""), [_row(*item) for item in found])
     else:
         show([_item(*item) for item in found], output)
+
+
+def _show_vips(
+    found: list[tuple[KeyName, KeyValue]], state: State, keys: KeySpace, output: str, exact: bool
+) -> None:
+    """What people want to know of virtual IPs is how they stand, and not only what was asked for."""
+    standings = {standing.name: standing for standing in standings_of(state.pairs.values(), keys)}
+    if output == "table":
+        rows = []
+        for name, pair in found:
+            standing = standings.get(name.names[0])
+            row = standing.row() if standing else (name.names[0], *[""] * (len(COLUMNS) - 1))
+            rows.append((*row, _fault(name, pair)))
+        show_table((*COLUMNS, ""), rows)
+        return
+    items = []
+    for name, pair in found:
+        standing = standings.get(name.names[0])
+        items.append(_item(name, pair) | ({"status": standing.document()} if standing else {}))
+    show(items[0] if exact else items, output)
 
 
 def _selected(state: State, what: str | None, keys: KeySpace) -> list[tuple[KeyName, KeyValue]]:

@@ -7,11 +7,11 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from weldr.cli.options import etcd_options, prefix_option
-from weldr.control.vip.orders import OrderError, Standing, move, standings
+from weldr.cli.output import show_table
+from weldr.control.vip.orders import OrderError, move, standings
+from weldr.control.vip.standing import COLUMNS, Standing
 from weldr.etcd.client import EtcdClient
 from weldr.etcd.config import EtcdConfig
 from weldr.etcd.errors import EtcdError
@@ -41,18 +41,8 @@ def list_vips(etcd: EtcdConfig | None, keys: KeySpace) -> None:
 
 
 def show_standings(found: list[Standing]) -> None:
-    """The table of `weldr vip list`."""
-    table = Table(box=None, pad_edge=False)
-    for title in ("VIP", "ADDRESS", "STATE", "HOLDER", "SINCE", "TOKEN", "WHY", "STANDING"):
-        table.add_column(title, overflow="fold")
-    for standing in found:
-        holder = standing.holder
-        told = (holder.instance, holder.since, str(holder.token), holder.reason) if holder else ("", "", "", "")
-        table.add_row(
-            standing.name, standing.vip.ip, standing.state, *told, ", ".join(standing.candidates) or "nobody"
-        )
-    console = Console()
-    console.print(table, width=console.width if console.is_terminal else 200)
+    """The table of `weldr vip list` and `weldr get vips`."""
+    show_table(COLUMNS, [standing.row() for standing in found])
 
 
 @vip.command("move")

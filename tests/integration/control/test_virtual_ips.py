@@ -39,6 +39,30 @@ def weldr(etcd: EtcdServer, *arguments: str) -> str:
     return done.stdout if done.returncode == 0 else done.stderr
 
 
+def shown_standings(way: list[str]) -> set[str]:
+    """The virtual IPs of which `weldr get vips` tells all that it should, in the table and to programs."""
+    command = [sys.executable, "-P", "-m", "weldr", "get", "vips", *way]
+    table = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
+    told = subprocess.run(
+        [*command, "-o", "json"], capture_output=True, text=True, check=True, timeout=30
+    ).stdout
+    found = set()
+    for item in json.loads(told):
+        name, status = item["key"].removeprefix("vips/"), item["status"]
+        (row,) = [line.split("\t") for line in table.splitlines() if line.startswith(name)]
+        holder = status["holder"] or {}
+        if status["state"] == "held" and sorted(status["standing"]) == ["a", "b"]:
+            assert row[2:7] == [
+                "held",
+                holder["instance"],
+                str(holder["token"]),
+                holder["since"],
+                f"claimed: {holder['reason']}",
+            ]
+            found.add(name)
+    return found
+
+
 def test_two_instances_and_two_virtual_ips_get_one_each_and_the_survivor_both(
     etcd_server: EtcdServer, etcd_prefix: str
 ) -> None:
@@ -58,6 +82,8 @@ def test_two_instances_and_two_virtual_ips_get_one_each_and_the_survivor_both(
         listed = weldr(etcd, "vip", "list", "--prefix", prefix)
         assert "10.9.9.1" in listed
         assert "held" in listed
+        for way in (["--etcd", etcd.endpoint, "--prefix", prefix], ["--admin", a.admin]):
+            wait_until(lambda way=way: shown_standings(way) == {"v1", "v2"}, "the commands tell")
         state = wait_until(
             lambda: {vip: found["state"] for vip, found in told(etcd, prefix, a).get("vips", {}).items()},
             "the instance tells",

@@ -99,9 +99,7 @@ class Rtnetlink:
         return [
             HostAddress(
                 index=found["index"],
-                interface=ipaddress.ip_interface(
-                    f"{found.get_attr('IFA_LOCAL') or found.get_attr('IFA_ADDRESS')}/{found['prefixlen']}"
-                ),
+                interface=_interface_of(found),
                 marked=found.get_attr("IFA_PROTO") == PROTOCOL
                 or (found.get_attr("IFA_LABEL") or "").endswith(LABEL),
             )
@@ -208,13 +206,24 @@ def changes_socket() -> socket.socket:
     return changes
 
 
-def drain_changes(changes: socket.socket) -> None:
-    """Forget what was told: whoever asks looks at the whole."""
+def take_changes(changes: socket.socket) -> set[IpInterface]:
+    """Read what has changed; the addresses that were removed, by whomever."""
+    removed: set[IpInterface] = set()
+    marshal = MarshalRtnl()
     while True:
         try:
-            if not changes.recv(_BUFFER_BYTES):
-                return
+            data = changes.recv(_BUFFER_BYTES)
         except BlockingIOError:
-            return
-        except OSError:  # too many at once: the kernel dropped some, which is news enough
+            return removed
+        except OSError:  # too many at once: the kernel dropped some; whoever asks looks at the whole
             continue
+        if not data:
+            return removed
+        for message in marshal.parse(data):
+            if message["header"]["type"] == _RTM_DELADDR:
+                removed.add(_interface_of(message))
+
+
+def _interface_of(message: Any) -> IpInterface:
+    text = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
+    return ipaddress.ip_interface(f"{text}/{message['prefixlen']}")

@@ -143,11 +143,12 @@ class Holding:
         if now_s() <= hold.latest_set_s:
             self._set_again()
 
-    def look(self) -> None:
-        """An address or interface of this host has changed."""
+    def look(self, *, removed: bool = False) -> None:
+        """An address or interface of this host has changed; maybe this address was `removed`, and a renewal has
+        put it back since."""
         hold, now = self.hold, now_s()
         # At the end of its lifetime it was the kernel, and rightly so.
-        if hold is None or now > hold.expires_s - _GUARD_S or self._in_place():
+        if hold is None or now > hold.expires_s - _GUARD_S or (self._in_place() and not removed):
             return
         self.problem = self._announcer.problem() or ""
         if not self.problem:

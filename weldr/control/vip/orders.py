@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
 
 import msgspec
 
-from weldr.control.vip.view import View
+from weldr.control.vip.standing import Standing, standings_of
 from weldr.etcd.client import Compare, EtcdClient, Put
-from weldr.etcd.clock import now_s
 from weldr.etcd.errors import EtcdError
-from weldr.etcd.follow import Snapshot
 from weldr.model.keys import KeySpace, Kind
-from weldr.model.vips import Holder, Move, Vip
+from weldr.model.vips import Holder, Move
 
 _MOVE_TTL_S = 10
 _LOOK_S = 0.1
@@ -25,41 +22,13 @@ class OrderError(Exception):
     """It cannot be done. One line that says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """How one virtual IP stands."""
-
-    name: str
-    vip: Vip
-    holder: Holder | None
-    candidates: tuple[str, ...]
-    """In the order of the queue; the first one leads."""
-
-    @property
-    def state(self) -> str:
-        """`held`, `free`, or what is known of a holder whose key is gone."""
-        if self.holder is None or self.holder.state == "released":
-            return "free"
-        return "held" if self.holder.instance in self.candidates[:1] else "held, out of touch with etcd"
-
-
 async def standings(client: EtcdClient, keys: KeySpace) -> list[Standing]:
     """Of all virtual IPs, as etcd knows them.
 
     Raises `EtcdError`.
     """
-    view = View(keys)
     pairs = [pair for kind in _KINDS for pair in (await client.read_prefix(keys.of_kind(kind))).key_values]
-    view.fold([Snapshot(0, tuple(pairs), "start")], now_s())
-    return [
-        Standing(
-            name,
-            wanted.vip,
-            view.holders.get(name),
-            tuple(contender.value.decode("utf-8", "replace") for contender in view.queue(name)),
-        )
-        for name, wanted in sorted(view.vips.items())
-    ]
+    return standings_of(pairs, keys)
 
 
 async def move(client: EtcdClient, keys: KeySpace, name: str, to: str | None, limit_s: float) -> Holder:
@@ -71,7 +40,7 @@ async def move(client: EtcdClient, keys: KeySpace, name: str, to: str | None, li
     if standing is None:
         raise OrderError(f"there is no virtual IP {name!r}")
     holder, candidates = standing.holder, standing.candidates
-    if holder is None or standing.state != "held":
+    if holder is None or holder.state != "held" or holder.instance not in candidates[:1]:
         raise OrderError(f"nobody holds {name!r} now: there is nothing to move")
     if to == holder.instance:
         return holder

@@ -40,6 +40,7 @@ logger = logging.getLogger(__name__)
 PORT = 8688
 SECRET_NAME = "peers"
 _MAX_NAMES = 256
+_MAX_REMEMBERED = 1024
 
 
 class Holds(Protocol):
@@ -151,6 +152,15 @@ class PeerNetwork(asyncio.DatagramProtocol):
         """Who has refused."""
         return self._refusals.get((vip, token), set())
 
+    def forget_all_but(self, vips: set[str]) -> None:
+        """Virtual IPs and instances that no longer exist take no room."""
+        for key in [key for key in self._refusals if key[0] not in vips]:
+            del self._refusals[key]
+        # An instance that loses its key in etcd comes back in the same life: what was recorded must not count.
+        gone = [name for name in self._last_sequences if name not in self._view.peers]
+        for name in gone[: max(0, len(self._last_sequences) - _MAX_REMEMBERED)]:
+            del self._last_sequences[name]
+
     # --- datagrams
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
@@ -174,8 +184,6 @@ class PeerNetwork(asyncio.DatagramProtocol):
         if boot == message.boot and message.sequence <= sequence:
             return False
         self._last_sequences[message.sender] = (message.boot, message.sequence)
-        for gone in [name for name in self._last_sequences if name not in self._view.peers]:
-            del self._last_sequences[gone]
         return True
 
     def _take(self, sender: str, body: Body) -> None:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+IpInterface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
+
 
 class Unsupported:
     """Stands in for the kernel's announcer on systems that have no rtnetlink."""
@@ -53,8 +55,8 @@ class Unsupported:
 class HostWatch:
     """Opened when the first virtual IP appears."""
 
-    def __init__(self, on_change: Callable[[], None]) -> None:
-        """`on_change` is called when an address or a link has changed, by whomever."""
+    def __init__(self, on_change: Callable[[set[IpInterface]], None]) -> None:
+        """`on_change` is called when addresses or links have changed, by whomever; it gets those removed."""
         self._on_change = on_change
         self._netlink: Rtnetlink | None = None
         self._changes: socket.socket | None = None
@@ -86,7 +88,7 @@ class HostWatch:
 
         return KernelAnnouncer(name, vip, self._netlink)
 
-    def remove_stale(self, held: set[ipaddress.IPv4Interface | ipaddress.IPv6Interface]) -> None:
+    def remove_stale(self, held: set[IpInterface]) -> None:
         """Remove every address that weldr put there and does not hold."""
         if self._netlink is None:
             return
@@ -101,8 +103,7 @@ class HostWatch:
                 logger.warning("an old virtual IP was removed", extra={"address": str(address.interface)})
 
     def _take_changes(self) -> None:
-        from weldr.control.announce.rtnetlink import drain_changes
+        from weldr.control.announce.rtnetlink import take_changes
 
         if self._changes is not None:
-            drain_changes(self._changes)
-        self._on_change()
+            self._on_change(take_changes(self._changes))

@@ -16,7 +16,7 @@ from weldr.etcd.follow import Change, Snapshot
 from weldr.model.decode import decode
 from weldr.model.events import Event, KeyValue
 from weldr.model.keys import KeyLayoutError, KeySpace, Kind
-from weldr.model.vips import Holder, Move, Peer, Vip
+from weldr.model.vips import Holder, Move, Peer, Vip, VipState
 
 T = TypeVar("T")
 
@@ -37,6 +37,7 @@ class _InstanceValue(msgspec.Struct, frozen=True):
     """The part of `instances/<instance>` that is read here."""
 
     peer: Peer | None = None
+    vips: dict[str, VipState] = {}
 
 
 class Secret(msgspec.Struct, frozen=True):
@@ -74,6 +75,8 @@ class View:
     moves: dict[str, Move] = field(default_factory=dict)
     peers: dict[str, Peer] = field(default_factory=dict)
     """By instance, those that take part in elections."""
+    states: dict[str, dict[str, VipState]] = field(default_factory=dict)
+    """By instance, what it tells of each virtual IP."""
     secrets: dict[str, Secret] = field(default_factory=dict)
     restored_s: float = float("-inf")
     """When etcd was last found to be another one, or to have gone back in time."""
@@ -137,7 +140,10 @@ class View:
             self._take_vip(name.names[0], event)
         else:
             value: object = None if event.deleted else _decoded(pair, _TYPES[name.kind])
+            if name.kind is Kind.INSTANCE:
+                self.states.pop(name.names[0], None)
             if isinstance(value, _InstanceValue):
+                self.states[name.names[0]] = value.vips
                 value = value.peer
             table = self._tables()[name.kind]
             if value is None:

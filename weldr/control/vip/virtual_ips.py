@@ -25,7 +25,7 @@ from weldr.control.vip.machine import State
 from weldr.control.vip.messages import KEY_BYTES
 from weldr.control.vip.peers import SECRET_NAME, PeerNetwork
 from weldr.control.vip.promises import PromiseBook
-from weldr.control.vip.tidy import HostWatch
+from weldr.control.vip.tidy import HostWatch, IpInterface
 from weldr.control.vip.view import Secret, View
 from weldr.etcd.client import Compare, EtcdClient, Put
 from weldr.etcd.clock import now_s
@@ -189,6 +189,7 @@ class VirtualIps:
             if wants is not None and self._has(name) is None:
                 self._begin(name, wants)
         self._book.forget_all_but(set(self._view.vips), now_s())
+        self._peers.forget_all_but(set(self._view.vips))
         self._on_change()
 
     def _begin(self, name: str, vip: Vip) -> None:
@@ -272,9 +273,9 @@ class VirtualIps:
                 if hearing.silence_of_holder_s(record.instance, name, record.token) >= SILENCE_S:
                     running.wake()
 
-    def _look(self) -> None:
-        for _, running in self._running.values():
-            running.holding.look()
+    def _look(self, removed: set[IpInterface]) -> None:
+        for wanted, running in self._running.values():
+            running.holding.look(removed=wanted.interface_address in removed)
 
     def _tidy(self) -> None:
         held = {wanted.interface_address for wanted, running in self._running.values() if running.holding.hold}
