@@ -1,4 +1,7 @@
-"""A sample backend, `sample_backend.py NAME ETCD`: answers with its name, and registers itself with weldr."""
+"""A sample backend: answers with its name, and registers itself with weldr.
+
+`sample_backend.py NAME ETCD [ADDRESS HOST]`: it listens on ADDRESS, and HOST is what weldr knows it by.
+"""
 
 from __future__ import annotations
 
@@ -27,10 +30,10 @@ class Hello(BaseHTTPRequestHandler):
 
 
 def main() -> None:
-    name, etcd = sys.argv[1:]
+    name, etcd, address, host = [*sys.argv[1:], "127.0.0.1", "127.0.0.1"][:4]
     Hello.name = name
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hello)
-    with weldr.register("default", port=server.server_port, id=name, etcd=etcd):
+    server = ThreadingHTTPServer((address, 0), Hello)
+    with weldr.register("default", f"{host}:{server.server_port}", id=name, etcd=etcd):
         server.serve_forever()
 
 

@@ -28,6 +28,7 @@ COMMANDS = {
     "drain": "draining:drain",
     "undrain": "draining:undrain",
     "vip": "vip:vip",
+    "doctor": "doctor:doctor",
     "completion": "completion:completion",
 }
 """Each command's module and function. A command is loaded when it is used: others do not wait for it."""

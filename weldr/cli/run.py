@@ -24,7 +24,9 @@ DEFAULT_LISTEN = "127.0.0.1:8080"
 DEFAULT_ADMIN = "127.0.0.1:8687"
 
 
-class _Address(click.ParamType[ListenAddress]):
+class ListenAddressType(click.ParamType[ListenAddress]):
+    """`[ADDR]:PORT`."""
+
     name = "[ADDR]:PORT"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> ListenAddress:
@@ -70,7 +72,7 @@ def _collector(context: click.Context, parameter: click.Parameter, value: str) -
 @prefix_option
 @click.option(
     "--listen",
-    type=_Address(),
+    type=ListenAddressType(),
     multiple=True,
     default=[DEFAULT_LISTEN],
     show_default=True,
@@ -79,7 +81,7 @@ def _collector(context: click.Context, parameter: click.Parameter, value: str) -
 )
 @click.option(
     "--admin",
-    type=_Address(),
+    type=ListenAddressType(),
     default=DEFAULT_ADMIN,
     show_default=True,
     envvar="WELDR_ADMIN",

@@ -64,6 +64,8 @@ def _add_newer_fields(file: Any) -> None:
     add("WatchCreateRequest", "fragment", 8, field.TYPE_BOOL)
     add("WatchResponse", "fragment", 7, field.TYPE_BOOL)
     add("StatusResponse", "isLearner", 10, field.TYPE_BOOL)
+    add("StatusResponse", "dbSizeInUse", 9, field.TYPE_INT64)
+    add("StatusResponse", "dbSizeQuota", 12, field.TYPE_INT64)
     if "WatchProgressRequest" not in messages:
         file.message_type.add(name="WatchProgressRequest")
     progress = add("WatchRequest", "progress_request", 3, field.TYPE_MESSAGE)

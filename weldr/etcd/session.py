@@ -55,6 +55,11 @@ class Session:
         self._token = token
 
     @classmethod
+    def unchecked(cls, endpoint: Endpoint, config: EtcdConfig, token: Callable[[], str | None]) -> Session:
+        """One to a member of which nothing is known, for whoever wants to know what is wrong with it."""
+        return cls(endpoint, _channel(endpoint, config), token)
+
+    @classmethod
     async def open(cls, endpoint: Endpoint, config: EtcdConfig, token: Callable[[], str | None]) -> Session:
         """Connect, and ask whether this member is of use.
 

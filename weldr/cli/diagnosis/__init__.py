@@ -1,0 +1,1 @@
+"""What `weldr doctor` looks at."""
