@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks import catalog, checks, failover, metrics, outage, policies, registration, routes, streams
+from benchmarks import (
+    catalog,
+    checks,
+    dashboard,
+    failover,
+    metrics,
+    outage,
+    policies,
+    registration,
+    routes,
+    streams,
+)
 from benchmarks.faults import command as faults
 from benchmarks.peers import command as peers
 from benchmarks.peers import install
@@ -22,6 +33,7 @@ def main() -> None:
         failover,
         checks,
         streams,
+        dashboard,
         metrics,
         faults,
         peers,

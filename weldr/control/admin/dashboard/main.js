@@ -20,6 +20,7 @@ const TICK_MS = 1000;
 
 const live = { ok: true, why: "" };
 let due = false;
+let drawn = false;
 let leaseTurn = 0;
 
 /** Draw soon, once for all that has changed by then. */
@@ -43,6 +44,8 @@ function drawNow() {
   drawInstances(there, vips);
   drawProblems(found, there, vips, live);
   routes.drawRoutes(filter);
+  if (state.loaded && !drawn) performance.mark("weldr-drawn");
+  drawn ||= state.loaded;
 }
 
 function setLive(ok, why = "") {
@@ -78,7 +81,6 @@ async function load() {
   known.loadProblems(problems);
   story.note("here", `${plural(known.size("backends"), "backend")}, ${plural(known.size("instances"), "instance")} at revision ${keys.revision}`);
   routes.routesChanged();
-  performance.mark("weldr-loaded");
   draw();
 }
 
