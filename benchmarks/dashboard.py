@@ -29,7 +29,9 @@ _OBSERVE = """() => {
     const list = document.getElementById("services-list");
     window.seenAt = {};
     const look = () => {
-        for (const node of list.querySelectorAll(".toggle .text")) window.seenAt[node.textContent] ??= Date.now();
+        for (const { textContent } of list.querySelectorAll(".toggle .text")) {
+            window.seenAt[textContent] ??= Date.now();
+        }
     };
     new MutationObserver(look).observe(list, { childList: true, subtree: true });
 }"""
