@@ -83,7 +83,7 @@ class Merged:
         self._sources.pop(instance, None)
 
     def _place(self, number: int, sample: Sample) -> None:
-        if number <= self.number - KEPT_SLOTS or number > self.number + RECENT_SLOTS:
+        if number <= self.number - KEPT_SLOTS:
             return
         slot = self.slots.setdefault(number, {})
         for name, counts in sample.services.items():

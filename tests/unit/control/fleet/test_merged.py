@@ -58,7 +58,7 @@ def test_the_past_comes_behind_the_newest_and_is_told_by_another_epoch() -> None
     assert merged.epoch > epoch
 
 
-def test_only_so_many_slots_are_kept_and_none_from_the_future() -> None:
+def test_only_so_many_slots_are_kept() -> None:
     merged = Merged()
     for number in range(1, 3 * KEPT_SLOTS):
         merged.tick(number)
@@ -68,6 +68,19 @@ def test_only_so_many_slots_are_kept_and_none_from_the_future() -> None:
     assert len(merged._rates) <= KEPT_SLOTS
     merged.add_past("here", [sample(-(10**6))])
     assert len(merged.slots) == KEPT_SLOTS
+
+
+def test_what_comes_late_changes_what_was_told_of_its_slot() -> None:
+    merged = Merged()
+    merged.tick(5)
+    merged.add("here", sample(5, 4), 0.0)
+    merged.add("there", sample(90, 4), 0.0)
+    merged.tick(6)
+    assert merged.rates(5)["shop"].requests_per_s == 8 / SLOT_S
+    merged.add_past("there", [sample(89, 1)])
+    merged.add("late", sample(1, 1), 0.0)
+    merged.add_past("late", [sample(0, 2)])
+    assert merged.rates(5)["shop"].requests_per_s == 10 / SLOT_S
 
 
 def test_rates_and_quantiles_are_of_all_requests_and_no_average_of_averages() -> None:
@@ -104,4 +117,4 @@ def test_no_order_of_samples_loses_a_bound(steps: list[tuple[str, int, int]]) ->
         number += step
         merged.tick(number)
         merged.add(name, sample(theirs), 0.0)
-        assert all(number - KEPT_SLOTS < held <= number + RECENT_SLOTS for held in merged.slots)
+        assert all(number - KEPT_SLOTS < held <= number + 1 for held in merged.slots)

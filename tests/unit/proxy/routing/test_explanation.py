@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.unit.proxy.routing.asking import found, head, table
@@ -62,6 +62,7 @@ routes = st.builds(
 )
 
 
+@example({"a": Route(service="s", path_glob="/**"), "b": Route(service="s", path_glob="/a/*")}, "x.y.z", "/a/b")
 @given(
     st.dictionaries(st.sampled_from("pqrstuvwxy"), routes, max_size=10),
     st.sampled_from(["x.y.z", "w.y.z", "z"]),
