@@ -59,6 +59,9 @@ class Merged:
     """Our newest slot that is over."""
     _sources: dict[str, _Source] = field(default_factory=dict)
     _rates: dict[int, dict[str, Rates]] = field(default_factory=dict)
+    _services_now: dict[str, Rates] | None = None
+    """Made once for all that look, until there are other samples."""
+    _backends_now: dict[str, dict[str, list[float]]] | None = None
 
     def add(self, instance: str, sample: Sample, now_s: float) -> None:
         """The newest slot of an instance."""
@@ -68,6 +71,7 @@ class Merged:
         if source is not None and abs(source.offset - offset) <= 1 and sample.number > source.newest.number:
             offset = source.offset
         self._sources[instance] = _Source(sample, offset, now_s)
+        self._services_now = self._backends_now = None
         self._place(sample.number + offset, sample)
 
     def add_past(self, instance: str, samples: list[Sample]) -> None:
@@ -81,6 +85,7 @@ class Merged:
     def forget(self, instance: str) -> None:
         """It tells no more. What it told remains."""
         self._sources.pop(instance, None)
+        self._services_now = self._backends_now = None
 
     def _place(self, number: int, sample: Sample) -> None:
         if number <= self.number - KEPT_SLOTS:
@@ -118,14 +123,20 @@ class Merged:
 
     def services_now(self) -> dict[str, Rates]:
         """Of each service, over the last slots of all instances."""
+        if self._services_now is not None:
+            return self._services_now
         sums: dict[str, Counts] = {}
         for sample in self._newest():
             for name, counts in sample.recent.items():
                 sums.setdefault(name, Counts()).add(counts)
-        return {name: Rates.of(counts, SLOT_S * RECENT_SLOTS) for name, counts in sums.items()}
+        elapsed_s = SLOT_S * RECENT_SLOTS
+        self._services_now = {name: Rates.of(counts, elapsed_s) for name, counts in sums.items()}
+        return self._services_now
 
     def backends_now(self) -> dict[str, dict[str, list[float]]]:
         """By service and backend: requests/s and errors/s over the last slots, and requests in flight now."""
+        if self._backends_now is not None:
+            return self._backends_now
         sums: dict[str, dict[str, BackendLoad]] = {}
         for sample in self._newest():
             for service, backends in sample.backends.items():
@@ -136,7 +147,7 @@ class Merged:
                     total.errors += load.errors
                     total.in_flight += load.in_flight
         elapsed_s = SLOT_S * RECENT_SLOTS
-        return {
+        self._backends_now = {
             service: {
                 name: [
                     round(load.requests / elapsed_s, 2),
@@ -147,6 +158,7 @@ class Merged:
             }
             for service, backends in sums.items()
         }
+        return self._backends_now
 
     def _newest(self) -> Iterator[Sample]:
         return (source.newest for source in self._sources.values())
