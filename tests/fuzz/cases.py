@@ -37,4 +37,9 @@ CASES: dict[str, Scenario] = {
             Client(b"HEAD /r0 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nGET / HTTP/1.1\r\n\r\n"),
         ),
     ),
+    "a retry at a backend that has left and returned meanwhile": Scenario(
+        clients=(Client(b"GET /r0 HTTP/1.1\r\nHost: a\r\n\r\nGET /r1 HTTP/1.1\r\nHost: a\r\n\r\n"),),
+        answers=(Answer(b"HTTP/1.1 503 \r\nContent-Length: 0\r\n\r\n"),),
+        steps=b"\x00\x00\xda\xf8\xd6",
+    ),
 }

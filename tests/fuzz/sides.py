@@ -99,9 +99,11 @@ class Link:
         transport: MemoryTransport,
         on_request: Callable[[Forwarded], None],
         next_answer: Callable[[], Answer],
+        registration: int,
     ) -> None:
         self.transport = transport
-        self.backend = transport.get_extra_info("peername")
+        self.backend = (transport.get_extra_info("peername"), registration)
+        """Its address, and for which time it has been in the catalog: one that returns is another."""
         self.requests: list[Forwarded] = []
         self.malformed: str | None = None
         """What h11 says of the stream."""

@@ -7,6 +7,7 @@ import contextlib
 import functools
 import logging
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -48,6 +49,8 @@ class World:
         """Connections that a backend did not take."""
         self.disrupted = False
         """Whether anything was done that may fail requests."""
+        self._registered: dict[str, tuple[str, int]] = {}
+        self._registrations: Counter[tuple[str, int]] = Counter()
         self._scenario = scenario
         self._answers = list(scenario.answers)[::-1]
         self._connects = list(scenario.connects)[::-1]
@@ -140,6 +143,13 @@ class World:
         removed: list[str] | None = None,
         policy: Service | None = None,
     ) -> None:
+        for name in removed or []:
+            self._registered.pop(name, None)
+        for name, backend in (put or {}).items():
+            address = (backend.host, backend.port)
+            if self._registered.get(name) != address:
+                self._registered[name] = address
+                self._registrations[address] += 1
         delta = ServiceDelta(policy=policy, put=put or {}, removed=removed or [])
         self.context.fleet.apply(TrafficDelta(services={"default": delta}))
 
@@ -200,7 +210,8 @@ class World:
                     self._connecting.remove(waiting)
         protocol = factory()
         transport = self._transport(protocol, (host, port))
-        self.links.append(Link(transport, self.forwarded.append, self._next_answer))
+        registration = self._registrations[host, port]
+        self.links.append(Link(transport, self.forwarded.append, self._next_answer, registration))
         return transport, protocol
 
     def _let_connect(self, waiting: asyncio.Future[None]) -> None:

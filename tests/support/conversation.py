@@ -55,7 +55,10 @@ class Stage:
     def close(self) -> None:
         self._over.set()
         for client in self.clients.values():
-            client.writer.transport.abort()
+            # One that only closes may still want its answer: a request that is in flight would then be given to
+            # the backend of the next conversation.
+            if not client.writer.transport.is_closing():
+                client.reset()
 
 
 class Step(Protocol):
