@@ -14,6 +14,7 @@ from tests.support.conversation import (
     GetsBody,
     GetsBytes,
     GetsHead,
+    Leaves,
     Loses,
     Nothing,
     Resets,
@@ -121,6 +122,22 @@ INTERIM: dict[str, Conversation] = {
     "hints come at once": Conversation(
         (Asks(GET), Gets(), Sends(HINTS), SeesHead(103), Sends(HINTS), SeesHead(103), Sends(OK), Sees())
     ),
+    "a flood of hints": Conversation((Asks(GET), Gets(), Sends(HINTS * 300 + OK), Sees(interim=(103,) * 300))),
+    "a flood of hints is not for HTTP/1.0": Conversation(
+        (Asks(GET.replace(b"HTTP/1.1", b"HTTP/1.0")), Gets(), Sends(HINTS * 300 + OK), Sees(connection="close"))
+    ),
+    "100 and the end of the backend": Conversation(
+        (
+            *[Asks(EXPECTS), EXPECTED, Sends(CONTINUE), SeesHead(100), Closes()],
+            Sees(502, None, connection="close"),
+        )
+    ),
+    "the final response comes in place of 100, and the body goes on": Conversation(
+        (
+            *[Asks(EXPECTS), EXPECTED, Sends(OK), Sees(connection="close"), Loses()],
+            *[Asks(b"abc" + GET), SeesEnd(or_cut=True)],
+        )
+    ),
     "1xx that are in no registry": Conversation(
         (Asks(GET), Gets(), Sends(b"HTTP/1.1 199 Odd\r\nX: 1\r\n\r\n" + OK), Sees(interim=(199,)))
     ),
@@ -192,6 +209,62 @@ TUNNELS: dict[str, Conversation] = {
     ),
     "bytes that come with the 101": Conversation(
         (Asks(UPGRADE), ASKED, Sends(switching() + b"early"), SeesHead(101), SeesBytes(b"early"), *OVER)
+    ),
+    "bytes and the end of the client, before the 101": Conversation(
+        (
+            *[Asks(UPGRADE + b"early"), Shuts(), ASKED, Nothing(), Sends(switching()), SeesHead(101)],
+            *[GetsBytes(b"early"), Loses(), Sends(b"more"), SeesBytes(b"more"), Ends(), SeesEnd()],
+        )
+    ),
+    "bytes and the end of the backend, with the 101": Conversation(
+        (
+            *[Asks(UPGRADE), ASKED, Sends(switching() + b"bye"), Ends(), SeesHead(101), SeesBytes(b"bye")],
+            *[SeesEnd(), Asks(b"more"), GetsBytes(b"more"), Shuts(), Loses()],
+        )
+    ),
+    "behind a request with a body": Conversation(
+        (
+            Asks(
+                UPGRADE.replace(b"GET", b"POST").replace(b"\r\n\r\n", b"\r\nContent-Length: 3\r\n\r\n")
+                + b"abcd"
+            ),
+            *[
+                Gets("POST / HTTP/1.1", b"abc"),
+                Sends(switching()),
+                SeesHead(101),
+                GetsBytes(b"d"),
+                *TALK,
+                *OVER,
+            ],
+        )
+    ),
+    "behind a pipelined request": Conversation(
+        (
+            Asks(GET + UPGRADE + b"x"),
+            Gets(),
+            Sends(OK),
+            Sees(),
+            ASKED,
+            Sends(switching()),
+            SeesHead(101),
+            GetsBytes(b"x"),
+        )
+    ),
+    "a client that leaves cuts the backend": Conversation((*OPENED, *TALK, Leaves(), Loses())),
+    "101 with fields that frame a body has none": Conversation(
+        (
+            *[Asks(UPGRADE), ASKED, Sends(switching()[:-2] + b"Content-Length: 5\r\n\r\nhello!")],
+            *[SWITCHED, SeesBytes(b"hello!"), *TALK, *OVER],
+        )
+    ),
+    "declined with 426, which says what there is": Conversation(
+        (
+            *[Asks(GET), Gets()],
+            Sends(
+                response(b"ok", "Connection: close, Upgrade", "Upgrade: foo/2", status="426 Upgrade Required")
+            ),
+            *[SeesHead(426, ("connection: Upgrade", "upgrade: foo/2")), SeesBytes(b"ok")],
+        )
     ),
     "after hints": Conversation(
         (Asks(UPGRADE), ASKED, Sends(HINTS + switching()), SeesHead(103), SeesHead(101), *TALK, *OVER)

@@ -159,6 +159,39 @@ PASSED: dict[str, Passed] = {
     "205 with Content-Length 0": Passed(
         b"HTTP/1.1 205 Reset Content\r\nContent-Length: 0\r\n\r\n", ("content-length: 0",), b"", 205
     ),
+    "205 with content": Passed(b"HTTP/1.1 205 Reset Content\r\n" + END, status=205),
+    "206": Passed(
+        b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-1/9\r\n" + END,
+        ("content-length: 2", "content-range: bytes 0-1/9"),
+        status=206,
+    ),
+    "416 without a body": Passed(
+        b"HTTP/1.1 416 No\r\nContent-Range: bytes */9\r\nContent-Length: 0\r\n\r\n",
+        ("content-length: 0", "content-range: bytes */9"),
+        b"",
+        416,
+    ),
+    "a reason phrase that looks like a version": Passed(b"HTTP/1.1 200 HTTP/1.1 200 OK\r\n" + END),
+    "a Content-Length with tabs around": Passed(OK + b"Content-Length:\t2\t\r\n\r\nok"),
+    "a length under another name": Passed(
+        OK + b"X-Content-Length: 9\r\nContent-Lengths: 9\r\n" + END,
+        ("content-length: 2", "content-lengths: 9", "x-content-length: 9"),
+    ),
+    "Connection names what frames, close and nothing": Passed(
+        OK + b"Connection: ,content-length, , transfer-encoding,close,\r\n" + END
+    ),
+    "no chunk but many zeros": Passed(
+        CHUNKED + b"0000000000000000\r\n\r\n", ("transfer-encoding: chunked",), b""
+    ),
+    "a body that looks like an interim response": Passed(
+        OK + b"Content-Length: 25\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n",
+        ("content-length: 25",),
+        b"HTTP/1.1 100 Continue\r\n\r\n",
+    ),
+    "a final response behind one of each kind of interim ones": Passed(
+        b"HTTP/1.1 100 A\r\n\r\nHTTP/1.1 102 B\r\n\r\nHTTP/1.1 103 C\r\n\r\nHTTP/1.0 104 D\r\n\r\n" + OK + END,
+        interim=(100, 102, 103, 104),
+    ),
     "304 with a body that should not be there": Passed(
         b"HTTP/1.1 304 Not Modified\r\n" + END, ("content-length: 2",), b"", 304
     ),
@@ -242,6 +275,19 @@ UNUSABLE: dict[str, Unusable] = {
     "garbage": Unusable(b"\x15\x03\x01\x00\x02\x02F"),
     "not HTTP": Unusable(b"SSH-2.0-OpenSSH_9.2\r\n"),
     "ICY": Unusable(b"ICY 200 OK\r\n\r\n"),
+    "a page without a head": Unusable(b"<html>\r\n\r\n</html>"),
+    "a byte order mark before the status line": Unusable(b"\xef\xbb\xbf" + OK + END),
+    "a bare LF before the status line": Unusable(b"\n" + OK + END),
+    "a field before the status line": Unusable(b"X: 1\r\n" + OK + END),
+    "a status of three zeros": Unusable(b"HTTP/1.1 000 OK\r\n" + END),
+    "a status of 1000": Unusable(b"HTTP/1.1 1000 OK\r\n" + END),
+    "a negative status": Unusable(b"HTTP/1.1 -200 OK\r\n" + END),
+    "a status with a fraction": Unusable(b"HTTP/1.1 200.0 OK\r\n" + END),
+    "a status in two parts": Unusable(b"HTTP/1.1 2 00 OK\r\n" + END),
+    "a status in full width digits": Unusable(b"HTTP/1.1 \xef\xbc\x92\xef\xbc\x90\xef\xbc\x90 OK\r\n" + END),
+    "an escape in the reason": Unusable(b"HTTP/1.1 200 O\x1bK\r\n" + END),
+    "a version with two dots": Unusable(b"HTTP/1.1.1 200 OK\r\n" + END),
+    "HTTPS for a protocol": Unusable(b"HTTPS/1.1 200 OK\r\n" + END),
     "HTTP/2.0": Unusable(b"HTTP/2.0 200 OK\r\n" + END),
     "an empty line before the status line": Unusable(b"\r\nHTTP/1.1 200 OK\r\n" + END),
     "a space before the status line": Unusable(b" HTTP/1.1 200 OK\r\n" + END),
@@ -311,6 +357,28 @@ UNUSABLE: dict[str, Unusable] = {
     "a list of Content-Lengths": Unusable(OK + b"Content-Length: 2, 2\r\n\r\nok"),
     "a Content-Length that is no number": Unusable(OK + b"Content-Length: two\r\n\r\nok"),
     "a Content-Length that overflows": Unusable(OK + b"Content-Length: 99999999999999999999\r\n\r\nok"),
+    "a list of Content-Lengths without a space": Unusable(OK + b"Content-Length: 2,2\r\n\r\nok"),
+    "a Content-Length with a semicolon": Unusable(OK + b"Content-Length: 2;\r\n\r\nok"),
+    "a Content-Length with a no-break space": Unusable(OK + b"Content-Length: \xa02\r\n\r\nok"),
+    "a Content-Length of minus zero": Unusable(OK + b"Content-Length: -0\r\n\r\n"),
+    "a Content-Length on the next line": Unusable(OK + b"Content-Length:\r\n 2\r\n\r\nok"),
+    "a Content-Length of a 204 that is no number": Unusable(
+        b"HTTP/1.1 204 No Content\r\nContent-Length: x\r\n\r\n"
+    ),
+    "chunked with a parameter": Unusable(
+        OK + b"Transfer-Encoding: chunked;a\r\n\r\n0\r\n\r\n", "http_response_transfer_coding"
+    ),
+    "chunked with a comma behind": Unusable(
+        OK + b"Transfer-Encoding: chunked,\r\n\r\n0\r\n\r\n", "http_response_transfer_coding"
+    ),
+    "chunked in quotes": Unusable(
+        OK + b"Transfer-Encoding: 'chunked'\r\n\r\n0\r\n\r\n", "http_response_transfer_coding"
+    ),
+    "chunked with a vertical tab": Unusable(OK + b"Transfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n"),
+    "identity behind chunked": Unusable(
+        OK + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n",
+        "http_response_transfer_coding",
+    ),
     "another transfer coding": Unusable(
         OK + b"Transfer-Encoding: gzip\r\n\r\nok", "http_response_transfer_coding"
     ),
@@ -383,6 +451,17 @@ TRUNCATED: dict[str, tuple[bytes, bytes]] = {
     "a malformed chunk size": (CHUNKED + b"2\r\nok\r\nx\r\n", GET),
     "a chunk longer than its size": (CHUNKED + b"1\r\nok\r\n0\r\n\r\n", GET),
     "chunks for an HTTP/1.0 client": (CHUNKED + b"2\r\nok\r\n", GET_1_0),
+    "a chunk size with 0x": (CHUNKED + b"2\r\nok\r\n0x1\r\na\r\n0\r\n\r\n", GET),
+    "a chunk size with a plus": (CHUNKED + b"2\r\nok\r\n+1\r\na\r\n0\r\n\r\n", GET),
+    "a chunk size with a space behind": (CHUNKED + b"2\r\nok\r\n1 \r\na\r\n0\r\n\r\n", GET),
+    "a last chunk of minus zero": (CHUNKED + b"2\r\nok\r\n-0\r\n\r\n", GET),
+    "a chunk size that overflows": (CHUNKED + b"2\r\nok\r\n10000000000000000\r\n\r\n", GET),
+    "a bare LF behind a chunk size": (CHUNKED + b"2\r\nok\r\n1\na\r\n0\r\n\r\n", GET),
+    "a bare LF behind a chunk": (CHUNKED + b"2\r\nok\n0\r\n\r\n", GET),
+    "a bare LF in a chunk extension": (CHUNKED + b"2\r\nok\r\n0;a\nb\r\n\r\n", GET),
+    "a bare LF for the last line": (CHUNKED + b"2\r\nok\r\n0\r\n\n", GET),
+    "a folded trailer": (CHUNKED + b"2\r\nok\r\n0\r\nX: 1\r\n 2\r\n\r\n", GET),
+    "a response in place of the trailer": (CHUNKED + b"2\r\nok\r\n0\r\n" + OK + END, GET),
     "a short Content-Length for an HTTP/1.0 client": (OK + b"Content-Length: 10\r\n\r\nok", GET_1_0),
 }
 

@@ -52,10 +52,10 @@ def kept(answer: bytes, *, ask: bytes = GET, body: bytes = b"ok", status: int = 
     return Conversation((Asks(ask), got, Sends(answer), sees, Asks(ask), got, Sends(answer), sees))
 
 
-def not_kept(answer: bytes) -> Conversation:
+def not_kept(answer: bytes, *, status: int = 200, body: bytes = b"ok") -> Conversation:
     """After this answer weldr closes the connection by itself, and the next request comes on another."""
     again = (Asks(GET), Gets(on=2), Sends(OK, on=2), Sees())
-    return Conversation((Asks(GET), Gets(), Sends(answer), Sees(), Loses(), *again))
+    return Conversation((Asks(GET), Gets(), Sends(answer), Sees(status, body), Loses(), *again))
 
 
 REUSE: dict[str, Conversation] = {
@@ -97,6 +97,43 @@ REUSE: dict[str, Conversation] = {
             Gets(on=2),
             Sends(OK, on=2),
             Sees(),
+        )
+    ),
+    "after a 204 with Content-Length 0": kept(
+        b"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n", body=b"", status=204
+    ),
+    "not after a 204 that promises a body": not_kept(
+        b"HTTP/1.1 204 No Content\r\nContent-Length: 2\r\n\r\n", status=204, body=b""
+    ),
+    "not after a 204 that promises chunks": not_kept(
+        b"HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n", status=204, body=b""
+    ),
+    "not after the body of a HEAD, which comes late": Conversation(
+        (
+            *[Asks(HEAD), Gets("HEAD / HTTP/1.1"), Sends(OK[:-2]), Sees(method="HEAD", body=b"")],
+            *[Sends(b"ok"), Loses(), Asks(GET), Gets(on=2), Sends(OK, on=2), Sees()],
+        )
+    ),
+    "not after the body of a 304, which comes late": Conversation(
+        (
+            *[Asks(GET), Gets(), Sends(OK[:-2].replace(b"200 OK", b"304 No")), Sees(304, b"")],
+            *[Sends(b"ok"), Loses(), Asks(GET), Gets(on=2), Sends(OK, on=2), Sees()],
+        )
+    ),
+    "not after close in the second of two Connection fields": not_kept(
+        response(b"ok", "Connection: keep-alive", "Connection: close")
+    ),
+    "not after HTTP/1.0 with keep-alive and no length": Conversation(
+        (
+            *[Asks(GET), Gets(), Sends(b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\n\r\nok"), Ends(), Sees()],
+            *[Loses(), Asks(GET), Gets(on=2), Sends(OK, on=2), Sees()],
+        )
+    ),
+    "after a response that began before the request was complete": Conversation(
+        (
+            *[Asks(POST[:-1]), GetsHead(), GetsBytes(b"ab"), Sends(response(b"okay")[:-2]), SeesHead()],
+            *[SeesBytes(b"ok"), Asks(b"c"), GetsBytes(b"c"), Sends(b"ay"), SeesBytes(b"ay"), SeesEnd()],
+            *[Asks(GET, by=2), Gets(), Sends(OK), Sees(by=2)],
         )
     ),
     "not after bytes that come later and unasked": Conversation(

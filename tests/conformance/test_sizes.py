@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from tests.support.backends import ScriptedBackend, backend_sending, response
-from tests.support.http import get, request
+from tests.support.http import RawClient, get, request
 from tests.support.worker import Worker, traffic
 from weldr.model.values import Limits, Settings
 
@@ -42,6 +44,14 @@ def extension(size: int) -> bytes:
     return start + b"1;" + b"a" * (size - 2) + b"\r\na\r\n0\r\n\r\n"
 
 
+def extensions(count: int, content: int = 1) -> bytes:
+    """A request with so many chunks of this size, whose extensions take 1000 bytes more than a size does."""
+    start = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+    size = b"%x;" % content
+    chunk = size + b"a" * (1016 - len(size)) + b"\r\n" + b"b" * content + b"\r\n"
+    return start + chunk * count + b"0\r\n\r\n"
+
+
 SIZES: dict[str, tuple[bytes, int]] = {
     "a request line at the limit": (line(LINE_BYTES), 200),
     "a request line one over": (line(LINE_BYTES + 1), 414),
@@ -54,6 +64,9 @@ SIZES: dict[str, tuple[bytes, int]] = {
     "a trailer section one over": (trailer(HEAD_BYTES + 1), 400),
     "a chunk extension at the limit": (extension(4096), 200),
     "a chunk extension one over": (extension(4097), 400),
+    "chunk extensions at the limit of all": (extensions(65), 200),
+    "chunk extensions over the limit of all": (extensions(66), 400),
+    "chunk extensions that are less than the content": (extensions(100, 1000), 200),
 }
 
 
@@ -107,6 +120,20 @@ async def test_the_sizes_are_those_of_the_settings(
         assert (await request(worker.port, data, bytewise=bytewise)).status == status
 
 
+async def test_empty_lines_before_a_request_are_no_part_of_its_size(
+    worker: Worker, recording_backend: ScriptedBackend
+) -> None:
+    settings = Settings(limits=Limits(request_line_bytes=100, head_bytes=1024))
+    await worker.serve(traffic(recording_backend.port, settings=settings))
+    for before in (b"", b"\r", b"\r\n\r"):
+        async with await RawClient.connect(worker.port) as client:
+            await client.send(before)
+            # So that the next bytes come by themselves.
+            await asyncio.sleep(0.1)
+            rest = b"\n" if before.endswith(b"\r") else b""
+            assert (await client.exchange(rest + b"\r\n" * 2000 + get())).status == 200
+
+
 @BOTH_WAYS
 @pytest.mark.parametrize(("size", "status"), [(1024, 200), (1025, 502)])
 async def test_the_sizes_of_responses_are_those_of_the_settings(
@@ -117,3 +144,9 @@ async def test_the_sizes_of_responses_are_those_of_the_settings(
     async with backend_sending(data + b"\r\n\r\nok", bytewise=bytewise) as backend:
         await worker.serve(traffic(backend.port, settings=Settings(limits=Limits(head_bytes=1024))))
         assert (await request(worker.port, get())).status == status
+
+
+async def test_a_request_that_comes_back_again_and_again_grows_until_it_is_refused(worker: Worker) -> None:
+    await worker.serve(traffic(worker.port))
+    # Each time it has one more Via.
+    assert (await request(worker.port, get())).status == 431

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from tests.support.backends import response
@@ -21,7 +23,7 @@ from tests.support.conversation import (
     SeesHead,
     Sends,
 )
-from tests.support.http import get
+from tests.support.http import RawClient, get
 from tests.support.worker import Worker
 from weldr.model.values import Service, Settings, Timeouts, UpstreamTimeouts
 
@@ -134,6 +136,21 @@ TIMES: dict[str, Conversation] = {
         ),
         timeouts(read_s=0.5),
     ),
+    "a response that has begun, while the request goes on": Conversation(
+        (
+            *[Asks(POST.replace(b": 3", b": 5")), GetsHead(), Sends(LONG.replace(b": 9", b": 2")), SeesHead()],
+            *[Asks(b"a"), GetsBytes(b"a"), Pauses(0.3)] * 5,
+            *[Sends(b"ok"), SeesBytes(b"ok"), SeesEnd()],
+        ),
+        timeouts(read_s=0.5),
+    ),
+    "a response that has begun, while the request stops": Conversation(
+        (
+            *[Asks(POST + b"a"), GetsHead(), GetsBytes(b"a"), Sends(LONG + b"o"), SeesHead(), SeesBytes(b"o")],
+            *[SeesCut(), Loses()],
+        ),
+        timeouts(read_s=0.2),
+    ),
     "a tunnel in which nobody speaks": Conversation(
         (Asks(UPGRADE), Gets(), Sends(SWITCH), SeesHead(101), SeesCut(), Loses()), timeouts(tunnel_idle_s=0.2)
     ),
@@ -159,3 +176,17 @@ TIMES: dict[str, Conversation] = {
 @pytest.mark.parametrize("case", TIMES)
 async def test_the_time_for(worker: Worker, case: str, bytewise: bool) -> None:
     await TIMES[case].play(worker, bytewise=bytewise)
+
+
+async def test_who_goes_on_to_send_what_was_refused_is_not_cut_off_while_it_does(worker: Worker) -> None:
+    async with await RawClient.connect(worker.port) as client:
+        await client.send(b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n")
+        assert (await client.receive()).status == 400
+        for _ in range(8):
+            # A client whose connection is gone is told by an error.
+            await client.send(b"more of what nobody reads")
+            await asyncio.sleep(0.4)
+            assert not client.writer.transport.is_closing()
+    async with await RawClient.connect(worker.port) as client:
+        await client.send(b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n")
+        assert await client.receive_rest()

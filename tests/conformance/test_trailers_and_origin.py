@@ -36,7 +36,8 @@ TRAILERS: dict[str, tuple[bytes, bytes, bytes]] = {
     "none that frames, routes, authenticates or says what the content is": (
         CHUNKED
         + b"Content-Length: 9\r\nTransfer-Encoding: gzip\r\nHost: b\r\nConnection: x\r\nTrailer: y\r\n"
-        + b"Set-Cookie: a=b\r\nAuthorization: c\r\nContent-Type: d\r\nX-Sum: 1\r\nKeep-Alive: e\r\n\r\n",
+        + b"Set-Cookie: a=b\r\nAuthorization: c\r\nContent-Type: d\r\nX-Sum: 1\r\nKeep-Alive: e\r\n"
+        + b"Age: 1\r\nExpires: f\r\nlocation: /g\r\nRetry-After: 2\r\nVARY: *\r\n\r\n",
         ASKS,
         b"X-Sum: 1\r\n",
     ),

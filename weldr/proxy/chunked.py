@@ -10,6 +10,8 @@ _SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})(?:[ \t]*+;[\t \x21-\x7e\x80-\xff]*+)?\
 """With extensions, which are dropped (section 7.1.1)."""
 
 _MAX_SIZE_LINE_BYTES = 4096
+_SIZE_BYTES = 18
+"""Of a line with no more than a size and its CRLF; the rest is an extension."""
 _MAX_SIZE = 1 << 62
 
 
@@ -20,10 +22,21 @@ class ChunkedError(Exception):
 class ChunkedDecoder:
     """Reads one body."""
 
-    __slots__ = ("_body", "_left", "_max_trailer_bytes", "_partial", "_state", "complete", "trailer")
+    __slots__ = (
+        "_body",
+        "_excess_bytes",
+        "_left",
+        "_max_trailer_bytes",
+        "_partial",
+        "_state",
+        "complete",
+        "trailer",
+    )
 
     def __init__(self, max_trailer_bytes: int) -> None:
+        """By as many bytes may the extensions exceed the content, too."""
         self._body: list[bytes] = []
+        self._excess_bytes = 0
         self._max_trailer_bytes = max_trailer_bytes
         self._partial = bytearray()
         self._left = 0
@@ -60,8 +73,16 @@ class ChunkedDecoder:
         self._left = int(found[1], 16)
         if self._left > _MAX_SIZE:
             raise ChunkedError("the size of a chunk is too large")
+        if found.end() - found.start() > _SIZE_BYTES:
+            self._count_extension(found.end() - found.start() - _SIZE_BYTES)
         self._state = ChunkedDecoder._data if self._left else ChunkedDecoder._trailer
         return after
+
+    def _count_extension(self, size: int) -> None:
+        # Counted against the content that they come with: a body of nothing but extensions would never end.
+        self._excess_bytes = max(0, self._excess_bytes + size - self._left)
+        if self._excess_bytes > self._max_trailer_bytes:
+            raise ChunkedError("there is more in chunk extensions than in chunks")
 
     def _line(self, data: bytes, position: int) -> tuple[bytes | None, int]:
         """A whole line with its CRLF, once it is there, and the position after it."""

@@ -29,6 +29,9 @@ from weldr.proxy.tunnel import TunnelEnd
 from weldr.proxy.write_watch import WriteWatch
 
 _LINGER_S = 2.0
+"""How long a client that was told of the end may say nothing before it is cut off, ..."""
+_LONGEST_LINGER_S = 30.0
+"""... and how long it may go on to send, without having read that."""
 _LAST_CALL_S = 1.0
 """How long a drained connection without a request waits for one that may be under way."""
 
@@ -147,6 +150,8 @@ class ClientConnection(asyncio.Protocol):
                         self.transport.abort()
                     return
         if self._phase is not _OPEN:
+            if self._phase is Phase.LINGERING:
+                self.deadline_s = min(self._context.now_s() + _LINGER_S, self._idle_until_s)
             return
         if self._input:
             data = self._input[self._position :] + data
@@ -335,7 +340,8 @@ class ClientConnection(asyncio.Protocol):
         self._phase = Phase.LINGERING
         self._input = b""
         self.gate.release(Hold.ALL)
-        self.deadline_s = self._context.now_s() + _LINGER_S
+        now_s = self._context.now_s()
+        self.deadline_s, self._idle_until_s = now_s + _LINGER_S, now_s + _LONGEST_LINGER_S
         self._context.outbox.flush()
         if not self.transport.is_closing():
             self.transport.write_eof()

@@ -167,6 +167,9 @@ class Exchange(Dispatch):
         parts = chunk_parts(body, last=complete) if self.head.fields.chunked else body
         if parts:
             self._upstream.write(parts)
+        if self.state is State.RESPONDING and self._service is not None:
+            # A backend that has begun to answer may well wait for the rest before it goes on.
+            self._upstream.deadline_s = self._context.now_s() + self._service.read_s
         if complete and self._ruled is not None:
             self._ruled.complete(self.head, self._client.forwarding, self.request_id_line)
         if complete and self.state is _WAITING:

@@ -157,7 +157,8 @@ class RequestReader:
         """Go on with a head that comes in pieces."""
         partial, limits = self._partial, self._limits
         before = len(partial)
-        partial += data[position : position + limits.head_bytes + len(_EMPTY_LINE)]
+        piece = data[position : position + limits.head_bytes + len(_EMPTY_LINE)]
+        partial += piece
         while partial.startswith(_CRLF):
             del partial[:2]
             before -= 2
@@ -165,7 +166,8 @@ class RequestReader:
             # Without looking at all of it again with every byte that comes.
             if partial and partial != b"\r":
                 check_incomplete(partial, 0, limits, max(0, before - 1))
-            return len(data)
+            # Not all of the data, if the piece was nothing but empty lines.
+            return position + len(piece)
         found = read_head(bytes(partial), 0, limits, self._default_host)
         assert found is not None
         head, end = found

@@ -151,14 +151,19 @@ _NOT_IN_SECTION = frozenset((b"close", b"keep-alive", b"upgrade")) | PROTECTED
 _TRAILER_SPLITTER = splitter(
     (
         *_SPECIAL,
+        b"age",
         b"authorization",
         b"cache-control",
         b"content-encoding",
         b"content-range",
         b"content-type",
+        b"expires",
         b"host",
+        b"location",
         b"proxy-authorization",
+        b"retry-after",
         b"set-cookie",
+        b"vary",
         b"www-authenticate",
     )
 )

@@ -39,7 +39,7 @@ class StatusLine(NamedTuple):
 class ResponseHead:
     """A response that can be forwarded, an interim one (1xx) or a final one. Shared: nobody changes it."""
 
-    __slots__ = ("_line", "came", "fields", "plain", "plain_body_bytes", "status")
+    __slots__ = ("_line", "_offer", "came", "fields", "plain", "plain_body_bytes", "status")
 
     def __init__(self, came: bytes, line: StatusLine, fields: ResponseFields) -> None:
         """`came` are the bytes that were read, to the end of the head."""
@@ -47,6 +47,10 @@ class ResponseHead:
         self.status = line.status
         self.fields = fields
         self._line = line.forwarded
+        self._offer = b""
+        """The lines that a 426 has to have (RFC 9110, section 15.5.22)."""
+        if self.status == 426 and fields.upgrade:
+            self._offer = b"\r\nConnection: Upgrade\r\nUpgrade: " + fields.upgrade
         self.plain = b""
         """The final head without its end, for a client whose connection goes on, ..."""
         self.plain_body_bytes = -1
@@ -54,11 +58,16 @@ class ResponseHead:
         length = fields.content_length
         if length is not None and self.has_body(b"") and fields.persistent and fields.kept_s is None:
             self.plain_body_bytes = length
-            self.plain = b"".join((self._line, fields.lines, b"\r\nContent-Length: %d" % length))
+            self.plain = b"".join((self._line, fields.lines, self._offer, b"\r\nContent-Length: %d" % length))
 
     def has_body(self, request_method: bytes) -> bool:
         """Whether a body follows, be it an empty one (RFC 9112, section 6.3)."""
         return request_method != b"HEAD" and self.status >= 200 and self.status not in BODILESS
+
+    @property
+    def promises_too_much(self) -> bool:
+        """Whether it frames a body that a 204 cannot have (RFC 9110, section 8.6): it may still come."""
+        return self.status == 204 and (self.fields.chunked or bool(self.fields.content_length))
 
     @property
     def switches(self) -> bool:
@@ -99,7 +108,7 @@ class ResponseHead:
         date = b"" if fields.has_date else date
         if lines is None:
             lines = fields.lines
-        return self._line, lines, framing, connection, date, announced, _EMPTY_LINE
+        return self._line, lines, self._offer, framing, connection, date, announced, _EMPTY_LINE
 
 
 def read_head(data: bytes, position: int, limits: Limits) -> tuple[ResponseHead, int] | None:

@@ -86,6 +86,7 @@ class ResponseReader:
             and not self._to_end
             and head is not None
             and head.fields.persistent
+            and not head.promises_too_much
         )
 
     def take_interim(self) -> list[ResponseHead]:

@@ -15,10 +15,20 @@ from tests.support.worker import Worker, traffic
 from weldr.model.values import Settings, Timeouts
 
 MB = 1024 * 1024
-BODY_MB = 128
+BODY_MB = int(os.environ.get("WELDR_TEST_BODY_MB", "128"))
+"""Enough to see memory grow; 1024 is what is promised of 1 GiB."""
 BLOCK = os.urandom(MB)
-DIGEST = hashlib.sha256(BLOCK * BODY_MB).hexdigest()
 MAX_GROWTH_BYTES = 16 * MB
+
+
+def digest_of_all() -> str:
+    digest = hashlib.sha256()
+    for _ in range(BODY_MB):
+        digest.update(BLOCK)
+    return digest.hexdigest()
+
+
+DIGEST = digest_of_all()
 
 
 class Growth:
