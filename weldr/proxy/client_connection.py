@@ -116,6 +116,8 @@ class ClientConnection(asyncio.Protocol):
         context.clients.add(self)
         if len(context.clients) > context.client_limit:
             self._refuse(RequestRefusedError(503, "there are as many connections as may be: try again"))
+            # It is room that is missing.
+            self._idle_until_s = self.deadline_s
 
     @property
     def may_persist(self) -> bool:
