@@ -52,6 +52,8 @@ def run(options: argparse.Namespace) -> None:
     _measure_picks()
     print(f"\nOne backend of {_BACKENDS:,} in one service changes its weight:\n")
     _measure_change()
+    print(f"\nA service of {_BACKENDS:,} backends is given another policy, in ms of CPU:\n")
+    _measure_switches()
     print(
         f"\nMemory of {_BACKENDS:,} backends in 1,000 services and {_ROUTES:,} routes over {_HOSTS:,} hosts:\n"
     )
@@ -141,6 +143,26 @@ def _measure_change() -> None:
     print("| | µs of CPU, median |\n| --- | --- |")
     for title, seconds in took.items():
         print(f"| {title} | {statistics.median(seconds) * 1e6:.0f} |")
+
+
+def _measure_switches() -> None:
+    """What keeps requests waiting when the policy changes, and what is done bit by bit after that."""
+    catalog = Catalog(_KEYS).resync(1, [_backend("s", number, 1) for number in range(_BACKENDS)])
+    fleet = Fleet(lambda: None)
+    fleet.apply(difference(Traffic(), catalog.traffic))
+    print("| | at once | longest step after that | steps in all |\n| --- | --- | --- | --- |")
+    for policy in ("least_requests", "consistent_hash", "round_robin"):
+        revision, before = catalog.revision + 1, catalog.traffic
+        value = json.dumps({"balance": {"policy": policy}}).encode()
+        key = KeyValue(_KEYS.key(Kind.SERVICE, "s"), value, 1, revision)
+        catalog = catalog.fold([Revision(revision, (Event(key),))])
+        took: dict[str, list[float]] = {"steps": [0.0]}
+        delta = difference(before, catalog.traffic)
+        _timed(took, "at once", lambda: fleet.apply(delta))  # noqa: B023
+        while _timed(took, "steps", fleet.catch_up):
+            pass
+        at_once, steps = took["at once"][0] * 1e3, took["steps"]
+        print(f"| {policy} | {at_once:.0f} | {max(steps) * 1e3:.1f} | {sum(steps) * 1e3:.0f} |")
 
 
 def _timed(took: dict[str, list[float]], title: str, action: Callable[[], T]) -> T:

@@ -24,6 +24,8 @@ from weldr.proxy.rate_limit import RateLimit
 logger = logging.getLogger(__name__)
 
 _STANDARD_OUTPUT = 1
+_CATCH_UP_PAUSE_S = 0.002
+"""As long as one step takes: so half of the time is for requests."""
 
 
 class Counters:
@@ -55,7 +57,7 @@ class Context:
         this instance's; empty if it has none."""
         self.loop = loop
         self.now_s: Callable[[], float] = loop.time
-        self.fleet = Fleet(on_backend_idle, on_sparing, loop.time, zone, self._backend_out)
+        self.fleet = Fleet(on_backend_idle, on_sparing, loop.time, zone, self._backend_out, self._fleet_behind)
         self.clients = Clients()
         self.deadlines = Deadlines(loop, self.fault)
         self.outbox = Outbox(loop.call_soon, self.fault)
@@ -105,6 +107,17 @@ class Context:
             incidents.rests += 1
         else:
             incidents.ejections += 1
+
+    def _fleet_behind(self) -> None:
+        self.loop.call_later(_CATCH_UP_PAUSE_S, self._catch_up)
+
+    def _catch_up(self) -> None:
+        more = True
+        try:
+            more = self.fleet.catch_up()
+        finally:
+            if more:
+                self._fleet_behind()
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
         """Run `work` as a task that is held and whose failure is seen."""

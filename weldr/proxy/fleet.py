@@ -115,10 +115,11 @@ class Fleet:
         now_s: Callable[[], float] = time.monotonic,
         zone: str = "",
         on_out: Callable[[BackendPool], None] = lambda _: None,
+        on_behind: Callable[[], None] = lambda: None,
     ) -> None:
         """`on_idle` is called when a backend that gets no new requests has no more in flight, `on_sparing` when
-        `sparing` is another, `on_out` when a backend is taken out for its failures or its wish. `zone` is this
-        instance's.
+        `sparing` is another, `on_out` when a backend is taken out for its failures or its wish, and `on_behind`
+        when `catch_up` is to be called. `zone` is this instance's.
         """
         self.table = Table()
         self._traffic = Traffic()
@@ -126,6 +127,9 @@ class Fleet:
         self._now_s = now_s
         self._zone = zone
         self._on_out = on_out
+        self._on_behind = on_behind
+        self._behind: dict[Membership, None] = {}
+        """Those that could not be brought up to date at once."""
         self._loaded = False
         """Whether there was a first update. What it names was in use before, elsewhere."""
         self._pools: dict[PoolKey, BackendPool] = {}
@@ -168,6 +172,11 @@ class Fleet:
             if new_for_all or held is None or held.policy is not service.policy:
                 table = services[name] = self._service_table(name, service.policy)
             self._update_pools(name, held, service, change, all_limits=table is not None)
+        if not self._loaded:
+            # Nobody waits yet, and whoever comes is to be sent where another worker would send it.
+            for membership in self._memberships.values():
+                membership.catch_up(len(self._pools))
+            self._behind.clear()
         self._loaded = True
         forwarding = ForwardingPolicy(settings) if new_settings else self.table.forwarding
         routes = self.table.routes
@@ -272,6 +281,19 @@ class Fleet:
     def _settle(self, membership: Membership) -> None:
         if membership.settle():
             self._on_sparing()
+        if membership.is_behind:
+            if not self._behind:
+                self._on_behind()
+            self._behind[membership] = None
+
+    def catch_up(self) -> bool:
+        """Do a bit of what takes long: as much as requests can wait for. Whether there is more."""
+        if self._behind:
+            membership = next(iter(self._behind))
+            membership.catch_up()
+            if not membership.is_behind:
+                del self._behind[membership]
+        return bool(self._behind)
 
     def _wake(self, service: str) -> None:
         """Requests that wait for this service try again, by the table that is in force now."""
@@ -287,6 +309,7 @@ class Fleet:
             self._leave(_key(name, backend_id, backend))
         membership = self._memberships.pop(name)
         self._warming.discard(membership)
+        self._behind.pop(membership, None)
         if membership.rotation.panicking or self._guards[name].circuit_is_open:
             self._on_sparing()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from tests.unit.proxy.routing.asking import found, head
+from weldr.model.balancing import Balance
 from weldr.model.health import Standing
 from weldr.model.traffic import ServiceTraffic, Traffic, difference
 from weldr.model.values import Backend, Route, Service, Settings, Timeouts, UpstreamTimeouts
@@ -227,3 +228,38 @@ def test_a_thousand_ejections_cost_one_new_table() -> None:
     assert steps.fleet.table is table
     steps.fleet.tick(100.1)
     assert len(steps.fleet.table.services["s"].members) == 2000
+
+
+def test_a_big_ring_is_made_at_once_at_the_start_and_step_by_step_later() -> None:
+    hashing = Service(balance=Balance(policy="consistent_hash"))
+    members = {f"b{number}": backend(number + 1) for number in range(100)}
+
+    def mapping(fleet: Fleet) -> list[str]:
+        pick = fleet.table.services["s"].balancer.pick
+        return [pool.key[1] for key in range(1, 200) if (pool := pick((), key << 56)) is not None]
+
+    def traffic(policy: Service) -> Traffic:
+        return Traffic(services={"s": ServiceTraffic(policy=policy, backends=members)})
+
+    behind = []
+    started = Fleet(lambda: None)
+    started.apply(difference(Traffic(), traffic(hashing)))
+    assert not started.catch_up()
+
+    switched = Fleet(lambda: None, on_behind=lambda: behind.append(1))
+    switched.apply(difference(Traffic(), traffic(Service())))
+    assert behind == []
+    switched.apply(difference(traffic(Service()), traffic(hashing)))
+    assert behind == [1]
+    assert len(mapping(switched)) == 199
+    steps = 1
+    while switched.catch_up():
+        steps += 1
+    assert 2 < steps < 100
+    assert behind == [1]
+    assert mapping(switched) == mapping(started)
+    # A service that goes while it is behind takes that along.
+    switched.apply(difference(traffic(hashing), traffic(Service())))
+    switched.apply(difference(traffic(Service()), traffic(hashing)))
+    switched.apply(difference(traffic(hashing), Traffic()))
+    assert not switched.catch_up()

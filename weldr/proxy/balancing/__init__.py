@@ -4,6 +4,7 @@
 | --- | --- |
 | `balancer` | what every policy can do, and what it asks of a member |
 | `round_robin`, `random_choice`, `least_requests`, `peak_ewma`, `consistent_hash` | the policies |
+| `unhurried` | changes of a dear balancer, bit by bit |
 | `weighted_set` | members drawn by weight, for the policies that draw |
 | `latency` | how slow a member was lately |
 | `zones` | two balancers as one: the own zone's before that of the others |

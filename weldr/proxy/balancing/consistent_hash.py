@@ -44,7 +44,17 @@ _NEVER_TOO_MANY = 8
 class ConsistentHash(Generic[MemberType]):
     """A `Balancer`. It holds up to a million members."""
 
-    __slots__ = ("_bound", "_chance", "_free", "_members", "_name", "_numbers", "_rings", "_weights")
+    __slots__ = (
+        "_bound",
+        "_chance",
+        "_expected",
+        "_free",
+        "_members",
+        "_name",
+        "_numbers",
+        "_rings",
+        "_weights",
+    )
 
     def __init__(
         self, name: Callable[[MemberType], bytes], bound: float, chance: Chance = random.random
@@ -60,6 +70,11 @@ class ConsistentHash(Generic[MemberType]):
         """By number."""
         self._free: list[int] = []
         self._weights: dict[MemberType, int] = {}
+        self._expected = 0
+
+    def expect(self, members: int) -> None:
+        """So many will soon be put in."""
+        self._expected = members
 
     def put(self, member: MemberType, weight: int) -> None:
         """Add a member, or change its weight."""
@@ -77,7 +92,7 @@ class ConsistentHash(Generic[MemberType]):
         self._weights[member] = weight
         bound = _bound(weight)
         if bound not in self._rings:
-            self._rings[bound] = Ring()
+            self._rings[bound] = Ring(self._expected * _points(weight))
         self._rings[bound].add(_places(self._name(member), weight), number)
 
     def remove(self, member: MemberType) -> None:
@@ -167,9 +182,12 @@ def _bound(weight: int) -> int:
     return 1 << ((weight - 1).bit_length() + 1 & ~1)
 
 
+def _points(weight: int) -> int:
+    return max(1, round(_MOST_POINTS * weight / _bound(weight)))
+
+
 def _places(name: bytes, weight: int) -> list[int]:
-    count = max(1, round(_MOST_POINTS * weight / _bound(weight)))
-    places = array("Q", shake_128(name).digest(count * _POINT_BYTES))
+    places = array("Q", shake_128(name).digest(_points(weight) * _POINT_BYTES))
     if sys.byteorder == "little":
         places.byteswap()
     return places.tolist()

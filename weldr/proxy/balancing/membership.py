@@ -10,16 +10,20 @@ from weldr.model.balancing import Balance
 from weldr.model.values import Backend, Service
 from weldr.proxy.balancing.balancer import Balancer
 from weldr.proxy.balancing.chooser import Chooser
+from weldr.proxy.balancing.consistent_hash import ConsistentHash
 from weldr.proxy.balancing.policies import balancer
 from weldr.proxy.balancing.request_key import request_key
 from weldr.proxy.balancing.slow_start import SlowStart
 from weldr.proxy.balancing.sticky import StickyCookie
+from weldr.proxy.balancing.unhurried import Unhurried
 from weldr.proxy.balancing.zones import ZonePreference
 from weldr.proxy.health import Rotation
 from weldr.proxy.pool import BackendPool
 
 _UNITS_OF_WEIGHT_1 = 128
 """Weights are whole numbers for the balancers, so that no sum of them drifts; a share of a weight is, too."""
+_AT_ONCE = 20
+"""Members that it takes 2 ms to bring up to date."""
 _NEEDS_THE_REQUEST = frozenset(("consistent_hash", "peak_ewma"))
 
 
@@ -50,6 +54,8 @@ class Membership:
         self._own_usable_weight = 0
         """... and of those of them that get requests."""
         self._zone_enough = 1.0
+        self._unhurried: list[Unhurried[BackendPool]]
+        """The balancers that may be behind."""
         self._adopt(Balance(), b"")
 
     def configure(self, policy: Service, sticky_key: bytes) -> None:
@@ -68,10 +74,11 @@ class Membership:
         self.settle()
 
     def _adopt(self, balance: Balance, sticky_key: bytes) -> None:
-        own: Balancer[BackendPool] = balancer(balance, _hashed_name)
+        self._unhurried = []
+        own = self._balancer(balance)
         self._zones = None
         if self._own_zone and balance.prefer_zone:
-            self._zones = ZonePreference(own, balancer(balance, _hashed_name), self._is_own)
+            self._zones = ZonePreference(own, self._balancer(balance), self._is_own)
         self.balancer = own if self._zones is None else self._zones
         self._zone_enough = balance.zone_enough
         hashed = balance.policy == "consistent_hash"
@@ -83,6 +90,24 @@ class Membership:
         if self._sticky is not None or balance.policy in _NEEDS_THE_REQUEST:
             key = request_key(balance.hash_by) if hashed else None
             self.chooser = Chooser(self.balancer, key, self._sticky, self._places)
+
+    def _balancer(self, balance: Balance) -> Balancer[BackendPool]:
+        found: Balancer[BackendPool] = balancer(balance, _hashed_name)
+        if not isinstance(found, ConsistentHash):
+            return found
+        unhurried = Unhurried(found)
+        self._unhurried.append(unhurried)
+        return unhurried
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether `catch_up` has anything to do."""
+        return any(each.is_behind for each in self._unhurried)
+
+    def catch_up(self, most: int = _AT_ONCE) -> None:
+        """Bring up to date what takes long, for so many members."""
+        for each in self._unhurried:
+            each.catch_up(most)
 
     @property
     def begins_slowly(self) -> bool:
@@ -149,6 +174,7 @@ class Membership:
         if changed:
             for pool in self._backends:
                 self._place(pool, 0.0, warm=True)
+        self.catch_up()
         if self._zones is not None:
             usable = self._own_usable_weight / self._own_weight if self._own_weight else 0.0
             self._zones.share = usable / self._zone_enough

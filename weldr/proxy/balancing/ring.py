@@ -21,6 +21,9 @@ _FULL_ARC = 16
 """So many points in an arc on average are too many, ..."""
 _GROWTH_BITS = 2
 """... and the arcs are cut in four."""
+_PARTS = 1 << _GROWTH_BITS
+_EMPTY = array("Q")
+"""Shared by all arcs that have had no point yet; never changed."""
 
 
 class Ring:
@@ -28,29 +31,45 @@ class Ring:
 
     __slots__ = ("_arcs", "_points", "_shift")
 
-    def __init__(self) -> None:
+    def __init__(self, expected: int = 0) -> None:
+        """`expected` is how many points there will soon be: to cut a ring that has many takes a while."""
         self._points = 0
-        self._cut(_FIRST_ARC_BITS)
+        bits = _FIRST_ARC_BITS
+        while expected > _FULL_ARC << bits:
+            bits += _GROWTH_BITS
+        self._shift = PLACE_BITS - bits
+        self._arcs = [_EMPTY] * (1 << bits)
 
     def __len__(self) -> int:
         return self._points
 
-    def _cut(self, bits: int) -> None:
-        self._shift = PLACE_BITS - bits
-        self._arcs = [array("Q") for _ in range(1 << bits)]
+    def _cut(self) -> None:
+        self._shift -= _GROWTH_BITS
+        cut, bound = [], 0
+        for arc in self._arcs:
+            start = 0
+            for _ in range(_PARTS - 1):
+                bound += 1
+                end = bisect_left(arc, bound << self._shift, start)
+                cut.append(arc[start:end])
+                start = end
+            bound += 1
+            cut.append(arc[start:])
+        self._arcs = cut
 
     def add(self, places: Sequence[int], number: int) -> None:
         """Points of `number` at these places, of which the lowest bits do not count."""
         arcs, shift = self._arcs, self._shift
         for place in places:
             point = place & ~_NUMBER | number
-            insort(arcs[point >> shift], point)
+            arc = arcs[point >> shift]
+            if arc is _EMPTY:
+                arcs[point >> shift] = array("Q", (point,))
+            else:
+                insort(arc, point)
         self._points += len(places)
         if self._points > _FULL_ARC * len(arcs):
-            self._cut(PLACE_BITS - shift + _GROWTH_BITS)
-            for arc in arcs:
-                for point in arc:
-                    self._arcs[point >> self._shift].append(point)
+            self._cut()
 
     def remove(self, places: Iterable[int], number: int) -> None:
         """What `add` has added with the same arguments."""
