@@ -193,6 +193,7 @@ class Manager:
             config.commands,
             self.not_ready,
             self._presence.changed,
+            config.zone,
         )
         self._instance_parts = InstanceParts(
             name=self.name,

@@ -44,7 +44,8 @@ class Vip(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
     priority: Annotated[
         dict[str, Annotated[int, msgspec.Meta(ge=-1000, le=1000)]], msgspec.Meta(max_length=256)
     ] = {}
-    """By instance; 0 for those not named. The highest that stands comes first."""
+    """By instance, or by zone as `zone:NAME`, where an instance's own entry counts more; 0 for those not named.
+    The highest that stands comes first."""
     preempt: bool = False
     """Whether a holder gives way to a higher priority that comes later."""
     hold_down_s: Annotated[float, msgspec.Meta(ge=1, le=86_400)] = 30.0
@@ -132,6 +133,14 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
     """`host:port`, UDP."""
     boot: str
     """Random, of this life of the process: a message recorded in another one is worth nothing."""
+    zone: str = ""
+    """Where it is, as `weldr run --zone` says."""
+
+
+def priority_of(vip: Vip, instance: str, zone: str) -> int:
+    """Of an instance in a zone, for a virtual IP."""
+    of_zone = vip.priority.get(f"zone:{zone}", 0) if zone else 0
+    return vip.priority.get(instance, of_zone)
 
 
 class VipState(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import subprocess
 import threading
 from collections.abc import AsyncIterator
@@ -12,6 +13,7 @@ import pytest
 
 from tests.integration.etcd.recording import until
 from tests.support.etcd import EtcdServer
+from weldr.etcd.answers import LeaseGrant
 from weldr.etcd.client import Compare, EtcdClient, Put
 from weldr.etcd.clock import now_s
 from weldr.etcd.config import EtcdConfig
@@ -19,7 +21,9 @@ from weldr.etcd.election import (
     CandidacyLostError,
     Candidate,
     Contender,
+    StaleRenewalError,
     leaders,
+    lease_idle_s,
     lease_is_gone,
     unseat,
 )
@@ -159,6 +163,37 @@ async def test_unseating_is_guarded_by_the_candidacy(client: EtcdClient, prefix:
         newer = Contender(first.key, b"a", first.token or 0, first.lease_id or 0)
         assert await unseat(client, newer, [])
         assert not await lease_is_gone(client, newer.lease)
+
+
+async def test_etcd_tells_for_how_long_nobody_has_renewed_a_lease(client: EtcdClient, prefix: bytes) -> None:
+    async with standing(client, prefix, "a") as candidate:
+        done = await candidate.confirm()
+        lease_id = candidate.lease_id or 0
+        idle_s = 0.0
+        while idle_s < 1.0:
+            idle_s = await lease_idle_s(client, lease_id, done.header)
+        assert now_s() - done.sent_s >= idle_s, "it never says more than is true"
+        for other in ({"member_id": 1}, {"raft_term": done.header.raft_term - 1}):
+            stranger = dataclasses.replace(done.header, **other)
+            assert await lease_idle_s(client, lease_id, stranger) == 0.0, "another leader may know of more"
+
+
+async def test_a_renewal_by_a_leader_that_may_have_been_replaced_does_not_count(
+    client: EtcdClient, prefix: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renew = client.renew_lease
+
+    async def renewed_in_the_term_before(lease_id: int, *, timeout_s: float | None = None) -> LeaseGrant:
+        grant = await renew(lease_id, timeout_s=timeout_s)
+        term = grant.header.raft_term - 1
+        return dataclasses.replace(grant, header=dataclasses.replace(grant.header, raft_term=term))
+
+    async with standing(client, prefix, "a") as candidate:
+        with monkeypatch.context() as patch:
+            patch.setattr(client, "renew_lease", renewed_in_the_term_before)
+            with pytest.raises(StaleRenewalError):
+                await candidate.confirm()
+        assert (await candidate.confirm()).leads, "the candidacy goes on"
 
 
 async def test_observers_are_told_of_every_leader(client: EtcdClient, prefix: bytes) -> None:

@@ -94,6 +94,18 @@ def test_a_candidate_steps_back_for_one_of_higher_priority(site: Site) -> None:
     assert not site.context.better("v1", msgspec.structs.replace(VIP, priority={"a": 10}), site.queue("a", "b"))
 
 
+def test_a_priority_by_zone_is_overridden_by_the_instances_own(site: Site) -> None:
+    site.view.peers["b"] = msgspec.structs.replace(site.view.peers["b"], zone="east")
+    vip = msgspec.structs.replace(VIP, priority={"zone:east": 10})
+    assert site.context.better("v1", vip, site.queue("a", "b"))
+    assert not site.context.better("v1", vip, site.queue("a", "c"))
+    vip = msgspec.structs.replace(VIP, priority={"zone:east": 10, "b": -1})
+    assert not site.context.better("v1", vip, site.queue("a", "b"))
+    site.context.zone = "east"
+    vip = msgspec.structs.replace(VIP, priority={"zone:east": 10, "b": 10})
+    assert not site.context.better("v1", vip, site.queue("a", "b"))
+
+
 def test_a_candidate_steps_back_for_one_that_holds_fewer(site: Site) -> None:
     site.held("a", "v2")
     assert site.context.better("v1", VIP, site.queue("a", "b"))

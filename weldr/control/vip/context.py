@@ -14,7 +14,7 @@ from weldr.etcd.client import EtcdClient
 from weldr.etcd.clock import now_s
 from weldr.etcd.election import Contender
 from weldr.model.keys import KeySpace
-from weldr.model.vips import Vip
+from weldr.model.vips import Vip, priority_of
 
 _LEAST_GAP_S = 5.0
 """One at a time: what was given away has to arrive before anybody counts again."""
@@ -36,6 +36,8 @@ class Context:
     """Why this instance would serve nobody at that address."""
     on_change: Callable[[], None]
     """Called when any of them is in another state."""
+    zone: str = ""
+    """Where this instance is."""
     transitions: Counter[tuple[str, Literal["got", "lost"]]] = field(default_factory=Counter)
     """How often this instance got and lost each."""
     _first_seen_s: dict[tuple[str, int], float] = field(default_factory=dict)
@@ -85,7 +87,7 @@ class Context:
         return ""
 
     def _better_place(self, name: str, vip: Vip, other: str) -> str:
-        priority, others = vip.priority.get(self.me, 0), vip.priority.get(other, 0)
+        priority, others = self._priority(vip, self.me), self._priority(vip, other)
         if others > priority:
             return f"{other} has a higher priority" if vip.preempt else ""
         if others == priority and self.load(self.me) - self.load(other) >= 2:
@@ -93,7 +95,12 @@ class Context:
         return ""
 
     def _rank(self, name: str, vip: Vip, instance: str) -> tuple[int, int]:
-        return vip.priority.get(instance, 0), -self.load(instance, but=name)
+        return self._priority(vip, instance), -self.load(instance, but=name)
+
+    def _priority(self, vip: Vip, instance: str) -> int:
+        peer = self.view.peers.get(instance)
+        zone = self.zone if instance == self.me else peer.zone if peer is not None else ""
+        return priority_of(vip, instance, zone)
 
     def load(self, instance: str, *, but: str = "") -> int:
         """How many virtual IPs an instance holds."""

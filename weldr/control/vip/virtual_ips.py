@@ -54,6 +54,7 @@ class VirtualIps:
         commands: Path | None,
         not_ready: Callable[[], str | None],
         on_change: Callable[[], None],
+        zone: str = "",
     ) -> None:
         """`listen` are the addresses that workers accept on; `commands` is the directory of programs that
         values in etcd may name; `on_change` is called when what `describe` and `peer` give has changed."""
@@ -69,7 +70,17 @@ class VirtualIps:
         self._book = PromiseBook(began_s)
         self._peers = PeerNetwork(me, self._view, self._book, self, self._on_turn)
         self._context = Context(
-            me, _host(), began_s, client, keys, self._view, self._book, self._peers, self._useless, on_change
+            me=me,
+            host=_host(),
+            boot_s=began_s,
+            client=client,
+            keys=keys,
+            view=self._view,
+            book=self._book,
+            peers=self._peers,
+            useless=self._useless,
+            on_change=on_change,
+            zone=zone,
         )
         self._running: dict[str, tuple[Vip, VirtualIp]] = {}
         self._changed = asyncio.Event()
@@ -125,7 +136,9 @@ class VirtualIps:
     @property
     def peer(self) -> Peer | None:
         """Where other instances reach us."""
-        return Peer(address=self._peers.address, boot=self._peers.boot) if self._peers.address else None
+        if not self._peers.address:
+            return None
+        return Peer(address=self._peers.address, boot=self._peers.boot, zone=self._context.zone)
 
     def problems(self) -> list[str]:
         """Why virtual IPs cannot be held here, a line each."""
