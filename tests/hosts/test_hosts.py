@@ -32,3 +32,11 @@ def test_what_others_remove_is_put_back_and_what_was_left_is_removed(site: Site)
 
 def test_random_faults_never_make_two_holders(site: Site) -> None:
     play(site, FOUR, rounds=1, seed=5)
+
+
+def test_ten_upgrades_under_load_lose_no_request_and_never_the_address(site: Site) -> None:
+    cases.upgrading(site, FOUR)
+
+
+def test_a_manager_killed_amid_an_upgrade_leaves_the_address_to_the_new_one(site: Site) -> None:
+    cases.upgrade_cut_short(site, FOUR)

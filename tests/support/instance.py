@@ -28,7 +28,11 @@ class WeldrProcess:
     """`weldr ARGUMENTS…`. Its standard error is read to the end, so that it never blocks on us."""
 
     def __init__(
-        self, *arguments: str, environment: dict[str, str] | None = None, under: tuple[str, ...] = ()
+        self,
+        *arguments: str,
+        environment: dict[str, str] | None = None,
+        under: tuple[str, ...] = (),
+        pass_fds: tuple[int, ...] = (),
     ) -> None:
         """`under` is a command that runs this one, such as `prlimit …`."""
         self.records: list[dict[str, Any]] = []
@@ -41,6 +45,7 @@ class WeldrProcess:
             stderr=subprocess.PIPE,
             env=_CLEAN | (environment or {}),
             start_new_session=True,
+            pass_fds=pass_fds,
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()

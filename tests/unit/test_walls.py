@@ -14,10 +14,10 @@ ROOT = Path(weldr.__file__).parent
 MAY_IMPORT: dict[str, set[str]] = {
     "model": {"model"},
     "etcd": {"model", "etcd", "version"},
-    "proxy": {"model", "proxy", "logs", "version"},
-    "control": {"model", "etcd", "control", "logs", "version"},
+    "proxy": {"model", "proxy", "logs", "privileges", "version"},
+    "control": {"model", "etcd", "control", "logs", "privileges", "version"},
     "sdk": {"model", "etcd", "sdk", "logs", "version"},
-    "cli": {"model", "etcd", "control", "sdk", "cli", "logs", "version"},
+    "cli": {"model", "etcd", "control", "sdk", "cli", "logs", "privileges", "version"},
 }
 GRPC = {"etcd3", "grpc", "google"}
 

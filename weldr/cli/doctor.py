@@ -21,9 +21,9 @@ from weldr.cli.diagnosis.finding import Finding, Level, in_order
 from weldr.cli.diagnosis.machine import judge_machine
 from weldr.cli.diagnosis.members import ask_members, judge_latency, judge_members
 from weldr.cli.etcd_store import EtcdStore
-from weldr.cli.options import etcd_options, prefix_option
+from weldr.cli.options import DEFAULT_ADMIN, Address, etcd_options, prefix_option
 from weldr.cli.output import output_option, show, show_table
-from weldr.cli.run import DEFAULT_ADMIN, DEFAULT_LISTEN, ListenAddressType
+from weldr.cli.run import DEFAULT_LISTEN
 from weldr.cli.store import StoreError
 from weldr.control.listeners import ListenAddress
 from weldr.etcd.client import EtcdClient
@@ -38,7 +38,7 @@ from weldr.model.keys import KeyName, KeySpace, Kind
 @prefix_option
 @click.option(
     "--listen",
-    type=ListenAddressType(),
+    type=Address(),
     multiple=True,
     default=[DEFAULT_LISTEN, DEFAULT_ADMIN],
     show_default=True,

@@ -12,6 +12,8 @@ from weldr.version import __version__
 
 COMMANDS = {
     "run": "run:run",
+    "upgrade": "supervise:upgrade",
+    "stop": "supervise:stop",
     "register": "register:register",
     "get": "keys:get",
     "put": "keys:put",
@@ -54,6 +56,11 @@ def cli() -> None:
 
 def main() -> None:
     """Entry point. Exit status: 0 done, 1 failed, 2 wrong usage; an error is one line."""
+    if os.getpid() == 1:
+        # Of a container, which ends with this process, and whose orphans are ours to reap.
+        from weldr.cli.init import run_as_init
+
+        sys.exit(run_as_init())
     try:
         status = cli.main(prog_name="weldr", complete_var="_WELDR_COMPLETE", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:

@@ -14,10 +14,26 @@ from typing import Any, TypeVar
 import click
 
 from weldr import logs
+from weldr.control.listeners import ListenAddress
 from weldr.etcd.config import EtcdConfig, EtcdConfigError
 from weldr.model.keys import DEFAULT_PREFIX, KeySpace
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+DEFAULT_ADMIN = "127.0.0.1:8687"
+
+
+class Address(click.ParamType[ListenAddress]):
+    """Where to listen."""
+
+    name = "[ADDR]:PORT"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> ListenAddress:
+        try:
+            return ListenAddress.parse(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 class Grace(click.FloatRange):

@@ -11,29 +11,21 @@ from urllib.parse import urlsplit
 import click
 
 from weldr import logs
-from weldr.cli.options import Grace, etcd_options, log_options, prefix_option
+from weldr.cli.options import DEFAULT_ADMIN, Address, Grace, etcd_options, log_options, prefix_option
 from weldr.control.admin.guard import Access, AdminAddressError
 from weldr.control.admin.tokens import TokenFileError
+from weldr.control.descriptors import raise_hard_limit
 from weldr.control.embedded import EmbeddedEtcdError
 from weldr.control.listeners import ListenAddress, ListenError
-from weldr.control.manager import Manager, ManagerConfig, default_workers
+from weldr.control.manager import Manager
+from weldr.control.manager_config import ManagerConfig, default_workers
+from weldr.control.rights import settle
+from weldr.control.upgrade.taking import TakeoverError
 from weldr.etcd.config import EtcdConfig
 from weldr.model.keys import KeySpace
+from weldr.privileges import PrivilegeError
 
 DEFAULT_LISTEN = "127.0.0.1:8080"
-DEFAULT_ADMIN = "127.0.0.1:8687"
-
-
-class ListenAddressType(click.ParamType[ListenAddress]):
-    """`[ADDR]:PORT`."""
-
-    name = "[ADDR]:PORT"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> ListenAddress:
-        try:
-            return ListenAddress.parse(str(value))
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
 
 
 def _instance_name(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
@@ -67,12 +59,16 @@ def _collector(context: click.Context, parameter: click.Parameter, value: str) -
     return value
 
 
+def _was_asked(context: click.Context, option: str) -> bool:
+    return context.get_parameter_source(option) is not click.core.ParameterSource.DEFAULT
+
+
 @click.command()
 @etcd_options
 @prefix_option
 @click.option(
     "--listen",
-    type=ListenAddressType(),
+    type=Address(),
     multiple=True,
     default=[DEFAULT_LISTEN],
     show_default=True,
@@ -81,7 +77,7 @@ def _collector(context: click.Context, parameter: click.Parameter, value: str) -
 )
 @click.option(
     "--admin",
-    type=ListenAddressType(),
+    type=Address(),
     default=DEFAULT_ADMIN,
     show_default=True,
     envvar="WELDR_ADMIN",
@@ -158,8 +154,38 @@ def _collector(context: click.Context, parameter: click.Parameter, value: str) -
     envvar="WELDR_COMMANDS",
     help="Directory of the programs that virtual IPs in etcd may name. [default: none may be run]",
 )
+@click.option(
+    "--worker-user",
+    metavar="USER",
+    envvar="WELDR_WORKER_USER",
+    help="Whom workers run as, if root starts weldr. [default: weldr if there is such a user, or nobody]",
+)
+@click.option(
+    "--no-vip",
+    is_flag=True,
+    envvar="WELDR_NO_VIP",
+    help="Hold no virtual IPs here, and give up the capabilities for them.",
+)
+@click.option(
+    "--shutdown-delay",
+    type=Grace(),
+    default=0.0,
+    show_default=True,
+    envvar="WELDR_SHUTDOWN_DELAY",
+    help="Seconds between saying in /readyz that it stops and stopping to accept.",
+)
+@click.option(
+    "--drain-limit",
+    type=Grace(),
+    default=600.0,
+    show_default=True,
+    envvar="WELDR_DRAIN_LIMIT",
+    help="Seconds that connections of the old version may stay after an upgrade.",
+)
 @log_options
+@click.pass_context
 def run(
+    context: click.Context,
     etcd: EtcdConfig | None,
     keys: KeySpace,
     listen: tuple[ListenAddress, ...],
@@ -174,6 +200,10 @@ def run(
     grace: float,
     embedded_data: Path | None,
     commands: Path | None,
+    worker_user: str | None,
+    no_vip: bool,
+    shutdown_delay: float,
+    drain_limit: float,
     log_format: str,
     log_level: str,
 ) -> None:
@@ -186,6 +216,19 @@ def run(
     if log_format == "auto":
         # Decided once, for the workers too.
         log_format = "text" if logs.on_terminal() else "json"
+    raise_hard_limit()
+    try:
+        # While there are no threads: each has capabilities of its own.
+        rights = settle(
+            worker_user,
+            [*listen, admin],
+            vips=not no_vip,
+            reads_files=admin_token_file is not None
+            or (etcd is not None and etcd.endpoints[0].scheme == "https"),
+            embedded=etcd is None,
+        )
+    except PrivilegeError as error:
+        raise click.ClickException(str(error)) from None
     logs.configure(log_format=log_format, level=log_level, fields={"process": "manager"})
     manager = Manager(
         ManagerConfig(
@@ -201,14 +244,20 @@ def run(
             debug_networks=debug_headers,
             otlp_url=otlp,
             grace_s=grace,
+            rights=rights,
             log_format=log_format,
             log_level=log_level,
             commands=commands,
+            listen_was_asked=_was_asked(context, "listen"),
+            admin_was_asked=_was_asked(context, "admin"),
+            vips=not no_vip,
+            shutdown_delay_s=shutdown_delay,
+            drain_limit_s=drain_limit,
         )
     )
     try:
         asyncio.run(manager.run())
-    except (ListenError, AdminAddressError, TokenFileError, EmbeddedEtcdError) as error:
+    except (ListenError, AdminAddressError, TokenFileError, EmbeddedEtcdError, TakeoverError) as error:
         raise click.ClickException(str(error)) from None
     except OSError as error:
         raise click.ClickException(f"weldr cannot start: {error.strerror or error}") from None

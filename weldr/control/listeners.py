@@ -6,6 +6,11 @@ the worker that replaces it.
 
 A listening socket that is closed for good resets what is queued on it and every handshake under way. So before
 the end it takes no more of them (`take_no_more`), while the worker accepts what has come until then.
+
+Sockets may come from elsewhere: from the manager that this one takes over from, or from systemd. Whoever gave
+them, or takes them later, goes on with the same sockets and their queues, so these are never closed to new
+connections here (`Listener.shared`). An address keeps every socket that it has ever had: fewer workers serve
+several each, and the kernel is told to spread new connections over as many sockets as there are workers.
 """
 
 from __future__ import annotations
@@ -16,11 +21,16 @@ import errno
 import socket
 import struct
 import sys
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Sequence
+from dataclasses import dataclass, field
 
 _BACKLOG = 4096
 
 _SO_ATTACH_FILTER = 26
+_SO_ATTACH_REUSEPORT_CBPF = 51
+_SO_DETACH_REUSEPORT_BPF = 68
+_RANDOM_NUMBER = 0xFFFFF000 + 56
+"""SKF_AD_OFF + SKF_AD_RANDOM."""
 _SYN, _SYN_AND_ACK = 0x02, 0x12
 _FLAGS_OFFSET = 13
 # Classic BPF on a TCP segment: (code, jump if true, jump if false, operand).
@@ -123,12 +133,35 @@ def take_no_more(listener: socket.socket) -> None:
     """
     if sys.platform != "linux":
         return
-    code = b"".join(struct.pack("HBBI", *instruction) for instruction in _DROP_FIRST_SEGMENTS)
-    buffer = ctypes.create_string_buffer(code, len(code))
-    program = struct.pack("HP", len(_DROP_FIRST_SEGMENTS), ctypes.addressof(buffer))
     # Without it (a kernel may be built so) a few connections are reset, as with any other server.
     with contextlib.suppress(OSError):
-        listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
+        _attach(listener, _SO_ATTACH_FILTER, _DROP_FIRST_SEGMENTS)
+
+
+def _spread_over_first(of_group: socket.socket, workers: int, sockets: int) -> None:
+    """Have the kernel choose among the first `workers` sockets of a group only, if it has more.
+
+    Each new connection goes to one of them by chance. Where the kernel cannot be told, some workers get more
+    than others.
+    """
+    if sys.platform != "linux":
+        return
+    with contextlib.suppress(OSError):
+        if sockets <= workers:
+            of_group.setsockopt(socket.SOL_SOCKET, _SO_DETACH_REUSEPORT_BPF, 0)
+            return
+        program = (
+            (0x20, 0, 0, _RANDOM_NUMBER),  # load it
+            (0x94, 0, 0, workers),  # modulo
+            (0x16, 0, 0, 0),  # return it
+        )
+        _attach(of_group, _SO_ATTACH_REUSEPORT_CBPF, program)
+
+
+def _attach(sock: socket.socket, option: int, instructions: Sequence[tuple[int, int, int, int]]) -> None:
+    code = b"".join(struct.pack("HBBI", *instruction) for instruction in instructions)
+    buffer = ctypes.create_string_buffer(code, len(code))
+    sock.setsockopt(socket.SOL_SOCKET, option, struct.pack("HP", len(instructions), ctypes.addressof(buffer)))
 
 
 def _explain(error: OSError, option: str) -> tuple[str, str]:
@@ -143,45 +176,145 @@ def _explain(error: OSError, option: str) -> tuple[str, str]:
     return error.strerror or str(error), f"check {option}"
 
 
-class Listeners:
-    """All listening sockets of an instance: for each worker one on each address."""
+@dataclass(slots=True, eq=False)
+class Listener:
+    """One listening socket."""
 
-    def __init__(self, addresses: list[ListenAddress], workers: int, option: str = "--listen") -> None:
-        """Open them.
+    sock: socket.socket
+    listening: bool = True
+    """Not yet, if it is only bound: then nothing queues up on it."""
+    shared: bool = False
+    """Whether others go on with it when this instance ends."""
+
+
+@dataclass(slots=True)
+class Group:
+    """The sockets of one address."""
+
+    asked: str
+    """As it was asked for, with port 0 if any port would do."""
+    address: str
+    """Where they listen."""
+    listeners: list[Listener] = field(default_factory=list)
+    activated: bool = False
+    """Whether they are systemd's, which keeps them, and has no more of them to give."""
+
+    @property
+    def where(self) -> tuple[socket.AddressFamily, tuple[str, int]]:
+        """Family and address of the sockets."""
+        sock = self.listeners[0].sock
+        host, port = sock.getsockname()[:2]
+        return sock.family, (host, port)
+
+
+class Listeners:
+    """All listening sockets of an instance: for each worker at least one on each address."""
+
+    def __init__(
+        self,
+        addresses: list[ListenAddress],
+        workers: int,
+        option: str = "--listen",
+        *,
+        given: Iterable[Group] = (),
+        at_once: bool = True,
+    ) -> None:
+        """Open them, but for those that are `given`: of these it takes the ones that it is to listen on, and
+        all that systemd gave. Unless `at_once`, new ones do not listen before `begin`.
 
         Raises `ListenError`.
         """
-        self.addresses: list[str] = []
-        """Where they listen, with the real port where 0 was asked for."""
-        self._of_worker: list[list[socket.socket]] = [[] for _ in range(workers)]
+        self.groups: list[Group] = []
+        self._workers = workers
+        self._option = option
+        self._at_once = at_once
+        unused = list(given)
         try:
+            for group in [group for group in unused if group.activated]:
+                unused.remove(group)
+                self.groups.append(group)
             for address in addresses:
-                for family, where in resolve(address, option):
-                    self._open_group(family, where, address, option)
+                self._open_all(address, unused)
+            if at_once:
+                self.begin()
         except ListenError:
             self.close()
             raise
 
+    @property
+    def addresses(self) -> list[str]:
+        """Where they listen, with the real port where 0 was asked for."""
+        return [group.address for group in self.groups]
+
+    def _open_all(self, address: ListenAddress, unused: list[Group]) -> None:
+        """The groups of an address as the user wrote it; a name may stand for several."""
+        same = [group for group in unused if group.asked == str(address)]
+        if not same:
+            for family, where in resolve(address, self._option):
+                if any(group.where == (family, where) for group in self.groups):
+                    continue
+                found = next((group for group in unused if group.where == (family, where)), None)
+                same.append(found or self._open_group(family, where, address))
+        for group in same:
+            if group in unused:
+                unused.remove(group)
+            group.asked = str(address)
+            self.groups.append(group)
+            self._grow(group, address)
+
     def _open_group(
-        self, family: socket.AddressFamily, where: tuple[str, int], address: ListenAddress, option: str
-    ) -> None:
+        self, family: socket.AddressFamily, where: tuple[str, int], address: ListenAddress
+    ) -> Group:
         # A socket without SO_REUSEPORT cannot bind beside another program's; ours could, and would then
         # share that program's connections without a word.
-        with _open(family, where, shared=False, address=address, option=option) as probe:
+        with _open(family, where, shared=False, address=address, option=self._option) as probe:
             port = probe.getsockname()[1]
-        for sockets in self._of_worker:
-            listener = _open(family, (where[0], port), shared=True, address=address, option=option)
-            sockets.append(listener)
-            listener.listen(_BACKLOG)
-        self.addresses.append(str(ListenAddress(where[0], port)))
+        first = _open(family, (where[0], port), shared=True, address=address, option=self._option)
+        return Group(str(address), str(ListenAddress(where[0], port)), [Listener(first, listening=False)])
 
-    def of_worker(self, index: int) -> list[socket.socket]:
-        """The sockets that worker `index` is to inherit."""
-        return self._of_worker[index]
+    def _grow(self, group: Group, address: ListenAddress) -> None:
+        """A socket for each worker."""
+        family, where = group.where
+        while len(group.listeners) < self._workers:
+            sock = _open(family, where, shared=True, address=address, option=self._option)
+            group.listeners.append(Listener(sock, listening=False))
+
+    def begin(self) -> None:
+        """Listen on all, in the order in which the kernel then numbers them.
+
+        Raises `ListenError`.
+        """
+        for group in self.groups:
+            for listener in group.listeners:
+                if not listener.listening:
+                    try:
+                        listener.sock.listen(_BACKLOG)
+                    except OSError as error:
+                        raise ListenError(group.asked, *_explain(error, self._option)) from None
+                    listener.listening = True
+            if not group.activated:
+                _spread_over_first(group.listeners[0].sock, self._workers, len(group.listeners))
+
+    def of_worker(self, index: int) -> list[Listener]:
+        """The sockets that worker `index` is to inherit: its own on each address, and of those beyond the
+        number of workers its part."""
+        found: list[Listener] = []
+        for group in self.groups:
+            count = len(group.listeners)
+            if count < self._workers:
+                found.append(group.listeners[index % count])
+            else:
+                found += group.listeners[index :: self._workers]
+        return found
+
+    def share(self, taken: Container[int]) -> None:
+        """Another process goes on with those whose descriptor is in `taken`."""
+        for group in self.groups:
+            for listener in group.listeners:
+                listener.shared = listener.shared or listener.sock.fileno() in taken
 
     def close(self) -> None:
         """Close the manager's copies; the workers' go on until they close them."""
-        for sockets in self._of_worker:
-            for listener in sockets:
-                listener.close()
-            sockets.clear()
+        for group in self.groups:
+            for listener in group.listeners:
+                listener.sock.close()

@@ -51,6 +51,8 @@ class Presence:
         """The lease that the key was put under first; what is written later is written here."""
         self._failure: str | None = None
         self._writing = asyncio.Lock()
+        self._quiet = False
+        self._there = asyncio.Event()
         self._lease = LeaseKeeper(
             client, LEASE_TTL_S, on_granted=self._granted, on_lost=self._lost, name="instance"
         )
@@ -70,9 +72,25 @@ class Presence:
         """What `describe` returns may be different now."""
         self._changed.set()
 
+    async def wait_written(self) -> None:
+        """Until the key has been written under the lease that there is now."""
+        await self._there.wait()
+
+    async def quieten(self) -> None:
+        """Leave the key to another manager of this instance. The lease is kept until `run` is cancelled."""
+        self._quiet = True
+        async with self._writing:
+            pass
+
+    def speak(self) -> None:
+        """Write again, whatever may have been written meanwhile."""
+        self._quiet = False
+        self._written = None
+        self._changed.set()
+
     def observe(self, event: Event) -> None:
         """A change of a key, in case it is ours and not by us."""
-        if event.key_value.key != self._key or self._written is None:
+        if event.key_value.key != self._key or self._written is None or self._quiet:
             return
         if event.deleted:
             self._written = None
@@ -123,10 +141,13 @@ class Presence:
     async def _write(self, lease_id: int) -> None:
         # One at a time: two puts under way could arrive in the wrong order.
         async with self._writing:
+            if self._quiet:
+                return
             value = msgspec.json.encode(self._describe())
             if value == self._written:
                 return
             header = await self._client.put(self._key, value, lease=lease_id)
             self._written = value
             self._failure = None
+            self._there.set()
             self._on_written(header.revision)

@@ -12,6 +12,7 @@ States of a slot:
 | ended    | no process, and no next one              |                                               |
 
 The listening sockets belong to the slot and not to its process, so connections queue up while none runs.
+Before an upgrade is decided a new manager's slots are in *standby*: their workers serve, but do not accept.
 """
 
 from __future__ import annotations
@@ -27,10 +28,11 @@ import time
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 
-from weldr.control.listeners import take_no_more
+from weldr.control.listeners import Listener, take_no_more
 from weldr.control.statistics import Statistics
 from weldr.model.catalog import Catalog
 from weldr.model.frames import (
+    Accept,
     Applied,
     Beat,
     Drain,
@@ -41,6 +43,7 @@ from weldr.model.frames import (
     Loads,
     Silent,
     Sparing,
+    Standby,
     Update,
     Upward,
     encode_frame,
@@ -121,7 +124,7 @@ class WorkerSlot:
     def __init__(
         self,
         name: str,
-        listeners: list[socket.socket],
+        listeners: list[Listener],
         arguments: list[str],
         catalog: Callable[[], Catalog | None],
         statistics: Statistics,
@@ -167,6 +170,7 @@ class WorkerSlot:
         self._drain: Drain | None = None
         self._drained = asyncio.Event()
         self._given_up = False
+        self._standby = False
 
     async def run(self) -> None:
         """Start the worker, and another one whenever it dies, until it has been drained."""
@@ -215,7 +219,7 @@ class WorkerSlot:
     async def _start(self) -> asyncio.subprocess.Process:
         mine, theirs = socket.socketpair()
         with theirs:
-            fds = [theirs.fileno(), *(listener.fileno() for listener in self._listeners)]
+            fds = [theirs.fileno(), *(listener.sock.fileno() for listener in self._listeners)]
             command = [sys.executable, "-P", "-m", "weldr.proxy", "--name", self.name]
             command += ["--channel-fd", str(fds[0])]
             for fd in fds[1:]:
@@ -242,6 +246,8 @@ class WorkerSlot:
         self._last_sign_s = loop.time()
         self._set_state(SlotState.STARTING)
         logger.debug("worker started", extra={"worker": self.name, "pid": process.pid})
+        if self._standby:
+            self._channel.send(encode_frame(Standby()))
         self.publish()
         if self._drain is not None:
             self._send_drain(self._drain)
@@ -338,29 +344,44 @@ class WorkerSlot:
             )
             self.kill()
 
-    def drain(self, grace_s: float) -> None:
+    def stand_by(self) -> None:
+        """Let no worker accept before `accept`. To be called before `run`."""
+        self._standby = True
+
+    def accept(self) -> None:
+        """Let the worker accept, from now on."""
+        if self._standby:
+            self._standby = False
+            if self._channel is not None:
+                self._channel.send(encode_frame(Accept()))
+
+    def drain(self, grace_s: float, *, patient: bool = False) -> None:
         """Let the worker finish what is in flight and end; there is no next one.
 
-        Its listening sockets take no more connections, and the manager's copies of them are closed now: from
-        here on the worker holds the last ones, and closes them when they are empty. Where no worker runs, one
-        is started for what is queued.
+        Its listening sockets take no more connections, but for those that others go on with, and the manager's
+        copies of them are closed now: from here on the worker holds the last ones, and closes them when they
+        are empty. Where no worker runs, one is started for what is queued. Can be repeated, with less time.
         """
-        self._drain = Drain(grace_s)
+        handed_on = [position for position, listener in enumerate(self._listeners) if listener.shared]
+        self._drain = Drain(grace_s, handed_on, patient)
         self._drained.set()
         if self._channel is not None:
             self._send_drain(self._drain)
+        elif len(handed_on) == len(self._listeners):
+            self._given_up = True
 
     def _send_drain(self, drain: Drain) -> None:
         assert self._channel is not None
         self._set_state(SlotState.DRAINING)
         for listener in self._listeners:
-            take_no_more(listener)
+            if not listener.shared and listener.sock.fileno() != -1:
+                take_no_more(listener.sock)
         self._channel.send(encode_frame(drain))
         self._close_listeners()
 
     def _close_listeners(self) -> None:
         for listener in self._listeners:
-            listener.close()
+            listener.sock.close()
 
     def give_up(self) -> None:
         """End the process at once, and start no other one."""

@@ -114,10 +114,24 @@ class WorkerPool:
             if self._catalog is not None:
                 self.statistics.forget_absent(self._catalog.traffic)
 
-    async def drain(self, grace_s: float) -> None:
-        """Let every worker finish what is in flight; return when all have ended."""
+    def stand_by(self) -> None:
+        """Let no worker accept before `accept`. To be called before `run`."""
         for slot in self.slots:
-            slot.drain(grace_s)
+            slot.stand_by()
+
+    def accept(self) -> None:
+        """Let the workers accept, from now on."""
+        for slot in self.slots:
+            slot.accept()
+
+    async def drain(self, grace_s: float, *, patient: bool = False) -> None:
+        """Let every worker finish what is in flight; return when all have ended.
+
+        A `patient` one waits for the next request of idle clients. Can be called again, with less time, while
+        it runs.
+        """
+        for slot in self.slots:
+            slot.drain(grace_s, patient=patient)
         try:
             await asyncio.wait_for(self._ended.wait(), grace_s + _KILL_AFTER_GRACE_S)
         except TimeoutError:

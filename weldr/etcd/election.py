@@ -123,6 +123,11 @@ class Candidate:
         """The key of whoever stands with this lease."""
         return self._prefix + f"{lease_id:x}".encode()
 
+    def adopt(self, lease_id: int, granted_ttl_s: int, token: int) -> None:
+        """Go on with a candidacy that somebody else has begun and left to us. `confirm` tells whether it is
+        still there."""
+        self.lease_id, self.granted_ttl_s, self.token = lease_id, granted_ttl_s, token
+
     async def stand(self, *, timeout_s: float = _OPERATION_TIMEOUT_S) -> None:
         """Join the queue at its end; if it is in it already, nothing changes.
 

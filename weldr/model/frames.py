@@ -39,10 +39,23 @@ class Health(msgspec.Struct, frozen=True, tag="health"):
     standings: list[tuple[BackendKey, Standing]]
 
 
+class Standby(msgspec.Struct, frozen=True, tag="standby"):
+    """Down, before all else: do not accept before `Accept`. Another worker still serves these sockets."""
+
+
+class Accept(msgspec.Struct, frozen=True, tag="accept"):
+    """Down: the end of standby."""
+
+
 class Drain(msgspec.Struct, frozen=True, tag="drain"):
     """Down: stop accepting, finish what is in flight within `grace_s`, then exit."""
 
     grace_s: float
+    handed_on: list[int] = []
+    """Positions of the listening sockets that others go on with: what is queued there is for them."""
+    patient: bool = False
+    """Whether idle clients may stay for their next request, which is their last one, as long as they might
+    without a drain. Else they get one second."""
 
 
 class Applied(msgspec.Struct, frozen=True, tag="applied"):
@@ -128,7 +141,7 @@ class Tallies(msgspec.Struct, frozen=True, tag="tallies"):
     incidents: list[Incidents] = []
 
 
-Downward = Update | Health | Drain
+Downward = Update | Health | Standby | Accept | Drain
 Upward = Applied | InFlight | Sparing | Silent | Beat | Loads | Tallies
 
 FrameType = TypeVar("FrameType")
@@ -140,7 +153,7 @@ class FrameError(Exception):
     """The peer sent what is no frame."""
 
 
-def encode_frame(frame: Downward | Upward) -> bytes:
+def encode_frame(frame: msgspec.Struct) -> bytes:
     """The frame with its length."""
     body = msgspec.msgpack.encode(frame)
     return len(body).to_bytes(_LENGTH_BYTES, "big") + body

@@ -9,10 +9,8 @@ import signal
 import socket
 import sys
 
-import uvloop
-
 from weldr import logs
-from weldr.proxy.worker import Telling, Worker
+from weldr.privileges import PrivilegeError, User, drop_all
 
 
 def main() -> int:
@@ -22,6 +20,14 @@ def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     arguments = _arguments()
+    try:
+        # Before anything else: all that a worker needs of its privileges are descriptors, and it has them.
+        drop_all(User("", *arguments.become) if arguments.become else None)
+    except PrivilegeError as error:
+        print(f"weldr.proxy: {error}", file=sys.stderr)
+        return 1
+    import uvloop
+
     logs.configure(
         log_format=arguments.log_format,
         level=arguments.log_level,
@@ -38,6 +44,8 @@ def main() -> int:
 
 
 async def _run(channel: socket.socket, listeners: list[socket.socket], arguments: argparse.Namespace) -> int:
+    from weldr.proxy.worker import Telling, Worker
+
     networks = tuple(filter(None, arguments.debug_headers.split(",")))
     telling = Telling(networks, arguments.otlp, arguments.instance)
     worker = Worker(
@@ -52,6 +60,7 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--channel-fd", type=int, required=True)
     parser.add_argument("--listen-fd", type=int, action="append", required=True)
+    parser.add_argument("--become", type=int, nargs=2, metavar=("UID", "GID"), help="the user to run as")
     parser.add_argument("--name", required=True)
     parser.add_argument("--of", type=int, default=1, help="how many workers the instance has")
     parser.add_argument("--grace", type=float, required=True, help="seconds to finish, if the manager is gone")

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+from collections.abc import Collection
 
 from weldr.proxy.client_connection import ClientConnection
 from weldr.proxy.context import Context
@@ -82,18 +83,20 @@ class Acceptor:
             elif not self._servers:
                 await self._listen()
 
-    async def drain(self) -> None:
+    async def drain(self, handed_on: Collection[int] = ()) -> None:
         """Accept all that have connected already, or are about to, then stop.
 
         A closed listening socket would drop the connections that are queued on it. The manager has seen to it
-        that no new ones begin.
+        that no new ones begin; but for those sockets (by position) that are `handed_on`: they stay open
+        elsewhere, and so does their queue.
         """
         accepted: list[socket.socket] = []
         self._draining = True
-        await asyncio.sleep(_HANDSHAKE_S if self._started else 0)
+        ending = [sock for position, sock in enumerate(self._listeners) if position not in handed_on]
+        await asyncio.sleep(_HANDSHAKE_S if self._started and ending else 0)
         async with self._one_at_a_time:
             if self._started:
-                for listener in self._listeners:
+                for listener in ending:
                     accepted += _accept_all(listener)
             self._stop_listening()
             for listener in self._listeners:

@@ -1,20 +1,23 @@
 """A worker's life: it waits for its first update, accepts and serves, and drains.
 
 It accepts nothing before the first update, since it would have to answer from a catalog that nobody gave it;
-the connections queue up meanwhile. It drains when it is told to, and when the channel ends, which means that
+the connections queue up meanwhile. Nor does it in standby, where another worker serves its sockets until an
+upgrade has come so far. It drains when it is told to, and when the channel ends, which means that
 the manager is gone.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import socket
+from collections.abc import Coroutine
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from weldr.model.frames import Beat, Downward, Health, Update
+from weldr.model.frames import Accept, Beat, Downward, Drain, Health, Standby, Update
 from weldr.proxy.acceptor import Acceptor
 from weldr.proxy.channel import Channel
 from weldr.proxy.context import Context
@@ -31,6 +34,8 @@ logger = logging.getLogger(__name__)
 _BEAT_INTERVAL_S = 1.0
 _SPARING_PAUSE_S = 0.1
 _LAST_SPANS_S = 3.0
+_LAST_CALL_S = 2.0
+"""Before a patient drain ends, idle clients are told to go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +84,14 @@ class Worker:
         self._channel = Channel(
             self._frame, fleet.leaving, lambda: fleet.sparing(loop.time()), self._channel_ended
         )
+        self._loaded = False
+        self._standby = False
         self._serving = False
         self._sparing_due = False
+        self._deadline_s = float("inf")
+        self._patient = False
+        self._handed_on: list[int] = []
+        self._drain_changed = asyncio.Event()
         self._finished = asyncio.Event()
         self._status = 0
         self._lag_s = 0.0
@@ -113,12 +124,20 @@ class Worker:
         return self._status
 
     def _frame(self, frame: Downward) -> None:
-        if isinstance(frame, Health):
-            self._context.fleet.apply_standings(frame.standings)
-            return
-        if not isinstance(frame, Update):
-            self._drain(frame.grace_s)
-            return
+        match frame:
+            case Health():
+                self._context.fleet.apply_standings(frame.standings)
+            case Update():
+                self._update(frame)
+            case Standby():
+                self._standby = True
+            case Accept():
+                self._standby = False
+                self._serve()
+            case Drain():
+                self._drain(frame)
+
+    def _update(self, frame: Update) -> None:
         self._context.fleet.apply(frame.delta)
         if frame.delta.settings is not None:
             self._context.accounts.access_log.adopt(frame.delta.settings.access_log)
@@ -126,11 +145,17 @@ class Worker:
             self._context.observed = self._context.observer.is_needed
         self._context.observer.revision = frame.revision
         self._channel.send_applied(frame.revision)
-        if not self._serving and not self._context.draining:
-            self._serving = True
+        if not self._loaded:
+            self._loaded = True
             # What the start has made stays: the collector need not look at it again and again.
             gc.collect()
             gc.freeze()
+            self._serve()
+
+    def _serve(self) -> None:
+        """Accept, once there is nothing left to wait for."""
+        if self._loaded and not self._standby and not self._serving and not self._context.draining:
+            self._serving = True
             self._context.spawn(self._acceptor.start(), "accept")
 
     def _backend_idle(self) -> None:
@@ -151,7 +176,8 @@ class Worker:
             self._status = 1
         elif not self._context.draining:
             logger.warning("the manager is gone: finishing what is in flight")
-        self._drain(self._grace_s)
+        if not self._context.draining:
+            self._drain(Drain(self._grace_s))
 
     def _unhandled(self, _: asyncio.AbstractEventLoop, details: dict[str, object]) -> None:
         """What the event loop caught: it has closed the connection that this belongs to, if any."""
@@ -203,23 +229,47 @@ class Worker:
             next_s = self._loop.time() + SWEEP_INTERVAL_S
             self._loop.call_at(next_s, self._sweep, next_s)
 
-    def _drain(self, grace_s: float) -> None:
+    def _drain(self, drain: Drain) -> None:
         if not self._context.draining:
             self._context.draining = True
-            self._context.spawn(self._finish(grace_s), "drain")
+            self._context.spawn(self._finish(), "drain")
+        self._deadline_s = min(self._deadline_s, self._loop.time() + drain.grace_s)
+        self._patient = drain.patient
+        self._handed_on = self._handed_on or drain.handed_on
+        self._drain_changed.set()
 
-    async def _finish(self, grace_s: float) -> None:
-        deadline_s = self._loop.time() + grace_s
+    async def _finish(self) -> None:
+        """A second order to drain, with less time, may come during the first."""
         clients = self._context.clients
         try:
-            await self._acceptor.drain()
-            clients.drain()
-            async with asyncio.timeout_at(deadline_s):
-                await clients.wait_gone()
-        except TimeoutError:
-            logger.warning(
-                "the time to finish is over: connections are cut", extra={"connections": len(clients)}
-            )
-            clients.abort()
+            await self._acceptor.drain(self._handed_on)
+            while len(clients):
+                self._drain_changed.clear()
+                until_s = self._deadline_s
+                if self._patient:
+                    until_s -= _LAST_CALL_S
+                else:
+                    clients.drain()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout_at(until_s):
+                        await _first_of(clients.wait_gone(), self._drain_changed.wait())
+                        continue
+                if not self._patient:
+                    break
+                self._patient = False
+            if len(clients):
+                logger.warning(
+                    "the time to finish is over: connections are cut", extra={"connections": len(clients)}
+                )
+                clients.abort()
         finally:
             self._finished.set()
+
+
+async def _first_of(*waits: Coroutine[Any, Any, object]) -> None:
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import socket
 import struct
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -35,7 +37,7 @@ def test_what_is_no_address_is_refused(text: str) -> None:
 
 def test_each_worker_has_its_own_socket_on_the_same_port() -> None:
     listeners = Listeners([ListenAddress("127.0.0.1", 0)], workers=3)
-    ports = {listeners.of_worker(index)[0].getsockname()[1] for index in range(3)}
+    ports = {listeners.of_worker(index)[0].sock.getsockname()[1] for index in range(3)}
     assert len(ports) == 1
     assert listeners.addresses == [f"127.0.0.1:{ports.pop()}"]
     listeners.close()
@@ -43,7 +45,7 @@ def test_each_worker_has_its_own_socket_on_the_same_port() -> None:
 
 def test_every_address_of_the_machine_is_one_socket_for_both_protocols() -> None:
     listeners = Listeners([ListenAddress("", 0)], workers=1)
-    port = listeners.of_worker(0)[0].getsockname()[1]
+    port = listeners.of_worker(0)[0].sock.getsockname()[1]
     with socket.create_connection(("127.0.0.1", port), timeout=5):
         pass
     listeners.close()
@@ -113,3 +115,68 @@ def _hear_nothing(client: socket.socket) -> None:
     drop_all = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0), 8)
     program = struct.pack("HP", 1, ctypes.addressof(drop_all))
     client.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
+
+
+def _queued(listener: socket.socket) -> int:
+    """How many connections wait on it; it takes them off."""
+    listener.setblocking(False)
+    count = 0
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            listener.accept()[0].close()
+            count += 1
+    return count
+
+
+def test_sockets_that_are_given_are_used_and_new_ones_wait_until_it_begins() -> None:
+    first = Listeners([ListenAddress("127.0.0.1", 0)], workers=2)
+    given, address = first.groups[0], ListenAddress("127.0.0.1", 0)
+    second = Listeners([address, ListenAddress("127.0.0.2", 0)], workers=3, given=[given], at_once=False)
+    assert second.groups[0] is given
+    assert second.addresses[0] == first.addresses[0]
+    assert [listener.listening for listener in given.listeners] == [True, True, False]
+    port = given.listeners[0].sock.getsockname()[1]
+    # A socket that listens is given connections, which nobody would accept if nothing comes of the upgrade.
+    clients = [socket.create_connection(("127.0.0.1", port), timeout=5) for _ in range(30)]
+    assert sum(_queued(listener.sock) for listener in given.listeners[:2]) == 30
+    second.begin()
+    clients += [socket.create_connection(("127.0.0.1", port), timeout=5) for _ in range(60)]
+    queued = [_queued(listener.sock) for listener in given.listeners]
+    assert sum(queued) == 60
+    assert all(queued)
+    assert [len(second.of_worker(index)) for index in range(3)] == [2, 2, 2]
+    for client in clients:
+        client.close()
+    second.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's choice can be changed on Linux only")
+def test_with_fewer_workers_new_connections_go_to_as_many_sockets_and_nobody_is_left_alone() -> None:
+    first = Listeners([ListenAddress("127.0.0.1", 0)], workers=4)
+    sockets = [listener.sock for listener in first.groups[0].listeners]
+    port = sockets[0].getsockname()[1]
+
+    def spread(workers: int) -> list[int]:
+        listeners = Listeners([ListenAddress("127.0.0.1", 0)], workers=workers, given=first.groups)
+        served = [listener for index in range(workers) for listener in listeners.of_worker(index)]
+        assert {id(listener) for listener in served} == {id(each) for each in first.groups[0].listeners}
+        assert len(served) == 4
+        clients = [socket.create_connection(("127.0.0.1", port), timeout=5) for _ in range(80)]
+        queued = [_queued(sock) for sock in sockets]
+        for client in clients:
+            client.close()
+        assert sum(queued) == 80
+        return queued
+
+    assert [bool(count) for count in spread(2)] == [True, True, False, False]
+    assert [bool(count) for count in spread(1)] == [True, False, False, False]
+    assert all(spread(4))
+    first.close()
+
+
+def test_an_address_may_be_named_by_its_real_port_as_well() -> None:
+    first = Listeners([ListenAddress("127.0.0.1", 0)], workers=1)
+    port = first.groups[0].listeners[0].sock.getsockname()[1]
+    second = Listeners([ListenAddress("127.0.0.1", port)], workers=1, given=first.groups, at_once=False)
+    assert second.groups == first.groups
+    first.close()

@@ -193,7 +193,9 @@ class EventStreams:
         ping_at_s = time.monotonic() + _PING_S
         while True:
             try:
-                await asyncio.wait_for(self._wake.wait(), max(0.0, ping_at_s - time.monotonic()))
+                # Not `wait_for`: up to Python 3.11 it loses a cancellation that comes with the event.
+                async with asyncio.timeout(max(0.0, ping_at_s - time.monotonic())):
+                    await self._wake.wait()
             except TimeoutError:
                 await self._round(_PING)
                 ping_at_s = time.monotonic() + _PING_S

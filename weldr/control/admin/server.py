@@ -161,7 +161,7 @@ class AdminServer:
         self._fleet.start()
         if self._guard.has_tokens:
             self._token_watch = asyncio.create_task(self._follow_tokens(), name="admin-tokens")
-        await self._connections.start(self._listeners.of_worker(0))
+        await self._connections.start([listener.sock for listener in self._listeners.of_worker(0)])
 
     async def close(self) -> None:
         """Stop answering."""

@@ -29,6 +29,12 @@ class Announcer(Protocol):
         Raises `AnnounceError`; then nothing is left behind.
         """
 
+    def adopt(self, token: int) -> None:
+        """Go on with the address that another manager on this host has put in place: `renew` is what follows.
+
+        Raises `AnnounceError`.
+        """
+
     def renew(self, latest_s: float) -> None:
         """The same again, for another lifetime. Raises `AnnounceError`; then the address is gone."""
 

@@ -85,6 +85,11 @@ class CommandAnnouncer:
         self._held, self._token = True, token
         self._want("acquire")
 
+    def adopt(self, token: int) -> None:
+        """See `Announcer`."""
+        # The command has been run.
+        self._held, self._token = True, token
+
     def renew(self, latest_s: float) -> None:
         """See `Announcer`."""
         if now_s() > latest_s:

@@ -50,6 +50,12 @@ class KernelAnnouncer:
         self._link = link
         speaker.announce()
 
+    def adopt(self, token: int) -> None:
+        """See `Announcer`."""
+        link = self._usable_link()
+        self._speaker(link).announce()
+        self._link = link
+
     def renew(self, latest_s: float) -> None:
         """See `Announcer`."""
         assert self._link is not None

@@ -25,6 +25,10 @@ class NoAnnouncer:
         self.renew(latest_s)
         self._held = True
 
+    def adopt(self, token: int) -> None:
+        """See `Announcer`."""
+        self._held = True
+
     def renew(self, latest_s: float) -> None:
         """See `Announcer`."""
         if now_s() > latest_s:

@@ -65,6 +65,12 @@ class HealthMonitor:
         self._changed: dict[BackendKey, Standing] = {}
         self._awaited: set[BackendKey] = set()
         self._own_limit_told_s = float("-inf")
+        self._known_down: dict[BackendKey, str] = {}
+
+    def assume_down(self, reasons: Mapping[BackendKey, str]) -> None:
+        """Another manager has found these to be down. Before the first `follow`, which drops those that do not
+        concern us."""
+        self._known_down = dict(reasons)
 
     @property
     def awaits_required(self) -> bool:
@@ -94,6 +100,7 @@ class HealthMonitor:
             longest_s = max(self._targets[key].check.interval_s for key in fresh)
             self._schedule.begin(fresh, longest_s, asyncio.get_running_loop().time())
             self._wake.set()
+        self._known_down = {}
         # At once, with the catalog that this is about: `on_change` would be too late for a required check.
         self._replace_standings()
 
@@ -120,6 +127,8 @@ class HealthMonitor:
         known = target is not None and target.check == check
         if target is None:
             target = self._targets[key] = _Target(check)
+            if key in self._known_down:
+                target.record.assume_down(self._known_down[key])
             if check.require_check:
                 self._awaited.add(key)
         target.check = check

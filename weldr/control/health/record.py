@@ -44,6 +44,10 @@ class CheckRecord:
         self._failures = 0
         self._passed_once = False
 
+    def assume_down(self, reason: str) -> None:
+        """Somebody who has checked it knows that it does not work; before the first result of our own."""
+        self.state, self.reason = State.DOWN, reason
+
     def note(self, failure: str | None, check: HealthCheck, *, suspected: bool = False) -> bool:
         """Take in a result, `failure` being the reason of a bad one; whether the state has changed.
 

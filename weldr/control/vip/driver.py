@@ -26,6 +26,7 @@ from weldr.etcd.election import CandidacyLostError, Confirmation, Contender, lea
 from weldr.etcd.errors import EtcdClosedError, EtcdError
 from weldr.etcd.operations import Operation
 from weldr.model.keys import Kind
+from weldr.model.takeover import Candidacy, HandedVip
 from weldr.model.vip_timing import wait_s
 from weldr.model.vips import Holder, Vip, VipState
 
@@ -64,6 +65,9 @@ class VirtualIp:
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._probed = False
+        self._go = asyncio.Event()
+        self._go.set()
+        self._parked = asyncio.Event()
 
     # --- for the owner
 
@@ -88,6 +92,69 @@ class VirtualIp:
         """Something may have changed."""
         self._wake.set()
 
+    # --- for an upgrade
+
+    async def park(self) -> None:
+        """Return when nothing is under way for it any more, nor begins before `unpark`."""
+        self._parked.clear()
+        self._go.clear()
+        self._wake.set()
+        await self._parked.wait()
+        self.holding.rests = True
+
+    def unpark(self) -> None:
+        """Go on."""
+        self.holding.rests = False
+        self._go.set()
+        self._wake.set()
+
+    def hand_on(self) -> HandedVip | None:
+        """What another manager has to know to go on in our place; `None`: it may as well begin anew. To be
+        called when it is parked."""
+        candidacy = self.candidacy()
+        if candidacy is None:
+            return None
+        unsure_revision, unsure_peers = self._record.unsure
+        return HandedVip(
+            candidacy=candidacy,
+            held=self.holding.hand_on(),
+            last_held=self.holding.last_held,
+            busy=self.busy,
+            unsure_revision=unsure_revision,
+            unsure_peers=sorted(unsure_peers),
+            state=str(self.state),
+            since=self._since,
+            reason=self._reason,
+        )
+
+    def candidacy(self) -> Candidacy | None:
+        """Its place in the queue, if it has one."""
+        return self._seat.candidacy(self.name, self.vip)
+
+    def adopt_candidacy(self, candidacy: Candidacy) -> None:
+        """Go on with a place in the queue that is ours already. Before `start`."""
+        self._seat.adopt(candidacy)
+        self._probed = True
+
+    def adopt(self, handed: HandedVip) -> None:
+        """Go on in the place of another manager of this instance, which has parked. Before `start`."""
+        self.adopt_candidacy(handed.candidacy)
+        self._seat.busy = handed.busy
+        self._record.adopt_unsure(handed.unsure_revision, handed.unsure_peers)
+        if handed.state in set(State):
+            self.state = State(handed.state)
+        self._since, self._reason = handed.since or self._since, handed.reason
+        self.holding.adopt(handed.held, handed.last_held)
+
+    async def let_go(self) -> None:
+        """End, and leave everything as it is: somebody else goes on with it. It is parked."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.holding.close()
+
+    # --- the end
+
     async def stop(self, reason: str) -> None:
         """Give the address up, tell etcd, and end."""
         self._unwanted = reason
@@ -110,6 +177,9 @@ class VirtualIp:
 
     async def _take_turns(self) -> None:
         while True:
+            if not self._go.is_set():
+                self._parked.set()
+                await self._go.wait()
             self._wake.clear()
             pause_s = _RETRY_S
             try:
@@ -124,7 +194,8 @@ class VirtualIp:
             if self._unwanted and self.holding.hold is None and not self.token:
                 return
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), pause_s)
+                async with asyncio.timeout(pause_s):
+                    await self._wake.wait()
 
     async def _turn(self) -> float:
         """One round of deciding and doing; how long to pause."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable
 
 from weldr.control.announce.announcer import AnnounceError, Announcer, LateError
@@ -16,6 +17,7 @@ from weldr.control.vip.hold import Hold
 from weldr.control.vip.promises import Round
 from weldr.etcd.clock import now_s
 from weldr.etcd.election import Confirmation
+from weldr.model.takeover import HeldAddress
 from weldr.model.vips import Vip
 
 logger = logging.getLogger(__name__)
@@ -46,6 +48,8 @@ class Holding:
         """The token of the last hold: what etcd says of it is for us to correct."""
         self.left_behind_until_s = 0.0
         """Until when the address may be here although it was taken down."""
+        self.rests = False
+        """Whether the address is for another manager of this instance to look after: nothing is done to it."""
         self.problem = ""
         """Why this host cannot hold the address, as far as was known when it was last asked."""
         self._name = name
@@ -94,6 +98,35 @@ class Holding:
         if before is None:
             self._context.transitions[self._name, "got"] += 1
 
+    def hand_on(self) -> HeldAddress | None:
+        """What another manager has to know to keep the address, if it is here."""
+        hold = self.hold
+        if hold is None:
+            return None
+        promised_s = hold.promised_until_s
+        return HeldAddress(
+            token=hold.token,
+            window_end_s=hold.window_end_s,
+            expires_s=hold.expires_s,
+            confirmed_s=hold.confirmed_s,
+            promised_until_s=promised_s if math.isfinite(promised_s) else None,
+        )
+
+    def adopt(self, held: HeldAddress | None, last_held: int) -> None:
+        """Keep the address that another manager of this instance has put in place. It stays as long as that one
+        has set it for; our own confirmation, which is to come at once, has it set again."""
+        self.last_held = last_held
+        if held is None:
+            return
+        hold = Hold(held.token, self._timing, held.window_end_s, held.expires_s, held.confirmed_s)
+        if held.promised_until_s is not None:
+            hold.promised_until_s = held.promised_until_s
+        self.hold = hold
+        try:
+            self._announcer.adopt(hold.token)
+        except AnnounceError as error:
+            self.fail(str(error))
+
     def confirm(self, confirmation: Confirmation) -> None:
         """etcd says that it is still ours."""
         hold = self.hold
@@ -107,6 +140,8 @@ class Holding:
         """For good: see the module."""
         while True:
             await asyncio.sleep(_GUARD_S)
+            if self.rests:
+                continue
             try:
                 self._look_after()
             except Exception:
@@ -137,7 +172,7 @@ class Holding:
 
     def _take_promises(self, asked: Round) -> None:
         hold = self.hold
-        if hold is None or hold.token != asked.token:
+        if hold is None or hold.token != asked.token or self.rests:
             return
         hold.promise(asked.sent_s)
         if now_s() <= hold.latest_set_s:
@@ -147,6 +182,8 @@ class Holding:
         """An address or interface of this host has changed; maybe this address was `removed`, and a renewal has
         put it back since."""
         hold, now = self.hold, now_s()
+        if self.rests:
+            return
         # At the end of its lifetime it was the kernel, and rightly so.
         if hold is None or now > hold.expires_s - _GUARD_S or (self._in_place() and not removed):
             return

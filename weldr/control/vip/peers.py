@@ -34,6 +34,7 @@ from weldr.control.vip.messages import (
 from weldr.control.vip.promises import PromiseBook, Round
 from weldr.control.vip.view import View
 from weldr.etcd.clock import now_s
+from weldr.model.takeover import PeerLife
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +83,7 @@ class PeerNetwork(asyncio.DatagramProtocol):
         self._refusals: dict[tuple[str, int], set[str]] = {}
         self._transport: asyncio.DatagramTransport | None = None
         self._beating: asyncio.Task[None] | None = None
+        self._muted = False
 
     # --- life
 
@@ -107,6 +109,45 @@ class PeerNetwork(asyncio.DatagramProtocol):
         port = transport.get_extra_info("sockname")[1]
         self.address = f"[{own}]:{port}" if ":" in own else f"{own}:{port}"
         self._beating = asyncio.create_task(self._beat(), name="vip-heartbeats")
+
+    async def adopt(self, sock: socket.socket, life: PeerLife | None) -> None:
+        """Take the place of another manager of this instance: its socket, and, if it has stopped in order, its
+        life in the eyes of the others."""
+        own, port = sock.getsockname()[:2]
+        if life is not None:
+            self.boot = life.boot
+            self._sequence = itertools.count(life.sequence)
+            self._last_sequences = dict(life.last_sequences)
+        loop = asyncio.get_running_loop()
+        self._transport, _ = await loop.create_datagram_endpoint(lambda: self, sock=sock)
+        self.address = f"[{own}]:{port}" if ":" in own else f"{own}:{port}"
+        self._beating = asyncio.create_task(self._beat(), name="vip-heartbeats")
+
+    def mute(self) -> None:
+        """Say and hear nothing before `unmute`: what is said now, nobody could stand by."""
+        self._muted = True
+
+    def unmute(self) -> None:
+        """Go on."""
+        self._muted = False
+
+    def life(self) -> PeerLife | None:
+        """For whoever takes our place; `None` while the socket is not open. It is mute."""
+        if not self.address:
+            return None
+        return PeerLife(
+            address=self.address,
+            boot=self.boot,
+            sequence=next(self._sequence),
+            last_sequences=self._last_sequences,
+        )
+
+    @property
+    def descriptor(self) -> int | None:
+        """Of the socket, if it is open."""
+        if self._transport is None or not self.address:
+            return None
+        return int(self._transport.get_extra_info("socket").fileno())
 
     async def close(self) -> None:
         """Say and hear no more."""
@@ -166,7 +207,7 @@ class PeerNetwork(asyncio.DatagramProtocol):
     def datagram_received(self, data: bytes, addr: Any) -> None:
         """Called by asyncio."""
         key = self._key()
-        if key is None or len(data) > MAX_DATAGRAM_BYTES:
+        if key is None or self._muted or len(data) > MAX_DATAGRAM_BYTES:
             return
         message = unseal(key, data)
         if message is None or not self._is_new(message):
@@ -223,7 +264,7 @@ class PeerNetwork(asyncio.DatagramProtocol):
 
     def _send(self, name: str, body: Body) -> None:
         key, peer = self._key(), self._view.peers.get(name)
-        if key is None or peer is None or self._transport is None or name == self._me:
+        if key is None or peer is None or self._transport is None or self._muted or name == self._me:
             return
         host, _, port = peer.address.rpartition(":")
         message = Message(self._me, self.boot, next(self._sequence), peer.boot, body)

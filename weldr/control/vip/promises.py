@@ -13,8 +13,10 @@ as if it had promised everything: it refuses nothing, and claims nothing (`rules
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from weldr.model.takeover import Word
 from weldr.model.vip_timing import DRIFT, wait_s
 
 
@@ -74,6 +76,24 @@ class PromiseBook:
         gone = [vip for vip, word in self._words.items() if vip not in vips and word.until_s < now_s]
         for vip in gone:
             del self._words[vip]
+
+    def words(self) -> list[Word]:
+        """All that another manager of this instance has to keep in our place."""
+        return [
+            Word(
+                vip=vip,
+                until_s=word.until_s,
+                refused_token=word.refused_token,
+                known_token=word.known_token,
+            )
+            for vip, word in self._words.items()
+        ]
+
+    def adopt(self, words: Iterable[Word], began_s: float) -> None:
+        """Keep what another manager of this instance has promised and refused: this is the same life."""
+        self.began_s = began_s
+        for word in words:
+            self._words[word.vip] = _Word(word.until_s, word.refused_token, word.known_token)
 
     def _word(self, vip: str) -> _Word:
         return self._words.setdefault(vip, _Word())

@@ -5,6 +5,7 @@ Whatever is written compares the record with what was read, so that two who writ
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
 import msgspec
@@ -40,6 +41,15 @@ class Record:
             self.revision, self._unsure_peers = revision, frozenset()
         if self.holder is not None:
             self._context.book.learn(self._name, self.holder.token)
+
+    @property
+    def unsure(self) -> tuple[int, frozenset[str]]:
+        """The revision that was read, and whom the record may name by now beside those in it."""
+        return self.revision, self._unsure_peers
+
+    def adopt_unsure(self, revision: int, peers: Iterable[str]) -> None:
+        """Another manager of this instance was not sure of these at that revision."""
+        self.revision, self._unsure_peers = revision, frozenset(peers)
 
     def names(self, token: int | None) -> bool:
         """Whether that candidacy holds."""

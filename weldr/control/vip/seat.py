@@ -10,6 +10,7 @@ from weldr.etcd.client import Compare, EtcdClient
 from weldr.etcd.election import Candidate, Confirmation, Contender
 from weldr.etcd.operations import Operation
 from weldr.model.keys import Kind
+from weldr.model.takeover import Candidacy
 from weldr.model.vips import Vip
 
 
@@ -39,6 +40,17 @@ class Seat:
     def is_mine(self, contender: Contender) -> bool:
         """Whether that is our present candidacy."""
         return contender.token == self.token and contender.key == self._candidate.key
+
+    def candidacy(self, name: str, vip: Vip) -> Candidacy | None:
+        """For another manager of this instance to go on with; `None` if it does not stand."""
+        lease, token = self._candidate.lease_id, self._candidate.token
+        if lease is None or token is None:
+            return None
+        return Candidacy(vip=name, value=vip, lease=lease, ttl_s=self._candidate.granted_ttl_s, token=token)
+
+    def adopt(self, candidacy: Candidacy) -> None:
+        """Go on with a place that another manager of this instance has."""
+        self._candidate.adopt(candidacy.lease, candidacy.ttl_s, candidacy.token)
 
     async def stand(self) -> None:
         """Join the queue. Raises `EtcdError`."""

@@ -37,6 +37,10 @@ class Unsupported:
         """See `Announcer`."""
         raise AnnounceError(self.problem())
 
+    def adopt(self, token: int) -> None:
+        """See `Announcer`."""
+        raise AnnounceError(self.problem())
+
     def renew(self, latest_s: float) -> None:
         """See `Announcer`."""
         raise AnnounceError(self.problem())

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import logging
+import math
 import os
 import secrets
 import socket
@@ -32,6 +33,7 @@ from weldr.etcd.clock import now_s
 from weldr.etcd.errors import EtcdError
 from weldr.etcd.follow import Change
 from weldr.model.keys import KeySpace, Kind
+from weldr.model.takeover import Candidacy, VipsState
 from weldr.model.vip_timing import SILENCE_S
 from weldr.model.vips import Peer, Vip, VipState
 
@@ -40,6 +42,10 @@ logger = logging.getLogger(__name__)
 _TIDY_S = 1.0
 _ANY_PORT = 9
 _MAX_VIPS = 64
+_PARK_S = 0.5
+"""An upgrade waits no longer for what is under way: meanwhile no address is renewed."""
+_TIDY_AFTER_S = 3.0
+"""After another manager went: what it had put in place, and is not ours, has lapsed by then."""
 
 
 class VirtualIps:
@@ -85,6 +91,9 @@ class VirtualIps:
         self._running: dict[str, tuple[Vip, VirtualIp]] = {}
         self._changed = asyncio.Event()
         self._told = ""
+        self._one_at_a_time = asyncio.Lock()
+        """Held while the set of those that run is changed, and as long as all are frozen."""
+        self._tidy_from_s = 0.0
         self._host = HostWatch(self._look)
 
     # --- for the manager
@@ -105,10 +114,12 @@ class VirtualIps:
         """Until cancelled. Whoever cancels calls `stop`."""
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), _TIDY_S)
+                async with asyncio.timeout(_TIDY_S):
+                    await self._changed.wait()
             self._changed.clear()
-            await self._bring_about()
-            self._tidy()
+            async with self._one_at_a_time:
+                await self._bring_about()
+                self._tidy()
 
     async def stop(self, reason: str) -> None:
         """Give all of them up, at once."""
@@ -117,6 +128,98 @@ class VirtualIps:
         await self._peers.close()
         self._checks.close()
         self._host.close()
+
+    # --- for an upgrade
+
+    def hints(self) -> list[Candidacy]:
+        """Our places in the queues."""
+        found = (running.candidacy() for _, running in self._running.values())
+        return [candidacy for candidacy in found if candidacy is not None]
+
+    @property
+    def peer_descriptor(self) -> int | None:
+        """Of the socket to the other instances, if it is open."""
+        return self._peers.descriptor
+
+    async def freeze(self) -> VipsState:
+        """Stop acting, and leave all as it is; what another manager needs to go on. `thaw` takes it back.
+
+        Addresses that are held lapse soon, unless somebody goes on with them.
+
+        Raises `TimeoutError`; then nothing has changed.
+        """
+        await self._one_at_a_time.acquire()
+        self._peers.mute()
+        try:
+            async with asyncio.timeout(_PARK_S):
+                await asyncio.gather(*(running.park() for _, running in self._running.values()))
+        except TimeoutError:
+            self.thaw()
+            raise
+        handed = (running.hand_on() for _, running in self._running.values())
+        restored_s = self._view.restored_s
+        return VipsState(
+            vips=[each for each in handed if each is not None],
+            words=self._book.words(),
+            boot_s=self._context.boot_s,
+            restored_s=restored_s if math.isfinite(restored_s) else None,
+            life=self._peers.life(),
+        )
+
+    def thaw(self) -> None:
+        """Go on as if `freeze` had not been."""
+        self._peers.unmute()
+        for _, running in self._running.values():
+            running.unpark()
+        self._one_at_a_time.release()
+
+    async def let_go(self) -> None:
+        """After `freeze`: another manager goes on with everything. End, and touch nothing."""
+        for _, running in self._running.values():
+            await running.let_go()
+        self._running.clear()
+        await self._peers.close()
+        self._checks.close()
+        self._host.close()
+
+    async def adopt(self, state: VipsState, sock: socket.socket | None) -> None:
+        """Take the place of another manager of this instance, which is frozen. Before `run`."""
+        self._context.boot_s = state.boot_s
+        if state.restored_s is not None:
+            self._view.restored_s = max(self._view.restored_s, state.restored_s)
+        self._book.adopt(state.words, state.boot_s)
+        if state.vips:
+            self._host.open()
+        for handed in state.vips:
+            running = self._make(handed.candidacy.vip, handed.candidacy.value)
+            running.adopt(handed)
+        self._tidy_from_s = now_s() + _TIDY_AFTER_S
+        if sock is not None:
+            await self._peers.adopt(sock, state.life)
+        self._start_all()
+
+    async def inherit(self, candidacies: Sequence[Candidacy], sock: socket.socket | None) -> None:
+        """Take the place of another manager of this instance, which has died. Before `run`.
+
+        What it had promised is not known: this is another life. But its places in the queues are ours.
+        """
+        if candidacies:
+            self._host.open()
+        for candidacy in candidacies:
+            self._make(candidacy.vip, candidacy.value).adopt_candidacy(candidacy)
+        # An address that is in place is claimed again before it lapses.
+        self._tidy_from_s = now_s() + _TIDY_AFTER_S
+        if sock is not None:
+            await self._peers.adopt(sock, None)
+        self._start_all()
+
+    def _start_all(self) -> None:
+        for name, (vip, running) in self._running.items():
+            if vip.check is not None:
+                self._checks.start(name, vip.check, vip.ip)
+            running.start()
+
+    # --- for those who look on
 
     def describe(self) -> dict[str, VipState]:
         """The state of each."""
@@ -205,9 +308,13 @@ class VirtualIps:
         self._peers.forget_all_but(set(self._view.vips))
         self._on_change()
 
-    def _begin(self, name: str, vip: Vip) -> None:
+    def _make(self, name: str, vip: Vip) -> VirtualIp:
         virtual_ip = VirtualIp(name, vip, self._context, self._announcer(name, vip))
         self._running[name] = (vip, virtual_ip)
+        return virtual_ip
+
+    def _begin(self, name: str, vip: Vip) -> None:
+        virtual_ip = self._make(name, vip)
         if vip.check is not None:
             self._checks.start(name, vip.check, vip.ip)
         virtual_ip.start()
@@ -291,6 +398,8 @@ class VirtualIps:
             running.holding.look(removed=wanted.interface_address in removed)
 
     def _tidy(self) -> None:
+        if now_s() < self._tidy_from_s:
+            return
         held = {wanted.interface_address for wanted, running in self._running.values() if running.holding.hold}
         own = self._peers.address.rpartition(":")[0]
         hosts = [peer.address.rpartition(":")[0] for peer in self._view.peers.values()]

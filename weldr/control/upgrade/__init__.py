@@ -1,0 +1,1 @@
+"""How a new manager takes over from the one that runs: see docs/architecture.md, *Upgrades*."""
