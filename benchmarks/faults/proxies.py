@@ -2,31 +2,22 @@
 
 Checks: `GET /health` every 10 s with 2 s of time, down after 3 failures, up after 2 passes, as weldr's defaults
 are. Failures of requests: 5 in a row, out for 10 s, never more than half. Another backend is tried if no
-connection can be made; what each proxy sends again of itself beyond that is left as it is. What a proxy does
-not have stays out.
+connection can be made, and, as weldr does by default, once if a connection is lost without a response or the
+answer is 502, 503 or 504; where a proxy has one number for all of these it is the larger. What a proxy does not
+have stays out: Traefik's `retry` knows no statuses.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import shutil
-import signal
-import subprocess
-import tempfile
-import time
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.peers.proxies import PEERS, PROJECT, WELDR, Proxy
+from benchmarks.peers.process import ProxyProcess
+from benchmarks.peers.proxies import PEERS, WELDR, Proxy
 from tests.support.etcd import EtcdServer
-from tests.support.ports import free_port
-
-_LIMIT_S = 30.0
-_CLEAN = {name: value for name, value in os.environ.items() if not name.startswith(("WELDR_", "ETCD"))}
 
 
 @dataclass(frozen=True)
@@ -68,6 +59,7 @@ defaults
   timeout server 60s
   timeout check 2s
   retries 3
+  retry-on conn-failure empty-response 502 503 504
   option redispatch 1
   http-reuse always
 frontend clients
@@ -88,7 +80,7 @@ def _envoy(setting: Setting) -> list[str]:
         "cluster": "origin",
         "timeout": "60s",
         "retry_policy": {
-            "retry_on": "connect-failure",
+            "retry_on": "connect-failure,reset,gateway-error",
             "num_retries": 3,
             "retry_host_predicate": [
                 {
@@ -182,59 +174,26 @@ _ARGUMENTS: dict[str, Callable[[Setting], list[str]]] = {
 PROXIES: tuple[Proxy, ...] = tuple(proxy for proxy in (WELDR, *PEERS) if proxy.name in _ARGUMENTS)
 
 
-class Running:
-    """The processes of one proxy, from start to end."""
+class Running(ProxyProcess):
+    """One proxy before ten backends."""
 
     def __init__(self, proxy: Proxy, backends: list[int], etcd: EtcdServer) -> None:
-        self.proxy = proxy
-        self._directory = Path(tempfile.mkdtemp(prefix="weldr-faults-"))
-        setting = Setting(self._directory, free_port(), backends, etcd)
-        self.port = setting.port
         program = proxy.program()
         assert program is not None
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [program, *_ARGUMENTS[proxy.name](setting)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=PROJECT,
-                env=_CLEAN | {"HOME": str(self._directory)} | proxy.environment,
-                start_new_session=True,
-            )
-        try:
-            self._wait_ready()
-        except BaseException:
-            self.close()
-            raise
-
-    @property
-    def _log(self) -> Path:
-        return self._directory / "log"
-
-    def _wait_ready(self) -> None:
-        deadline = time.monotonic() + _LIMIT_S
-        while True:
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/", timeout=5):
-                    return
-            except OSError as error:
-                if self._process.poll() is not None or time.monotonic() > deadline:
-                    log = self._log.read_text("utf-8", "replace")[-2000:]
-                    raise RuntimeError(f"{self.proxy.name} did not start: {error}\n{log}") from error
-            time.sleep(0.05)
-
-    def close(self) -> None:
-        self._process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(2)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait(10)
-        shutil.rmtree(self._directory, ignore_errors=True)
+        arguments = _ARGUMENTS[proxy.name]
+        super().__init__(
+            proxy,
+            lambda directory, port: [program, *arguments(Setting(directory, port, backends, etcd))],
+            _ask,
+        )
 
     def __enter__(self) -> Running:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _ask(port: int) -> None:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5):
+        pass
