@@ -5,22 +5,26 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
+from urllib.parse import urlencode
 
 import aiohttp
 import msgspec
 
 from weldr.cli.store import Left, State, StoreError
 from weldr.control.admin.mirror import KeyChange, Moment, News
-from weldr.control.departures import Departure
 from weldr.etcd.commit import Committed, Outcome
 from weldr.model.catalog import Problem
 from weldr.model.collections import parse_path, path_of
+from weldr.model.departure import Departure
 from weldr.model.documents import document_of, raw_of
 from weldr.model.edits import Action, Edit
 from weldr.model.events import KeyValue
 from weldr.model.keys import KeyName, KeySpace
+from weldr.model.past import Past, PastChange, PastStep
 
 _TIMEOUT_S = 10.0
+_PAST_TIMEOUT_S = 40.0
+_MOST_PAST = 1000
 # Streams say that they live every 10 s.
 _SILENCE_S = 25.0
 _MOST_LINE_BYTES = 8 * 1024 * 1024
@@ -61,6 +65,21 @@ class AdminStore:
             for found in answer["outcomes"]
         ]
         return Committed(answer["revision"], tuple(outcomes))
+
+    async def past(self, limit: int, only: KeyName | None = None) -> Past:
+        """The last changes of configuration."""
+        query = urlencode({"limit": min(limit, _MOST_PAST)} | ({"key": path_of(only)} if only else {}))
+        answer = await self._ask("GET", f"/api/v1/history?{query}", limit_s=_PAST_TIMEOUT_S)
+        steps = [
+            PastStep(step["revision"], tuple(self._past_change(change) for change in step["changes"]))
+            for step in answer["steps"]
+        ]
+        return Past(answer["first_revision"], answer["omitted"], tuple(steps))
+
+    def _past_change(self, change: Any) -> PastChange:
+        sides = (change["before"], change["after"])
+        before, after = (None if value is None else raw_of(value) for value in sides)
+        return PastChange(parse_path(change["key"], self.keys), before, after)
 
     async def follow(self) -> AsyncIterator[State | News | Left]:
         """First the state, then everything that happens, for good."""
@@ -110,11 +129,11 @@ class AdminStore:
         key = self.keys.key(name.kind, *name.names)
         return KeyValue(key, raw_of(item["value"]), item["create_revision"], item["mod_revision"], lease)
 
-    async def _ask(self, method: str, path: str, body: Any = None) -> Any:
+    async def _ask(self, method: str, path: str, body: Any = None, limit_s: float = _TIMEOUT_S) -> Any:
         data = None if body is None else msgspec.json.encode(body)
         headers = {"Content-Type": "application/json"} if data is not None else {}
         try:
-            async with asyncio.timeout(_TIMEOUT_S):
+            async with asyncio.timeout(limit_s):
                 async with self._session.request(
                     method, self._url + path, data=data, headers=headers
                 ) as response:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -11,14 +11,16 @@ import msgspec
 
 from weldr.cli.connect import Where, finish, store_options
 from weldr.cli.files import FileError, read_files
-from weldr.cli.output import output_option, show, show_table
+from weldr.cli.help import examples
+from weldr.cli.output import output_option, show, show_next, show_table
+from weldr.cli.repeating import show_again, watch_option
 from weldr.cli.store import State
 from weldr.model.collections import COLLECTIONS, path_of, validate
 from weldr.model.conflicts import Conflicts
 from weldr.model.decode import Fault
 from weldr.model.keys import KeyLayoutError, KeyName, KeySpace, Kind
 from weldr.model.traffic import ServiceTraffic, Traffic
-from weldr.model.values import Backend, Override, Route
+from weldr.model.values import Backend, Route
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -30,7 +32,9 @@ class Finding(msgspec.Struct, frozen=True):
     reason: str
 
 
-@click.command()
+@click.command(
+    epilog=examples("weldr check", "weldr check -f conf.d/ && weldr apply -f conf.d/", "weldr check --watch")
+)
 @click.option(
     "--file",
     "-f",
@@ -40,27 +44,58 @@ class Finding(msgspec.Struct, frozen=True):
     help="Check these files, and not what is in etcd. Can be given several times.",
 )
 @output_option
+@watch_option
 @store_options
-def check(where: Where, paths: tuple[Path, ...], output: str) -> None:
+def check(where: Where, paths: tuple[Path, ...], output: str, watch: bool) -> None:
     """Check every key under the prefix, or files before they are applied; exit with 1 if any is wrong."""
-    if paths:
+    if watch:
+        if paths:
+            raise click.UsageError("only what is in etcd can be watched: take --file or --watch")
+        finish(_watch(where, output))
+    elif paths:
         try:
             wanted, _ = read_files(list(paths), where.keys)
         except FileError as error:
             raise click.ClickException(str(error)) from None
-        findings, count = list(judged(wanted)), len(wanted)
+        findings = list(judged(wanted))
+        _tell(findings, len(wanted), output)
+        sys.exit(_status(findings))
     else:
         state = finish(_read(where))
-        values = {name: pair.value for name, pair in state.pairs.items()}
-        findings = [*_strangers(state, where.keys), *judged(values)]
-        count = len(state.pairs) + len(state.strangers)
+        findings = _findings(state, where.keys)
+        _tell(findings, _count(state), output)
+        sys.exit(_status(findings))
+
+
+async def _watch(where: Where, output: str) -> None:
+    async with where.store() as store:
+        await show_again(
+            store, lambda state: _tell(_findings(state, where.keys), _count(state), output, show_next)
+        )
+
+
+def _findings(state: State, keys: KeySpace) -> list[Finding]:
+    values = {name: pair.value for name, pair in state.pairs.items()}
+    return [*_strangers(state, keys), *judged(values), *_lonely(values)]
+
+
+def _count(state: State) -> int:
+    return len(state.pairs) + len(state.strangers)
+
+
+def _status(findings: Sequence[Finding]) -> int:
+    return 1 if any(found.level == "error" for found in findings) else 0
+
+
+def _tell(
+    findings: Sequence[Finding], count: int, output: str, show_one: Callable[[object, str], None] = show
+) -> None:
     if output != "table":
-        show(msgspec.to_builtins(findings), output)
-    else:
-        show_table(("LEVEL", "KEY", "PLACE", "REASON"), [msgspec.structs.astuple(found) for found in findings])
-        errors = sum(found.level == "error" for found in findings)
-        click.echo(f"{count} keys: {errors} errors, {len(findings) - errors} warnings", err=True)
-    sys.exit(1 if any(found.level == "error" for found in findings) else 0)
+        show_one(msgspec.to_builtins(findings), output)
+        return
+    show_table(("LEVEL", "KEY", "PLACE", "REASON"), [msgspec.structs.astuple(found) for found in findings])
+    errors = sum(found.level == "error" for found in findings)
+    click.echo(f"{count} keys: {errors} errors, {len(findings) - errors} warnings", err=True)
 
 
 async def _read(where: Where) -> State:
@@ -98,6 +133,12 @@ def judged(values: Mapping[KeyName, bytes]) -> Iterator[Finding]:
     conflicts = Conflicts().changed(Traffic(), Traffic(services, routes), routes, ())
     for route, conflict in sorted(conflicts.by_route.items()):
         yield Finding("warning", f"{Kind.ROUTE}/{route}", conflict.place, conflict.reason)
-    for name, value in understood.items():
-        if isinstance(value, Override) and KeyName(Kind.BACKEND, name.names) not in understood:
-            yield Finding("warning", path_of(name), "key", "there is no such backend: it applies to none")
+
+
+def _lonely(values: Mapping[KeyName, bytes]) -> Iterator[Finding]:
+    """Words on what is not there. In files that may well be elsewhere."""
+    of = {Kind.OVERRIDE: Kind.BACKEND, Kind.INSTANCE_OVERRIDE: Kind.INSTANCE}
+    for name in values:
+        if name.kind in of and KeyName(of[name.kind], name.names) not in values:
+            what = "backend" if name.kind is Kind.OVERRIDE else "instance"
+            yield Finding("warning", path_of(name), "key", f"there is no such {what}: it applies to none")

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import click
 
 from weldr.cli.etcd_store import EtcdStore
-from weldr.cli.options import etcd_options, prefix_option
+from weldr.cli.options import etcd_config, etcd_options, prefix_option
 from weldr.cli.store import Store, StoreError
 from weldr.etcd.client import EtcdClient
 from weldr.etcd.config import EtcdConfig
@@ -49,17 +49,14 @@ class Where:
         async with aiohttp.ClientSession(headers=headers, trust_env=False) as session:
             yield AdminStore(session, self.admin)
 
-    @contextlib.asynccontextmanager
-    async def etcd_store(self, command: str) -> AsyncIterator[EtcdStore]:
-        """The keys in etcd, for what only etcd can tell.
 
-        Raises `click.UsageError`.
-        """
-        if self.admin is not None:
-            raise click.UsageError(f"{command} needs etcd itself: give --etcd in place of --admin")
-        async with self.store() as store:
-            assert isinstance(store, EtcdStore)
-            yield store
+def where_of(context: click.Context) -> Where:
+    """Where the keys are, while a command with `store_options` is only being typed.
+
+    Raises `click.ClickException`.
+    """
+    given = context.params
+    return Where(etcd_config(given), given.get("keys") or KeySpace(), given.get("admin"), given.get("token"))
 
 
 def store_options(command: Command) -> Command:

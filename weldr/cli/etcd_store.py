@@ -7,15 +7,20 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 
 from weldr.cli.store import Left, State, StoreError
 from weldr.control.admin.mirror import Mirror, News
-from weldr.control.departures import departure
 from weldr.etcd.client import EtcdClient
 from weldr.etcd.commit import Committed, EditConflictError, EditContentionError, commit
 from weldr.etcd.errors import EtcdCompactedError, EtcdError, EtcdFutureRevisionError
 from weldr.etcd.follow import Change, Follower, Snapshot
+from weldr.etcd.history import read_past
 from weldr.model.catalog import Catalog
+from weldr.model.decode import decode
+from weldr.model.departure import Departure, departure_of
 from weldr.model.edits import Edit
 from weldr.model.events import KeyValue
-from weldr.model.keys import KeyLayoutError, KeySpace, Kind
+from weldr.model.keys import KeyLayoutError, KeyName, KeySpace, Kind
+from weldr.model.past import Past
+
+_LEASE_LIMIT_S = 2.0
 
 
 class EtcdStore:
@@ -39,6 +44,11 @@ class EtcdStore:
             return await commit(
                 self.client, self.keys, [edit.name for edit in edits], lambda held: edits, dry_run=dry_run
             )
+
+    async def past(self, limit: int, only: KeyName | None = None) -> Past:
+        """The last changes of configuration."""
+        with told_failures():
+            return await read_past(self.client, self.keys, limit, only)
 
     async def follow(self) -> AsyncIterator[State | News | Left]:
         """First the state, then everything that happens, for good."""
@@ -68,7 +78,16 @@ class EtcdStore:
             for change in moment.changes:
                 if change.name.kind is Kind.BACKEND and change.after is None and change.before is not None:
                     with contextlib.suppress(EtcdError):
-                        yield Left(change.name, await departure(self.client, change.before))
+                        yield Left(change.name, await self._departure(change.before))
+
+    async def _departure(self, before: KeyValue) -> Departure:
+        value = decode(Kind.BACKEND, before.value)
+        found = departure_of(value, before.lease, None)
+        if found is None:
+            lives = await self.client.lease_lives(before.lease, timeout_s=_LEASE_LIMIT_S)
+            found = departure_of(value, before.lease, lives)
+        assert found is not None
+        return found
 
 
 def _folded(catalog: Catalog, changes: Sequence[Change]) -> Catalog:

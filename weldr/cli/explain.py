@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
@@ -12,7 +12,9 @@ import click
 import msgspec
 
 from weldr.cli.connect import Where, finish, store_options
-from weldr.cli.output import output_option, plain, show, show_table
+from weldr.cli.help import examples
+from weldr.cli.output import output_option, plain, show, show_next, show_table
+from weldr.cli.repeating import show_again, watch_option
 from weldr.cli.store import State
 from weldr.model.catalog import Catalog
 from weldr.model.explaining import Explanation, Question
@@ -23,29 +25,66 @@ from weldr.model.traffic import Traffic, difference
 _LIMIT_S = 20.0
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "weldr explain http://shop.example/cart",
+        "weldr explain shop.example/cart -X POST -H 'X-Beta: 1' --client 10.0.0.7",
+        "weldr explain http://shop.example/cart --watch",
+    )
+)
 @click.argument("url")
 @click.option("--header", "-H", "headers", metavar="NAME: VALUE", multiple=True, help="A field of the request.")
 @click.option("--method", "-X", default="GET", show_default=True, help="The request's method.")
 @click.option("--client", default="127.0.0.1", show_default=True, help="The address that it comes from.")
 @output_option
+@watch_option
 @store_options
-def explain(where: Where, url: str, headers: tuple[str, ...], method: str, client: str, output: str) -> None:
+def explain(
+    where: Where,
+    url: str,
+    headers: tuple[str, ...],
+    method: str,
+    client: str,
+    output: str,
+    watch: bool,
+) -> None:
     """Explain where a request for URL would go: the route taken and why, the others and why not, the backends.
 
     Exit status 1 if no backend would get it.
     """
     request = _request(url, headers, method)
-    state = finish(_read(where))
-    traffic = _traffic(state, where.keys)
+
+    def tell(state: State) -> bool:
+        return _explained(state, where.keys, request, client, output, show_next if watch else show)
+
+    if watch:
+        finish(_watch(where, tell))
+    sys.exit(0 if tell(finish(_read(where))) else 1)
+
+
+async def _watch(where: Where, tell: Callable[[State], bool]) -> None:
+    async with where.store() as store:
+        await show_again(store, tell)
+
+
+def _explained(
+    state: State,
+    keys: KeySpace,
+    request: bytes,
+    client: str,
+    output: str,
+    show_one: Callable[[object, str], None],
+) -> bool:
+    """Tell what becomes of the request; whether a backend would get it."""
+    traffic = _traffic(state, keys)
     changes = _health(state)
     standings = [(key, Standing.DOWN) for key in _backends(traffic) if _is_down(key, changes)]
     found = _ask(Question(difference(Traffic(), traffic), standings, request, client))
     if output != "table":
-        show(msgspec.to_builtins(found), output)
+        show_one(msgspec.to_builtins(found), output)
     else:
         _tell(found, traffic, changes)
-    sys.exit(0 if found.backends else 1)
+    return bool(found.backends)
 
 
 def _request(url: str, headers: tuple[str, ...], method: str) -> bytes:

@@ -8,13 +8,15 @@ from typing import Any
 
 import click
 
+from weldr.cli.arguments import complete_any, complete_writable, key_of, writable
 from weldr.cli.connect import Where, finish, store_options
-from weldr.cli.output import as_json, compact, output_option, show, show_table
+from weldr.cli.help import examples
+from weldr.cli.output import as_json, compact, output_option, show, show_table, tell
+from weldr.cli.repeating import show_again, watch_option
 from weldr.cli.store import State, Store
-from weldr.control.admin.mirror import News
 from weldr.control.vip.standing import COLUMNS, standings_of
 from weldr.etcd.commit import Committed
-from weldr.model.collections import COLLECTIONS, PathError, parse_path, parse_path_prefix, path_of, validate
+from weldr.model.collections import COLLECTIONS, Collection, PathError, parse_path_prefix, path_of, validate
 from weldr.model.decode import Fault
 from weldr.model.documents import DocumentError, document_of, parse_json, raw_of, raw_of_body, shown
 from weldr.model.edits import Edit
@@ -24,32 +26,18 @@ from weldr.model.keys import KeyName, KeySpace, Kind
 _MOST_INPUT_BYTES = 2 * 1024 * 1024
 
 
-def key_of(text: str, keys: KeySpace) -> KeyName:
-    """The key that an argument names.
-
-    Raises `click.UsageError`.
-    """
-    try:
-        return parse_path(text, keys)
-    except PathError as error:
-        raise click.UsageError(str(error)) from None
-
-
-def writable(name: KeyName) -> KeyName:
-    """The key, if people may write it.
-
-    Raises `click.UsageError`.
-    """
-    if not COLLECTIONS[name.kind.value].writable:
-        raise click.UsageError(f"{name.kind} are written by weldr alone")
-    return name
-
-
-@click.command()
-@click.argument("what", required=False)
+@click.command(
+    epilog=examples(
+        "weldr get",
+        "weldr get backends/shop --watch",
+        "weldr get routes/cart -o yaml",
+        "weldr get routes/cart --revision 1234",
+    )
+)
+@click.argument("what", required=False, shell_complete=complete_any)
 @output_option
 @click.option("--revision", type=click.IntRange(1), help="As it was at this revision.")
-@click.option("--watch", is_flag=True, help="Show it again after each change.")
+@watch_option
 @store_options
 def get(where: Where, what: str | None, output: str, revision: int | None, watch: bool) -> None:
     """Show keys.
@@ -63,16 +51,10 @@ def get(where: Where, what: str | None, output: str, revision: int | None, watch
 
 async def _get(where: Where, what: str | None, output: str, revision: int, watch: bool) -> None:
     async with where.store() as store:
-        if not watch:
+        if watch:
+            await show_again(store, lambda state: _show(state, what, store, output))
+        else:
             _show(await store.read(revision), what, store, output)
-            return
-        async for step in store.follow():
-            if isinstance(step, News) and step.moments:
-                step = await store.read()
-            if isinstance(step, State):
-                if sys.stdout.isatty():
-                    click.clear()
-                _show(step, what, store, output)
 
 
 def _show(state: State, what: str | None, store: Store, output: str) -> None:
@@ -163,14 +145,22 @@ def _fault(name: KeyName, pair: KeyValue) -> str:
     return f"wrong at {found.place}: {found.reason}" if isinstance(found, Fault) else ""
 
 
-@click.command()
-@click.argument("path", metavar="KEY")
+@click.command(
+    epilog=examples(
+        "weldr put backends/shop/b1 10.0.0.5:8080",
+        """weldr put routes/cart '{"host": "shop.example", "path": "/cart", "service": "cart"}'""",
+        """weldr put services/cart '{"retries": {"attempts": 2}}' --if-revision 0""",
+        "weldr put settings - < settings.json",
+    )
+)
+@click.argument("path", metavar="KEY", shell_complete=complete_writable)
 @click.argument("value")
+@output_option
 @click.option(
     "--if-revision", type=click.IntRange(0), help="Only if the key has this revision; 0: if it is new."
 )
 @store_options
-def put(where: Where, path: str, value: str, if_revision: int | None) -> None:
+def put(where: Where, path: str, value: str, output: str, if_revision: int | None) -> None:
     """Write VALUE to KEY, as in `weldr put backends/shop/b1 10.0.0.5:8080`. It is checked before it is written.
 
     With - for VALUE it is read from standard input.
@@ -180,44 +170,51 @@ def put(where: Where, path: str, value: str, if_revision: int | None) -> None:
         sys.stdin.buffer.read(_MOST_INPUT_BYTES) if value == "-" else value.encode("utf-8", "surrogateescape")
     )
     raw = checked(name, raw_of_body(body))
-    committed = finish(_commit(where, [Edit(name, raw, if_revision)]))
-    tell(committed)
+    tell(finish(_commit(where, [Edit(name, raw, if_revision)])), output)
 
 
-@click.command()
-@click.argument("paths", metavar="KEY...", nargs=-1, required=True)
+@click.command(
+    epilog=examples("weldr rm routes/cart", "weldr rm backends/cart/b1 backends/cart/b2 services/cart")
+)
+@click.argument("paths", metavar="KEY...", nargs=-1, required=True, shell_complete=complete_writable)
+@output_option
 @store_options
-def rm(where: Where, paths: tuple[str, ...]) -> None:
+def rm(where: Where, paths: tuple[str, ...], output: str) -> None:
     """Remove KEYS, all at one instant."""
     names = list(dict.fromkeys(writable(key_of(path, where.keys)) for path in paths))
-    finish(_remove(where, names))
+    finish(_remove(where, names, output))
 
 
-async def _remove(where: Where, names: list[KeyName]) -> None:
+async def _remove(where: Where, names: list[KeyName], output: str) -> None:
     async with where.store() as store:
         state = await store.read()
         missing = [path_of(name) for name in names if name not in state.pairs]
         if missing:
             raise click.ClickException(f"there is no {missing[0]}: nothing was removed")
         edits = [Edit(name, None, state.pairs[name].mod_revision) for name in names]
-        tell(await store.commit(edits))
+        tell(await store.commit(edits), output)
 
 
-@click.command()
-@click.argument("path", metavar="KEY")
+@click.command(epilog=examples("weldr edit routes/cart", "weldr edit settings --editor 'code --wait'"))
+@click.argument("path", metavar="KEY", shell_complete=complete_writable)
+@output_option
 @click.option("--editor", envvar=["VISUAL", "EDITOR"], help="Program to edit with.")
 @store_options
-def edit(where: Where, path: str, editor: str | None) -> None:
-    """Edit KEY in $EDITOR. What is saved is checked, and written if nobody has changed the key meanwhile."""
-    finish(_edit(where, writable(key_of(path, where.keys)), editor))
+def edit(where: Where, path: str, output: str, editor: str | None) -> None:
+    """Edit KEY in $EDITOR. What is saved is checked, and written if nobody has changed the key meanwhile.
+
+    What is secret in it is not shown, and stays as it is unless another is written in its place.
+    """
+    finish(_edit(where, writable(key_of(path, where.keys)), output, editor))
 
 
-async def _edit(where: Where, name: KeyName, editor: str | None) -> None:
+async def _edit(where: Where, name: KeyName, output: str, editor: str | None) -> None:
     async with where.store() as store:
         if store.hides_secrets and COLLECTIONS[name.kind.value].secrets:
             raise click.UsageError(f"the API does not tell all of {name.kind}: give --etcd in place of --admin")
         pair = (await store.read()).pairs.get(name)
-        old = _editable(pair.value) if pair else "{}\n"
+        collection = COLLECTIONS[name.kind.value]
+        old = _editable(shown(collection, pair.value)) if pair else "{}\n"
         text = old
         while True:
             saved = await asyncio.to_thread(click.edit, text, editor=editor, extension=".json")
@@ -225,18 +222,17 @@ async def _edit(where: Where, name: KeyName, editor: str | None) -> None:
                 click.echo("nothing was changed")
                 return
             try:
-                raw = checked(name, _saved(saved))
+                raw = checked(name, _with_secrets(collection, pair, _saved(saved)))
                 break
             except click.ClickException as error:
                 if not sys.stdin.isatty():
                     raise
                 click.confirm(f"{error.message}; edit again?", default=True, abort=True)
                 text = saved
-        tell(await store.commit([Edit(name, raw, pair.mod_revision if pair else 0)]))
+        tell(await store.commit([Edit(name, raw, pair.mod_revision if pair else 0)]), output)
 
 
-def _editable(raw: bytes) -> str:
-    document = document_of(raw)
+def _editable(document: Any) -> str:
     return f"{document}\n" if isinstance(document, str) else f"{as_json(document)}\n"
 
 
@@ -247,6 +243,15 @@ def _saved(text: str) -> bytes:
         return raw_of(parse_json(raw)) if raw.startswith(b"{") else raw
     except DocumentError:
         return raw
+
+
+def _with_secrets(collection: Collection, pair: KeyValue | None, raw: bytes) -> bytes:
+    """What was saved, with the secret members that the editor did not show."""
+    held, saved = document_of(pair.value) if pair else None, document_of(raw)
+    if not isinstance(held, dict) or not isinstance(saved, dict):
+        return raw
+    hidden = {member: held[member] for member in collection.secrets if member in held and member not in saved}
+    return raw_of({**saved, **hidden}) if hidden else raw
 
 
 def checked(name: KeyName, raw: bytes) -> bytes:
@@ -265,11 +270,3 @@ def checked(name: KeyName, raw: bytes) -> bytes:
 async def _commit(where: Where, edits: list[Edit]) -> Committed:
     async with where.store() as store:
         return await store.commit(edits)
-
-
-def tell(committed: Committed) -> None:
-    """What became of each key."""
-    for outcome in committed.outcomes:
-        words = {"create": "created", "update": "changed", "delete": "removed", "keep": "as it was"}
-        revision = f" at revision {committed.revision}" if outcome.action != "keep" else ""
-        click.echo(f"{path_of(outcome.name)}: {words[outcome.action]}{revision}")

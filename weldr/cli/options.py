@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import click
@@ -51,31 +51,35 @@ class Grace(click.FloatRange):
         return seconds
 
 
+ETCD_PARAMETERS = ("endpoints", "cacert", "cert", "key", "user", "password")
+
+
+def etcd_config(given: Mapping[str, str | None]) -> EtcdConfig | None:
+    """What etcd's options, by `ETCD_PARAMETERS`, say together.
+
+    Raises `click.UsageError`.
+    """
+    endpoints, *others = (given.get(name) for name in ETCD_PARAMETERS)
+    # An empty text is no wish for the embedded etcd, but a variable of somebody's script that is not set.
+    if endpoints is not None:
+        cacert, cert, key, user, password = others
+        try:
+            return EtcdConfig.from_text(
+                endpoints, cacert=cacert, cert=cert, key=key, user=user, password=password
+            )
+        except EtcdConfigError as error:
+            raise click.UsageError(str(error)) from None
+    if any(others):
+        raise click.UsageError("options for etcd were given, but no --etcd URL that they are for")
+    return None
+
+
 def etcd_options(command: Command) -> Command:
     """Adds etcd's options; the command gets them as one `etcd: EtcdConfig | None`."""
 
     @functools.wraps(command)
-    def wrapper(
-        *arguments: Any,
-        endpoints: str | None,
-        cacert: str | None,
-        cert: str | None,
-        key: str | None,
-        user: str | None,
-        password: str | None,
-        **options: Any,
-    ) -> Any:
-        etcd = None
-        # An empty text is no wish for the embedded etcd, but a variable of somebody's script that is not set.
-        if endpoints is not None:
-            try:
-                etcd = EtcdConfig.from_text(
-                    endpoints, cacert=cacert, cert=cert, key=key, user=user, password=password
-                )
-            except EtcdConfigError as error:
-                raise click.UsageError(str(error)) from None
-        elif cacert or cert or key or user or password:
-            raise click.UsageError("options for etcd were given, but no --etcd URL that they are for")
+    def wrapper(*arguments: Any, **options: Any) -> Any:
+        etcd = etcd_config({name: options.pop(name) for name in ETCD_PARAMETERS})
         return command(*arguments, etcd=etcd, **options)
 
     for option in reversed(

@@ -9,10 +9,13 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import click
+import msgspec
 
+from weldr.control.admin.items import written
+from weldr.etcd.commit import Committed
 from weldr.model.collections import COLLECTIONS, path_of
 from weldr.model.documents import shown
-from weldr.model.edits import Edit, Held
+from weldr.model.edits import Edit, Held, action
 from weldr.model.keys import KeyName
 
 FORMATS = ("table", "json", "yaml")
@@ -34,6 +37,14 @@ def output_option(command: Command) -> Command:
 def show(document: Any, output: str) -> None:
     """A document, as JSON or YAML."""
     click.echo(as_json(document) if output == "json" else as_yaml(document).rstrip("\n"))
+
+
+def show_next(document: Any, output: str) -> None:
+    """One of many documents: a line of JSON, or a document of a YAML stream."""
+    if output == "json":
+        click.echo(json.dumps(document, ensure_ascii=False))
+    else:
+        click.echo(f"---\n{as_yaml(document)}", nl=False)
 
 
 def as_json(document: Any) -> str:
@@ -94,6 +105,35 @@ def _difference(name: KeyName, before: bytes | None, after: bytes | None) -> lis
 
 def _displayed(name: KeyName, raw: bytes) -> Any:
     return shown(COLLECTIONS[name.kind.value], raw)
+
+
+def tell(committed: Committed, output: str) -> None:
+    """What became of each key."""
+    if output != "table":
+        show(msgspec.to_builtins(written(committed)), output)
+        return
+    words = {"create": "created", "update": "changed", "delete": "removed", "keep": "as it was"}
+    for outcome in committed.outcomes:
+        revision = f" at revision {committed.revision}" if outcome.action != "keep" else ""
+        click.echo(f"{path_of(outcome.name)}: {words[outcome.action]}{revision}")
+
+
+def edits_as_documents(held: dict[KeyName, Held], edits: Sequence[Edit]) -> list[dict[str, Any]]:
+    """What edits would change, for programs; what is secret is not in it."""
+    found = []
+    for edit in edits:
+        before = held.get(edit.name)
+        sides = (before.value if before else None, edit.value)
+        old, new = (None if raw is None else _displayed(edit.name, raw) for raw in sides)
+        found.append(
+            {
+                "key": path_of(edit.name),
+                "action": action(before, edit.value).value,
+                "before": old,
+                "after": new,
+            }
+        )
+    return found
 
 
 def show_edits(held: dict[KeyName, Held], edits: Sequence[Edit]) -> None:

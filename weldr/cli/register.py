@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import click
 
 from weldr import logs
+from weldr.cli.help import examples
 from weldr.cli.options import Grace, etcd_options, log_options, prefix_option
 from weldr.etcd.client import EtcdClient
 from weldr.etcd.config import EtcdConfig
@@ -55,7 +56,14 @@ def _check_url(context: click.Context, parameter: click.Parameter, value: str | 
     return value
 
 
-@click.command(context_settings={"ignore_unknown_options": False})
+@click.command(
+    context_settings={"ignore_unknown_options": False},
+    epilog=examples(
+        "weldr register shop 10.0.0.5:8080",
+        "weldr register shop 9001 -- python3 -m http.server 9001",
+        "weldr register shop 9001 --check http://127.0.0.1:9001/healthz --weight 2 -- ./server",
+    ),
+)
 @click.argument("service")
 @click.argument("address")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)

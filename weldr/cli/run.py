@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import click
 
 from weldr import logs
+from weldr.cli.help import examples
 from weldr.cli.options import DEFAULT_ADMIN, Address, Grace, etcd_options, log_options, prefix_option
 from weldr.control.admin.guard import Access, AdminAddressError
 from weldr.control.admin.tokens import TokenFileError
@@ -63,7 +64,13 @@ def _was_asked(context: click.Context, option: str) -> bool:
     return context.get_parameter_source(option) is not click.core.ParameterSource.DEFAULT
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "weldr run",
+        "weldr run --etcd http://10.0.0.1:2379,http://10.0.0.2:2379 --listen :8080",
+        "weldr run --etcd http://10.0.0.1:2379 --admin :8687 --admin-token-file /etc/weldr/tokens",
+    )
+)
 @etcd_options
 @prefix_option
 @click.option(

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from weldr.control.admin.mirror import News
-from weldr.control.departures import Departure
 from weldr.etcd.commit import Committed
+from weldr.model.departure import Departure
 from weldr.model.edits import Edit, Held
 from weldr.model.events import KeyValue
 from weldr.model.keys import KeyName, KeySpace
+from weldr.model.past import Past
 
 
 class StoreError(Exception):
@@ -40,6 +41,19 @@ class Left:
     reason: Departure
 
 
+def with_news(state: State, news: News) -> State:
+    """The state after this."""
+    pairs = dict(state.pairs)
+    for moment in news.moments:
+        for change in moment.changes:
+            if change.after is None:
+                pairs.pop(change.name, None)
+            else:
+                pairs[change.name] = change.after
+    revision = news.moments[-1].revision if news.moments else state.revision
+    return State(revision, pairs, state.strangers)
+
+
 class Store(Protocol):
     """The keys under a prefix. Every method raises `StoreError`."""
 
@@ -52,6 +66,9 @@ class Store(Protocol):
 
     async def commit(self, edits: Sequence[Edit], *, dry_run: bool = False) -> Committed:
         """Make edits at one instant, each only if its key has the revision that it expects."""
+
+    async def past(self, limit: int, only: KeyName | None = None) -> Past:
+        """The last `limit` changes of configuration (of one key)."""
 
     def follow(self) -> AsyncIterator[State | News | Left]:
         """First the state, then everything that happens, for good."""

@@ -9,12 +9,13 @@ import click
 import msgspec
 
 from weldr.cli.connect import Where, finish, store_options
-from weldr.cli.output import compact, plain
+from weldr.cli.help import examples
+from weldr.cli.output import compact, output_option, plain, show_next
 from weldr.cli.store import Left, State
 from weldr.control.admin.mirror import KeyChange, News
-from weldr.control.departures import Departure
 from weldr.model.collections import COLLECTIONS, Collection, path_of
 from weldr.model.decode import decode
+from weldr.model.departure import Departure
 from weldr.model.documents import shown
 from weldr.model.keys import Kind
 from weldr.model.values import Backend
@@ -27,15 +28,8 @@ _WHY = {
 }
 
 
-@click.command()
-@click.option(
-    "--output",
-    "-o",
-    type=click.Choice(("table", "json")),
-    default="table",
-    show_default=True,
-    help="table for people; json for programs, one object a line.",
-)
+@click.command(epilog=examples("weldr watch", "weldr watch -o json | jq 'select(.event == \"departure\")'"))
+@output_option
 @store_options
 def watch(where: Where, output: str) -> None:
     """Tell what happens under the prefix: who comes, who goes and how, who leads, what breaks. Until Ctrl-C."""
@@ -45,9 +39,9 @@ def watch(where: Where, output: str) -> None:
 async def _watch(where: Where, output: str) -> None:
     async with where.store() as store:
         async for step in store.follow():
-            if output == "json":
+            if output != "table":
                 for document in _documents(step):
-                    click.echo(msgspec.json.encode(document).decode())
+                    show_next(msgspec.to_builtins(document), output)
             else:
                 for line in told(step):
                     clock = datetime.now().strftime("%H:%M:%S")
@@ -111,6 +105,8 @@ def _change(change: KeyChange) -> Iterator[str]:
             yield f"* the virtual IP {change.name.names[0]} has a new holder: {value}"
         case Kind.ELECTION | Kind.VIEWER:
             return
+        case Kind.INSTANCE_OVERRIDE:
+            yield from _instance_override(change)
         case _:
             yield from _any(change)
 
@@ -140,6 +136,20 @@ def _instance(change: KeyChange) -> Iterator[str]:
         yield f"+ instance {change.name.names[0]} came"
     elif change.after is None:
         yield f"- instance {change.name.names[0]} left"
+
+
+def _instance_override(change: KeyChange) -> Iterator[str]:
+    before, after = (
+        pair is not None and getattr(decode(Kind.INSTANCE_OVERRIDE, pair.value), "drain", False)
+        for pair in (change.before, change.after)
+    )
+    name = change.name.names[0]
+    if after and not before:
+        yield f"! instance {name} is taken out of service"
+    elif before and not after:
+        yield f"+ instance {name} is put back into service"
+    else:
+        yield from _any(change)
 
 
 def _any(change: KeyChange) -> Iterator[str]:

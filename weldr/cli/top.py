@@ -6,20 +6,24 @@ import asyncio
 import sys
 import time
 from collections import defaultdict
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
 
+from weldr.cli.asking import ask_stats, stats_session
 from weldr.cli.connect import Where, finish, store_options
-from weldr.cli.output import show_table
+from weldr.cli.help import examples
+from weldr.cli.output import output_option, show_next, show_table
 from weldr.cli.store import Store
 from weldr.control.admin.views import Stats, WayStats
 from weldr.model.keys import Kind
 from weldr.model.values import Instance
 
-_ASK_LIMIT_S = 2.0
+if TYPE_CHECKING:
+    import aiohttp
+
 _MOST_INSTANCES = 64
 _MOST_ROWS = 200
 
@@ -35,42 +39,42 @@ class _Look:
     """By instance; a reason for one that did not answer."""
 
 
-@click.command()
+@click.command(epilog=examples("weldr top", "weldr top --interval 5 -n 1 -o json"))
+@output_option
 @click.option("--interval", "interval_s", type=click.FloatRange(0.2, 3600), default=1.0, show_default=True)
 @click.option("--number", "-n", type=click.IntRange(1), help="End after so many looks. [default: on Ctrl-C]")
 @store_options
-def top(where: Where, interval_s: float, number: int | None) -> None:
+def top(where: Where, output: str, interval_s: float, number: int | None) -> None:
     """Show requests, failures and latencies by backend, again and again.
 
     With --admin of that instance, otherwise of each at the admin address that it has in etcd.
     """
-    finish(_top(where, interval_s, number))
+    finish(_top(where, output, interval_s, number))
 
 
-async def _top(where: Where, interval_s: float, number: int | None) -> None:
-    import aiohttp
-
-    # A token goes to whom it was given for, and to no address that a key names.
-    headers = {"Authorization": f"Bearer {where.token}"} if where.token and where.admin else {}
-    timeout = aiohttp.ClientTimeout(total=_ASK_LIMIT_S)
-    async with where.store() as store, aiohttp.ClientSession(headers=headers, timeout=timeout) as session:
-        before = await _look(where.admin, store, session)
+async def _top(where: Where, output: str, interval_s: float, number: int | None) -> None:
+    async with where.store() as store, stats_session() as session:
+        before = await _look(where, store, session)
         looks = 0
         while number is None or looks < number:
             await asyncio.sleep(interval_s)
-            now = await _look(where.admin, store, session)
-            if sys.stdout.isatty():
-                click.clear()
-            _show(before, now)
+            now = await _look(where, store, session)
+            if output != "table":
+                show_next(_document(before, now), output)
+            else:
+                if sys.stdout.isatty():
+                    click.clear()
+                _show(before, now)
             before, looks = now, looks + 1
 
 
-async def _look(admin: str | None, store: Store, session: Any) -> _Look:
+async def _look(where: Where, store: Store, session: aiohttp.ClientSession) -> _Look:
+    admin = where.admin
     if admin is not None:
-        found = await _ask(session, admin)
+        found = await ask_stats(session, admin, where)
         return _Look(time.monotonic(), {found.instance if isinstance(found, Stats) else admin: found})
     urls = await _admin_urls(store)
-    answers = await asyncio.gather(*(_ask(session, url) for url in urls.values()))
+    answers = await asyncio.gather(*(ask_stats(session, url, where) for url in urls.values()))
     return _Look(time.monotonic(), dict(zip(urls, answers, strict=True)))
 
 
@@ -86,30 +90,55 @@ async def _admin_urls(store: Store) -> dict[str, str]:
     return urls
 
 
-async def _ask(session: Any, url: str) -> Stats | str:
-    import aiohttp
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """What went one way between two looks."""
 
-    try:
-        async with session.get(f"{url.rstrip('/')}/api/v1/stats") as response:
-            if response.status != 200:
-                return f"{url} answers with status {response.status}"
-            return msgspec.json.decode(await response.read(), type=Stats)
-    except (aiohttp.ClientError, OSError, TimeoutError, ValueError):
-        return f"{url} cannot be reached from here"
+    service: str
+    backend: str
+    """Empty for requests that reached none."""
+    requests_per_s: float
+    failed_per_s: float
+    p50_s: float
+    p99_s: float
+    """Since the instances began; of the slowest one, since percentiles cannot be added."""
+
+
+def _rows(before: _Look, now: _Look) -> list[_Row]:
+    elapsed_s = max(now.at_s - before.at_s, 0.001)
+    old, new = _by_way(before), _by_way(now)
+    rows = []
+    for (service, backend), ways in sorted(new.items()):
+        earlier = old.get((service, backend), [])
+        requests, failed = (
+            max(count(ways) - count(earlier), 0) / elapsed_s for count in (_requests, _failures)
+        )
+        p50_s, p99_s = (max(getattr(found, name) or 0.0 for found in ways) for name in ("p50_s", "p99_s"))
+        rows.append(_Row(service, backend, requests, failed, p50_s, p99_s))
+    return rows
+
+
+def _document(before: _Look, now: _Look) -> dict[str, Any]:
+    instances = {
+        name: {"unknown": stats} if isinstance(stats, str) else msgspec.to_builtins(stats.workers)
+        for name, stats in now.stats.items()
+    }
+    return {"instances": instances, "ways": [asdict(row) for row in _rows(before, now)]}
 
 
 def _show(before: _Look, now: _Look) -> None:
     show_table(("INSTANCE", "CONNECTIONS", "IN FLIGHT", "REVISION"), map(_instance_row, now.stats.items()))
-    elapsed_s = max(now.at_s - before.at_s, 0.001)
-    old, new = _by_way(before), _by_way(now)
-    rows = []
-    for way, ways in sorted(new.items()):
-        requests = _requests(ways) - _requests(old.get(way, []))
-        failures = _failures(ways) - _failures(old.get(way, []))
-        # Percentiles cannot be added: the slowest instance is what a person wants to know of.
-        p50_s, p99_s = (max(getattr(found, name) or 0.0 for found in ways) for name in ("p50_s", "p99_s"))
-        rates = (f"{max(requests, 0) / elapsed_s:.1f}/s", f"{max(failures, 0) / elapsed_s:.1f}/s")
-        rows.append((way[0], way[1] or "(none)", *rates, f"{p50_s * 1000:.1f} ms", f"{p99_s * 1000:.1f} ms"))
+    rows = [
+        (
+            row.service,
+            row.backend or "(none)",
+            f"{row.requests_per_s:.1f}/s",
+            f"{row.failed_per_s:.1f}/s",
+            f"{row.p50_s * 1000:.1f} ms",
+            f"{row.p99_s * 1000:.1f} ms",
+        )
+        for row in _rows(before, now)
+    ]
     show_table(("SERVICE", "BACKEND", "REQUESTS", "FAILED", "P50", "P99"), rows[:_MOST_ROWS])
 
 

@@ -7,9 +7,11 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 import click
+import msgspec
 
+from weldr.cli.help import examples
 from weldr.cli.options import etcd_options, prefix_option
-from weldr.cli.output import show_table
+from weldr.cli.output import output_option, show, show_table
 from weldr.control.vip.orders import OrderError, move, standings
 from weldr.control.vip.standing import COLUMNS, Standing
 from weldr.etcd.client import EtcdClient
@@ -27,17 +29,27 @@ def vip() -> None:
     """Virtual IPs: see who holds them, move them."""
 
 
-@vip.command("list")
+@vip.command("list", epilog=examples("weldr vip list", "weldr vip list -o json"))
+@output_option
 @etcd_options
 @prefix_option
-def list_vips(etcd: EtcdConfig | None, keys: KeySpace) -> None:
+def list_vips(output: str, etcd: EtcdConfig | None, keys: KeySpace) -> None:
     """Who holds which virtual IP, since when, and who would follow."""
 
     async def read() -> list[Standing]:
         async with EtcdClient(_named(etcd)) as client:
             return await standings(client, keys)
 
-    show_standings(_finish(read()))
+    found = _finish(read())
+    if output == "table":
+        show_standings(found)
+    else:
+        show([_document(standing) for standing in found], output)
+
+
+def _document(standing: Standing) -> dict[str, Any]:
+    found: dict[str, Any] = msgspec.to_builtins(standing)
+    return {"name": found.pop("name"), "state": standing.state, **found}
 
 
 def show_standings(found: list[Standing]) -> None:
@@ -45,7 +57,7 @@ def show_standings(found: list[Standing]) -> None:
     show_table(COLUMNS, [standing.row() for standing in found])
 
 
-@vip.command("move")
+@vip.command("move", epilog=examples("weldr vip move web", "weldr vip move web --to proxy-2"))
 @click.argument("name")
 @click.option("--to", metavar="INSTANCE", help="Where to. [default: whoever is next]")
 @etcd_options

@@ -14,9 +14,10 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
-from weldr.control.health.departures import Departures
+from weldr.control.health.departures import Departures, Left
 from weldr.etcd.follow import Change, Follower, Snapshot
 from weldr.model.catalog import Catalog
+from weldr.model.departure import Departure
 from weldr.model.events import Event, Revision
 from weldr.model.keys import KeySpace
 from weldr.model.traffic import TrafficDelta, difference
@@ -25,6 +26,11 @@ logger = logging.getLogger(__name__)
 
 _LOGGED_CHANGES = 20
 _MAX_TIMER_S = 3600.0
+_REASONS = {
+    Departure.DRAINED: "it had been drained",
+    Departure.EXPIRED: "its lease ran out or was revoked",
+    Departure.REMOVED: "its key was deleted",
+}
 
 
 class CatalogKeeper:
@@ -38,10 +44,12 @@ class CatalogKeeper:
         on_event: Callable[[Event], None],
         on_departures: Callable[[], None],
         on_changes: Callable[[list[Change]], None] = lambda changes: None,
+        on_left: Callable[[list[Left]], None] = lambda left: None,
     ) -> None:
         """`on_event` sees every change of a key, those that are no configuration too. `on_departures` is called
         when keys went of whose leases it is not known whether they live. `on_changes` sees all that arrived
-        together, snapshots too, before the catalog does.
+        together, snapshots too, before the catalog does. `on_left` is told how backends left, when the catalog
+        without them is in force.
         """
         self.catalog: Catalog | None = None
         """`None` until the first snapshot."""
@@ -53,23 +61,26 @@ class CatalogKeeper:
         self._departures = Departures()
         self._departure_timer: asyncio.TimerHandle | None = None
         self._on_changes = on_changes
+        self._on_left = on_left
         self._override_timer: asyncio.TimerHandle | None = None
 
     async def run(self) -> None:
         """Follow etcd for good."""
         async for changes in self._follower.batches():
             self._on_changes(changes)
-            self._replace(self._fold(changes))
+            catalog, left = self._fold(changes)
+            self._replace(catalog)
+            self._tell_left(left)
 
-    def _fold(self, changes: list[Change]) -> Catalog:
+    def _fold(self, changes: list[Change]) -> tuple[Catalog, list[Left]]:
         before = catalog = self.catalog or self._empty
-        deleted: set[bytes] = set()
+        deleted: dict[bytes, int] = {}
         # A snapshot makes whatever came before it in the same batch pointless.
         for index in reversed(range(len(changes))):
             change = changes[index]
             if isinstance(change, Snapshot):
                 catalog = catalog.resync(change.revision, change.key_values)
-                deleted.update(before.entries.keys() - catalog.entries.keys())
+                deleted |= dict.fromkeys(before.entries.keys() - catalog.entries.keys(), change.revision)
                 changes = changes[index + 1 :]
                 break
         revisions = [change for change in changes if isinstance(change, Revision)]
@@ -77,10 +88,10 @@ class CatalogKeeper:
             for event in revision.events:
                 self._on_event(event)
                 if event.deleted:
-                    deleted.add(event.key_value.key)
+                    deleted[event.key_value.key] = revision.revision
         catalog = catalog.fold(revisions)
-        self._departures.observe(before, catalog, deleted, time.monotonic())
-        return catalog
+        left = self._departures.observe(before, catalog, deleted, time.monotonic())
+        return catalog, left
 
     # Backends whose leases are gone.
 
@@ -99,9 +110,15 @@ class CatalogKeeper:
         """Whether they live."""
         judged = self._departures.judge(alive, time.monotonic())
         self._held_changed()
-        for (service, name), left in list(judged.items())[:_LOGGED_CHANGES]:
-            reason = "its key was deleted" if left else "its lease ran out or was revoked"
-            logger.info("why a backend left", extra={"service": service, "backend": name, "reason": reason})
+        self._tell_left(judged)
+
+    def _tell_left(self, left: list[Left]) -> None:
+        for each in left[:_LOGGED_CHANGES]:
+            service, name = each.name.names
+            extra = {"service": service, "backend": name, "reason": _REASONS[each.how]}
+            logger.info("why a backend left", extra=extra)
+        if left:
+            self._on_left(left)
 
     def let_go(self, service: str, name: str, reason: str) -> None:
         """A backend that stayed without a lease does not answer."""

@@ -68,6 +68,7 @@ class Manager:
         self._catalog: Catalog | None = None
         self._catalog_at_s = 0.0
         self._lag = LoopLag()
+        self._drained_since_s: float | None = None
 
     async def run(self) -> None:
         """Run until SIGTERM, SIGINT or SIGHUP, or until another manager has taken over, then finish what is in
@@ -203,6 +204,7 @@ class Manager:
             self._presence.observe,
             lambda: self._inquiry.ask(),
             self._take_changes,
+            self._admin.tell_left,
         )
         self._virtual_ips = VirtualIps(
             client,
@@ -301,12 +303,22 @@ class Manager:
     def _new_catalog(self, catalog: Catalog) -> None:
         self._catalog = catalog
         self._catalog_at_s = time.time()
+        self._note_drained(catalog.is_drained(self.name))
         self._health.follow(catalog, self._keeper.held)
         self._publish()
         self._health.update()
         self._sticky_key.follow(catalog)
         self._presence.changed()
         self._admin.take(catalog)
+
+    def _note_drained(self, drained: bool) -> None:
+        if not drained:
+            if self._drained_since_s is not None:
+                logger.info("this instance is in service again")
+            self._drained_since_s = None
+        elif self._drained_since_s is None:
+            self._drained_since_s = asyncio.get_running_loop().time()
+            logger.warning("this instance was taken out of service: it is not ready, and serves what comes")
 
     def _publish(self) -> None:
         if self._catalog is not None:
@@ -334,6 +346,8 @@ class Manager:
             return "not every worker has the catalog yet"
         if not self._pool.any_serving:
             return "no worker is serving"
+        if self._drained_since_s is not None:
+            return f"an operator has drained it: instance_overrides/{self.name} says so"
         return None
 
     def _problems_of_parts(self) -> list[str]:
@@ -350,6 +364,7 @@ class Manager:
         problems = self._catalog.problems if self._catalog else {}
         first = heapq.nsmallest(_PROBLEMS_IN_INSTANCE, problems)
         of_parts = self._problems_of_parts()
+        since_s = self._drained_since_s
         return Instance(
             version=__version__,
             addresses=self._listeners.addresses,
@@ -361,6 +376,8 @@ class Manager:
             problem_count=len(of_parts) + len(problems),
             peer=self._virtual_ips.peer,
             vips=self._virtual_ips.describe(),
+            drained=since_s is not None,
+            in_flight=None if since_s is None else self._pool.requests_since(since_s),
         )
 
     def _describe_retired(self) -> Instance:

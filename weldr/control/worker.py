@@ -20,7 +20,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import random
 import socket
 import sys
@@ -58,9 +57,6 @@ BEAT_LIMIT_S = 10.0
 _STABLE_S = 10.0
 _BACKOFF_FIRST_S = 0.1
 _BACKOFF_LIMIT_S = 5.0
-_ALLOCATOR = {"MALLOC_TRIM_THRESHOLD_": str(8 << 20), "MALLOC_MMAP_THRESHOLD_": str(1 << 20)}
-"""For glibc, which else gives the memory of each piece of a body back to the kernel, and gets it again page by
-page with the next one: half of the cost of a response of 64 KiB. A worker may keep these 8 MiB for good."""
 
 
 class SlotState(StrEnum):
@@ -152,6 +148,7 @@ class WorkerSlot:
         """The last word on whom it spares."""
         self.loads: list[tuple[str, str, int]] = []
         """Requests in flight by service and backend, as the worker last said."""
+        self.beat_at_s = 0.0
         self.pid: int | None = None
         self._listeners = listeners
         self._arguments = arguments
@@ -226,11 +223,7 @@ class WorkerSlot:
                 command += ["--listen-fd", str(fd)]
             try:
                 process = await asyncio.create_subprocess_exec(
-                    *command,
-                    *self._arguments,
-                    stdin=asyncio.subprocess.DEVNULL,
-                    pass_fds=fds,
-                    env=_ALLOCATOR | os.environ,
+                    *command, *self._arguments, stdin=asyncio.subprocess.DEVNULL, pass_fds=fds
                 )
             except OSError:
                 mine.close()
@@ -326,7 +319,8 @@ class WorkerSlot:
         elif isinstance(frame, Silent):
             self._on_silent(frame)
         elif isinstance(frame, Beat):
-            self.beat = frame
+            self.beat, self.beat_at_s = frame, asyncio.get_running_loop().time()
+            self._on_change()
         elif isinstance(frame, Loads):
             self.loads = frame.backends
         else:

@@ -92,6 +92,14 @@ class WorkerPool:
         """Whom the workers spare now, each by its own account."""
         return [slot.sparing for slot in self.slots if slot.sparing is not None]
 
+    def requests_since(self, since_s: float) -> int | None:
+        """Requests under way, by what every worker has said since this moment of the event loop's clock; `None`
+        if one has said nothing.
+        """
+        beats = [slot.beat if slot.beat_at_s > since_s else None for slot in self.slots]
+        counts = [beat.in_flight for beat in beats if beat is not None]
+        return sum(counts) if len(counts) == len(beats) else None
+
     async def run(self) -> None:
         """Run the workers until they have been drained."""
         try:

@@ -242,6 +242,14 @@ class EtcdClient:
             raise EtcdLeaseNotFoundError(lease_id)
         return LeaseTimeToLive(answer.ID, answer.grantedTTL, answer.TTL, tuple(answer.keys), header_of(answer))
 
+    async def lease_lives(self, lease_id: int, *, timeout_s: float | None = None) -> bool:
+        """Whether a lease has neither run out nor been revoked."""
+        try:
+            await self.time_to_live(lease_id, timeout_s=timeout_s)
+        except EtcdLeaseNotFoundError:
+            return False
+        return True
+
     # --- the member
 
     async def status(self, *, timeout_s: float | None = None) -> MemberStatus:

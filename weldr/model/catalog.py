@@ -23,7 +23,7 @@ from weldr.model.decode import DECODED, Fault, decode
 from weldr.model.events import Event, KeyValue, Revision
 from weldr.model.keys import KeyLayoutError, KeyName, KeySpace, Kind
 from weldr.model.traffic import ServiceTraffic, Traffic
-from weldr.model.values import Backend, Override, Route, Service, Settings, StickyKey, Value
+from weldr.model.values import Backend, InstanceOverride, Override, Route, Service, Settings, StickyKey, Value
 
 _SHOWN_CHARACTERS = 200
 
@@ -134,6 +134,13 @@ class Catalog:
         ends = (until for key, until in self.override_ends.items() if key not in self.ended_overrides)
         return min(ends, default=None)
 
+    def is_drained(self, instance: str) -> bool:
+        """Whether an operator has taken this instance out of service."""
+        key = self.keys.key(Kind.INSTANCE_OVERRIDE, instance)
+        entry = self.entries.get(key)
+        value = entry.value if entry is not None else None
+        return isinstance(value, InstanceOverride) and value.drain and key not in self.ended_overrides
+
     def hold(self, held: Mapping[bytes, Entry]) -> Catalog:
         """The catalog with these backends, and no others, in its traffic beside those that have a key."""
         if held == self.held:
@@ -160,7 +167,6 @@ class _Builder:
         self._backends: set[tuple[str, str]] = set()
         self._policies: set[str] = set()
         self._routes: set[str] = set()
-        self._route_was_put = False
         self._settings = False
         self._sticky_key = False
 
@@ -181,8 +187,6 @@ class _Builder:
         self.entries[key_value.key] = entry
         self._index(key_value.key, entry)
         self.ended_overrides -= {key_value.key}
-        if isinstance(entry.value, Route):
-            self._route_was_put = True
         if held is None or held.value is not entry.value or key_value.key in self.base.ended_overrides:
             self.touch(entry)
 
@@ -198,7 +202,7 @@ class _Builder:
             self.faults[key] = entry.problem
         else:
             self.faults.pop(key, None)
-        if entry is not None and isinstance(entry.value, Override) and entry.value.until is not None:
+        if entry is not None and isinstance(entry.value, Override | InstanceOverride) and entry.value.until:
             self.override_ends[key] = entry.value.until
         else:
             self.override_ends.pop(key, None)
@@ -265,9 +269,7 @@ class _Builder:
     def _problems(self, conflicts: Conflicts) -> Mapping[bytes, Problem]:
         if not conflicts.by_route:
             return self.faults
-        # A route that was put as it was has another revision, which its problem names.
-        is_same = conflicts.by_route is self.base.conflicts.by_route and not self._route_was_put
-        if is_same and self.faults == self.base.faults:
+        if conflicts.by_route is self.base.conflicts.by_route and self.faults == self.base.faults:
             return self.base.problems
         problems = dict(self.faults)
         for name, conflict in conflicts.by_route.items():

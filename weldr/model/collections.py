@@ -29,7 +29,11 @@ class Collection:
     writable: bool
     """Whether others than instances may write it."""
     secrets: frozenset[str]
-    """Members of its values that are never shown."""
+    """Members of its values that are never shown. Of such values nothing is shown that is not `public`:
+    somebody may have written a secret where it does not belong.
+    """
+    public: frozenset[str]
+    """The other members that there are, if there are secrets."""
 
     @property
     def name(self) -> str:
@@ -53,15 +57,23 @@ _SECRETS: dict[Kind, frozenset[str]] = {
 }
 
 
+_PUBLIC: dict[Kind, frozenset[str]] = {Kind.CERT: frozenset({"cert"})}
+"""Where no type says so."""
+
+
 def _collection(kind: Kind) -> Collection:
     decoder = DECODED.get(kind)
+    value_type = _WRITTEN_AS.get(kind) or (get_type_hints(decoder)["return"] if decoder else None)
+    secrets = _SECRETS.get(kind, frozenset())
+    typed = frozenset(get_type_hints(value_type)) if value_type and secrets else frozenset()
     return Collection(
         kind=kind,
         parts=NAMES_OF_KIND[kind],
-        value_type=_WRITTEN_AS.get(kind) or (get_type_hints(decoder)["return"] if decoder else None),
+        value_type=value_type,
         takes_text=kind is Kind.BACKEND,
         writable=decoder is not None and kind not in REPORTED,
-        secrets=_SECRETS.get(kind, frozenset()),
+        secrets=secrets,
+        public=(typed | _PUBLIC.get(kind, frozenset())) - secrets,
     )
 
 

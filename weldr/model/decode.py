@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable
+from datetime import datetime
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -20,7 +21,17 @@ from weldr.model.keys import Kind
 from weldr.model.resilience import invalid_resilience
 from weldr.model.route_rules import RouteError, checked_route
 from weldr.model.suggestions import with_suggestion
-from weldr.model.values import Backend, Override, Route, Service, Settings, StickyKey, Value, Weight
+from weldr.model.values import (
+    Backend,
+    InstanceOverride,
+    Override,
+    Route,
+    Service,
+    Settings,
+    StickyKey,
+    Value,
+    Weight,
+)
 from weldr.model.vips import Vip, vip_fault
 
 MAX_VALUE_BYTES = 256 * 1024
@@ -113,9 +124,19 @@ def _backend(text: str) -> Backend:
 
 def _override(text: str) -> Override:
     value = _json(text, Override)
-    if value.until is not None and value.until.tzinfo is None:
-        raise _RejectError("$.until", "the time has no time zone: write it as 2030-01-31T12:00:00Z")
+    _check_zone(value.until)
     return value
+
+
+def _instance_override(text: str) -> InstanceOverride:
+    value = _json(text, InstanceOverride)
+    _check_zone(value.until)
+    return value
+
+
+def _check_zone(until: datetime | None) -> None:
+    if until is not None and until.tzinfo is None:
+        raise _RejectError("$.until", "the time has no time zone: write it as 2030-01-31T12:00:00Z")
 
 
 def _route(text: str) -> Route:
@@ -156,12 +177,19 @@ def _vip(text: str) -> Vip:
 
 
 def _sticky_key(text: str) -> StickyKey:
-    return _json(text, StickyKey)
+    try:
+        return _json(text, StickyKey)
+    except _RejectError as reject:
+        if "unknown field" not in reject.fault.reason:
+            raise
+        # Whoever has mistaken the place of the secret must not read it in a log.
+        raise _RejectError("$", "expected an object with the member `key` and no other") from None
 
 
 DECODED: dict[Kind, Callable[[str], Value]] = {
     Kind.BACKEND: _backend,
     Kind.OVERRIDE: _override,
+    Kind.INSTANCE_OVERRIDE: _instance_override,
     Kind.SERVICE: _service,
     Kind.ROUTE: _route,
     Kind.SETTINGS: _settings,

@@ -118,7 +118,7 @@ def shown(collection: Collection, raw: bytes) -> Any:
         return document
     if not isinstance(document, dict):
         return None
-    return {name: value for name, value in document.items() if name not in collection.secrets}
+    return {name: value for name, value in document.items() if name in collection.public}
 
 
 def same(before: bytes, after: bytes) -> bool:

@@ -29,7 +29,7 @@ MAX_TRANSACTION_BYTES = 1024 * 1024
 """Of keys and values; etcd takes 1.5 MiB of request by default."""
 
 _OF_A_SERVICE = frozenset({Kind.BACKEND, Kind.OVERRIDE, Kind.SERVICE})
-_NAMING_NO_SERVICE = REPORTED | {Kind.BACKEND, Kind.OVERRIDE, Kind.CERT}
+_NAMING_NO_SERVICE = REPORTED | {Kind.BACKEND, Kind.OVERRIDE, Kind.INSTANCE_OVERRIDE, Kind.CERT}
 
 
 class Action(StrEnum):

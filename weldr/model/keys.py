@@ -19,6 +19,7 @@ class Kind(StrEnum):
 
     BACKEND = "backends"
     OVERRIDE = "overrides"
+    INSTANCE_OVERRIDE = "instance_overrides"
     SERVICE = "services"
     ROUTE = "routes"
     VIP = "vips"
@@ -37,6 +38,7 @@ class Kind(StrEnum):
 NAMES_OF_KIND: dict[Kind, tuple[str, ...]] = {
     Kind.BACKEND: ("service", "id"),
     Kind.OVERRIDE: ("service", "id"),
+    Kind.INSTANCE_OVERRIDE: ("instance",),
     Kind.SERVICE: ("service",),
     Kind.ROUTE: ("name",),
     Kind.VIP: ("name",),

@@ -68,6 +68,17 @@ class Override(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         )
 
 
+class InstanceOverride(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
+    """The operator's word on an instance of weldr."""
+
+    drain: bool = False
+    """It is not ready (`/readyz`) and gives its virtual IPs to whoever else stands; it serves what comes."""
+    until: datetime | None = None
+    """When it ends by itself; the key stays, without effect. RFC 3339, with a time zone."""
+
+
 class UpstreamLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """What a service's backends are spared, in each worker. What is `None` is taken from the settings."""
 
@@ -195,6 +206,10 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     peer: Peer | None = None
     """Where other instances reach this one; `None` while there is no virtual IP."""
     vips: dict[str, VipState] = {}
+    drained: bool = False
+    """Whether `instance_overrides/<instance>` has taken it out of service."""
+    in_flight: int | None = None
+    """Requests under way in its workers since; told only while it is drained, and not before all have said."""
 
 
-Value = Backend | Override | Service | Route | Settings | StickyKey | Vip
+Value = Backend | Override | InstanceOverride | Service | Route | Settings | StickyKey | Vip

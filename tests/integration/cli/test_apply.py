@@ -123,6 +123,7 @@ def test_wait_names_the_instance_that_has_not_applied_it_and_why(shell: Shell, f
             os.kill(worker, signal.SIGCONT)
         assert done.status == 1
         assert "stuck: its workers serve revision" in done.error
+        assert "worker 0 is serving at" in done.error
         assert shell.weldr.name not in done.error
         assert "every instance serves it" in shell.good("apply", "-f", str(file), "--wait")
 
@@ -149,10 +150,16 @@ def test_check_finds_what_is_wrong_in_etcd(etcd_server: EtcdServer, etcd_prefix:
     assert "0 errors" in shell.run("check", via="admin").error
 
 
+@BOTH
 def test_history_shows_changes_and_rollback_goes_back(
-    etcd_server: EtcdServer, etcd_prefix: str, shell: Shell
+    etcd_server: EtcdServer, etcd_prefix: str, via: str
 ) -> None:
-    alone = Shell(shell.weldr, etcd_server, etcd_prefix)
+    with Instance(etcd=etcd_server.endpoint, prefix=etcd_prefix) as weldr:
+        weldr.wait_ready()
+        _go_back(Shell(weldr, etcd_server, etcd_prefix), etcd_server, etcd_prefix, via)
+
+
+def _go_back(alone: Shell, etcd_server: EtcdServer, etcd_prefix: str, via: str) -> None:
     lease = etcd_server.etcdctl("lease", "grant", "60").split()[1]
     alone.put("routes/r", '{"service": "one"}')
     alone.put("services/one", "{}")
@@ -161,21 +168,26 @@ def test_history_shows_changes_and_rollback_goes_back(
     etcd_server.etcdctl("del", etcd_prefix + "services/one")
     alone.put("services/two", "{}")
     alone.put("backends/two/registered", "127.0.0.1:1", f"--lease={lease}")
-    history = alone.good("history")
+    history = alone.good("history", via=via)
     assert history.count("revision ") == 5
     assert "-service: one\n+service: two" in history
     assert "registered" not in history
-    shown = alone.good("rollback", str(revision), "--dry-run")
+    shown = alone.good("rollback", str(revision), "--dry-run", via=via)
     assert "1 to create, 1 to change, 1 to remove" in shown
     assert json.loads(alone.value("routes/r")) == {"service": "two"}
-    alone.good("rollback", str(revision))
-    assert alone.good("history", "routes/r").count("revision ") == 3
-    left = {item["key"]: item for item in json.loads(alone.good("get", "-o", "json"))}
+    alone.good("rollback", str(revision), via=via)
+    assert alone.good("history", "routes/r", via=via).count("revision ") == 3
+    told = json.loads(alone.good("history", "routes/r", "-n", "1", "-o", "json", via=via))
+    assert told["omitted"] == 2
+    changes = [{"key": "routes/r", "before": {"service": "two"}, "after": {"service": "one"}}]
+    assert [step["changes"] for step in told["steps"]] == [changes]
+    everything = json.loads(alone.good("get", "-o", "json"))
+    left = {item["key"]: item for item in everything if not item["key"].startswith("instances/")}
     assert set(left) == {"routes/r", "services/one", "backends/two/registered"}
     assert left["routes/r"]["value"] == {"service": "one"}
     assert left["routes/r"]["mod_revision"] == left["services/one"]["mod_revision"]
     now = left["routes/r"]["mod_revision"]
     etcd_server.etcdctl("compact", str(now))
-    compacted = alone.run("history")
+    compacted = alone.run("history", via=via)
     assert (compacted.status, f"before revision {now}" in compacted.error) == (0, True)
-    assert "compacted" in alone.run("rollback", str(revision)).error
+    assert "compacted" in alone.run("rollback", str(revision), via=via).error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import yaml
@@ -59,8 +60,13 @@ def test_the_past_can_be_shown(shell: Shell, via: str) -> None:
         (["put", "instances/x", "{}"], 2, "written by weldr alone"),
         (["put", "--if-revision", "1", "routes/x", '{"service": "x"}'], 1, "nothing was written"),
         (["rm", "routes/none"], 1, "there is no routes/none"),
-        (["undrain", "none/b1"], 1, "nobody has drained none/b1"),
+        (["undrain", "none/b1"], 1, "nobody has drained backend none/b1"),
         (["drain", "none/b1"], 1, "there is no backend none/b1"),
+        (["drain", "instances/none"], 1, "there is no instance none"),
+        (["drain", "none"], 2, "names no key"),
+        (["history", "rotes/x"], 2, "no collection 'rotes'"),
+        (["rollback", "0"], 2, "range"),
+        (["check", "--watch", "-f", "/dev/null"], 2, "take --file or --watch"),
     ],
 )
 def test_bad_input_is_one_line_that_helps(shell: Shell, arguments: list[str], status: int, words: str) -> None:
@@ -135,6 +141,52 @@ def test_a_shell_completes_the_commands(shell: Shell) -> None:
     environment = {"_WELDR_COMPLETE": "bash_complete", "COMP_WORDS": "weldr ro", "COMP_CWORD": "1"}
     done = shell.run("", environment=environment)
     assert done.output.split() == ["plain,rollback"]
+
+
+@BOTH
+def test_a_shell_completes_keys_that_there_are(shell: Shell, via: str) -> None:
+    shell.good("put", "routes/completed", '{"service": "one"}')
+    options = " ".join(shell.options(via))
+    for command, typed, found in (
+        ("get", "rout", {"plain,routes", "plain,routes/completed"}),
+        ("rm", "routes/comp", {"plain,routes/completed"}),
+        ("drain", "instances/", {f"plain,instances/{shell.weldr.name}"}),
+    ):
+        words = f"weldr {command} {options} {typed}"
+        environment = {
+            "_WELDR_COMPLETE": "bash_complete",
+            "COMP_WORDS": words,
+            "COMP_CWORD": str(len(words.split()) - 1),
+        }
+        done = shell.run("", environment=environment)
+        assert found <= set(done.output.split()), done
+        assert all(line.startswith(f"plain,{typed}") for line in done.output.split())
+    unreachable = "weldr get --etcd 127.0.0.1:1 rout"
+    environment = {"_WELDR_COMPLETE": "bash_complete", "COMP_WORDS": unreachable, "COMP_CWORD": "4"}
+    assert shell.run("", environment=environment).output.split() == ["plain,routes"]
+
+
+@BOTH
+def test_programs_are_told_what_became_of_each_key(shell: Shell, via: str) -> None:
+    created = json.loads(shell.good("put", "routes/told", '{"service": "a"}', "-o", "json", via=via))
+    assert created["outcomes"] == [
+        {"key": "routes/told", "action": "create", "old_revision": 0, "new_revision": created["revision"]}
+    ]
+    removed = yaml.safe_load(shell.good("rm", "routes/told", "-o", "yaml", via=via))
+    assert removed["outcomes"][0]["action"] == "delete"
+    assert removed["outcomes"][0]["old_revision"] == created["revision"]
+
+
+def test_an_edit_neither_shows_nor_loses_what_is_secret(shell: Shell, tmp_path: Path) -> None:
+    shell.put("sticky_key", '{"key": "c2VjcmV0c2VjcmV0c2VjcmV0"}')
+    seen = tmp_path / "seen"
+    same = shell.run("edit", "sticky_key", environment={"EDITOR": f"sed -n 'w {seen}'"})
+    assert "nothing was changed" in same.output, same
+    assert "c2Vj" not in seen.read_text()
+    touched = shell.run("edit", "sticky_key", environment={"EDITOR": "sed -i 's/{}/{ }/'"})
+    assert touched.status == 0, touched
+    assert "c2VjcmV0" in shell.value("sticky_key")
+    shell.etcd.etcdctl("del", shell.prefix + "sticky_key")
 
 
 def test_a_conflict_is_told_through_the_api_as_well(shell: Shell) -> None:

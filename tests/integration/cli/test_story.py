@@ -13,7 +13,7 @@ import pytest
 
 from tests.integration.cli.conftest import Shell
 from tests.support.instance import wait_until
-from tests.support.servers import named_servers
+from tests.support.servers import NamedServer, named_servers
 
 BOTH = pytest.mark.parametrize("via", ["etcd", "admin"])
 
@@ -98,6 +98,37 @@ def test_a_drained_backend_gets_nothing_new_and_the_wait_is_for_what_is_in_fligh
             "both serve",
         )
     for key in ("backends/drained/one", "backends/drained/two", "routes/drained"):
+        shell.etcd.etcdctl("del", shell.prefix + key)
+
+
+@BOTH
+def test_a_drained_instance_is_not_ready_and_serves_what_still_comes(shell: Shell, via: str) -> None:
+    weldr, what = shell.weldr, f"instances/{shell.weldr.name}"
+    with NamedServer("out") as server:
+        shell.put("routes/out", '{"host": "out.example", "service": "out"}')
+        shell.put("backends/out/b1", server.address)
+        wait_until(lambda: weldr.get(host="out.example")[0] == 200, "it serves")
+        assert weldr.admin_get("/readyz")[0] == 200
+        server.hold()
+        held = threading.Thread(target=weldr.get, kwargs={"host": "out.example", "limit_s": 60.0})
+        held.start()
+        wait_until(lambda: server.waiting, "the request is there")
+        try:
+            assert "created" in shell.good("drain", what, via=via)
+            wait_until(lambda: json.loads(shell.value(what))["in_flight"] == 1, "its workers have said so")
+            late = shell.run("drain", what, "--wait", "--timeout", "1", via=via)
+            assert (late.status, "1 requests in flight" in late.error) == (1, True), late
+            status, reason = weldr.admin_get("/readyz")
+            assert (status, f"instance_overrides/{weldr.name}" in reason) == (503, True)
+        finally:
+            server.release()
+            held.join()
+        assert weldr.get(host="out.example")[0] == 200
+        assert "no request" in shell.good("drain", what, "--wait", via=via)
+        shell.good("undrain", what, "--wait", via=via)
+        assert weldr.admin_get("/readyz")[0] == 200
+        assert shell.value(f"instance_overrides/{weldr.name}") == ""
+    for key in ("backends/out/b1", "routes/out"):
         shell.etcd.etcdctl("del", shell.prefix + key)
 
 

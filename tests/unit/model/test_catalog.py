@@ -215,15 +215,6 @@ def test_an_override_ends_when_it_says() -> None:
     assert renewed.end_overrides(NOON).traffic.services["default"].backends["a"].draining
 
 
-def test_a_problem_beside_other_keys_names_the_latest_revision_of_its_key() -> None:
-    route = keys.key(Kind.ROUTE, "r")
-    history = history_of([{route: b'{"service": "s"}'}] * 2)
-    catalog = Catalog(keys)
-    for number, revision in enumerate(history.revisions):
-        catalog = catalog.fold([revision])
-        assert catalog.problems[route].revision == revision.revision, number
-
-
 def test_an_emptied_prefix_is_a_valid_catalog() -> None:
     history = History()
     history.transaction({backend_key("a"): b"10.0.0.1:80", keys.key(Kind.SETTINGS): b"{}"})
@@ -268,3 +259,17 @@ def test_a_problem_is_short_whatever_the_key_and_the_value_hold() -> None:
     assert len(str(problem)) < 600
     assert Problem("key", 7, "$.weight", "no number") == Problem("key", 7, "$.weight", "no number")
     assert str(Problem("key", 7, "$.weight", "no number")) == "key at revision 7, $.weight: no number"
+
+
+def test_an_instance_is_drained_while_the_operators_word_is_in_effect() -> None:
+    history = History()
+    key = keys.key(Kind.INSTANCE_OVERRIDE, "i")
+    catalog = Catalog(keys).fold(
+        [history.transaction({key: b'{"drain": true, "until": "2030-01-01T12:00:00Z"}'})]
+    )
+    assert (catalog.is_drained("i"), catalog.is_drained("other")) == (True, False)
+    end = catalog.next_override_end()
+    assert end == NOON
+    assert not catalog.end_overrides(end).is_drained("i")
+    assert not catalog.fold([history.transaction({key: b'{"drain": false}'})]).is_drained("i")
+    assert not catalog.fold([history.transaction({key: None})]).is_drained("i")

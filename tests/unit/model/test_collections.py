@@ -6,6 +6,7 @@ import pytest
 
 from weldr.model.collections import COLLECTIONS, PathError, parse_path, parse_path_prefix, path_of, validate
 from weldr.model.decode import DECODED, Fault
+from weldr.model.documents import shown
 from weldr.model.keys import REPORTED, KeyName, KeySpace, Kind
 
 keys = KeySpace()
@@ -51,3 +52,11 @@ def test_a_value_is_judged_as_the_catalog_judges_it() -> None:
     assert isinstance(validate(Kind.BACKEND, b"127.0.0.1:80x"), Fault)
     with pytest.raises(ValueError, match="weldr alone"):
         validate(Kind.INSTANCE, b"{}")
+
+
+def test_of_a_value_with_a_secret_only_what_is_known_to_be_public_is_shown() -> None:
+    raw = b'{"cert": "chain", "key": "secret", "kee": "secret"}'
+    assert shown(COLLECTIONS["certs"], raw) == {"cert": "chain"}
+    assert shown(COLLECTIONS["sticky_key"], raw) == {}
+    assert shown(COLLECTIONS["secrets"], raw) == {}
+    assert shown(COLLECTIONS["certs"], b"secret") is None

@@ -96,6 +96,10 @@ class Call:
             raise ProblemError(HTTPStatus.BAD_REQUEST, f"{name} is {value!r}: expected 1 or 0")
         return value in _TRUE
 
+    def text(self, name: str) -> str | None:
+        """A parameter that is text."""
+        return self._query.get(name)
+
     def number(self, name: str) -> int | None:
         """A parameter that is a whole number within its schema.
 

@@ -15,14 +15,14 @@ from http import HTTPStatus
 from aiohttp import web
 
 from weldr.control.admin.connections import ConnectionLimits, Connections
-from weldr.control.admin.departure_events import DepartureEvents
 from weldr.control.admin.endpoint import Call, Endpoint
 from weldr.control.admin.event_streams import EventStreams
 from weldr.control.admin.explain import ExplainEndpoint
 from weldr.control.admin.guard import Guard
+from weldr.control.admin.history_endpoint import HistoryEndpoint
 from weldr.control.admin.key_endpoints import KeyEndpoints, json_answer
 from weldr.control.admin.lease_times import LeaseTimesEndpoint
-from weldr.control.admin.mirror import Mirror, News
+from weldr.control.admin.mirror import Mirror
 from weldr.control.admin.numbers import NumbersEndpoint
 from weldr.control.admin.older_calls import OlderCalls
 from weldr.control.admin.openapi import describe
@@ -33,6 +33,7 @@ from weldr.control.admin.transaction import TransactionEndpoint
 from weldr.control.admin.views import Views
 from weldr.control.admin.writes import Writes, of_etcd
 from weldr.control.fleet.fleet import Fleet, FleetParts
+from weldr.control.health.departures import Left
 from weldr.control.listeners import Listeners
 from weldr.control.metrics.endpoint import MetricsEndpoint, Sources
 from weldr.control.worker_pool import WorkerPool
@@ -41,6 +42,7 @@ from weldr.etcd.commit import EditConflictError, EditContentionError
 from weldr.etcd.errors import EtcdError
 from weldr.etcd.follow import Change
 from weldr.model.catalog import Catalog
+from weldr.model.collections import path_of
 from weldr.model.health import BackendKey, Standing
 from weldr.model.keys import KeySpace
 
@@ -91,9 +93,8 @@ class AdminServer:
         self._token_watch: asyncio.Task[None] | None = None
         self._catalog = Catalog(parts.keys)
         self._noted: list[Change] = []
-        self._mirror = Mirror(parts.keys, self._take_news)
+        self._mirror = Mirror(parts.keys, lambda news: self._streams.take(news))
         self._streams = EventStreams(self._mirror, parts.instance, parts.connections.most_streams)
-        self._departures = DepartureEvents(parts.client, self._streams.tell)
         self._fleet = Fleet(
             FleetParts(
                 client=parts.client,
@@ -109,6 +110,7 @@ class AdminServer:
         self._endpoints: list[Endpoint] = [
             *KeyEndpoints(parts.client, self._mirror, writes).endpoints(),
             *TransactionEndpoint(parts.keys, writes).endpoints(),
+            *HistoryEndpoint(parts.client, parts.keys).endpoints(),
             *self._streams.endpoints(),
             *Views(self._mirror, parts.pool, parts.instance, lambda: self._catalog.traffic).endpoints(),
             *OlderCalls(self._mirror, writes).endpoints(),
@@ -150,14 +152,15 @@ class AdminServer:
             self._streams.begin(self._mirror.revision)
         self._fleet.follow()
 
-    def _take_news(self, news: News) -> None:
-        self._streams.take(news)
-        self._departures.take(news)
+    def tell_left(self, left: Sequence[Left]) -> None:
+        """How backends left."""
+        for each in left:
+            found = {"key": path_of(each.name), "revision": each.revision, "reason": each.how.value}
+            self._streams.tell("departure", found)
 
     async def start(self) -> None:
         """Begin to answer."""
         self._streams.start()
-        self._departures.start()
         self._fleet.start()
         if self._guard.has_tokens:
             self._token_watch = asyncio.create_task(self._follow_tokens(), name="admin-tokens")
@@ -169,7 +172,6 @@ class AdminServer:
         if self._token_watch is not None:
             self._token_watch.cancel()
             await asyncio.gather(self._token_watch, return_exceptions=True)
-        await self._departures.close()
         await self._streams.close()
         await self._connections.close()
 

@@ -23,11 +23,12 @@ happens.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from weldr.model.catalog import Catalog, Entry
-from weldr.model.keys import Kind
+from weldr.model.departure import Departure, departure_of
+from weldr.model.keys import KeyName, Kind
 from weldr.model.values import Backend, Service
 
 WINDOW_S = 30.0
@@ -37,11 +38,21 @@ _FEWEST_LEASES = 2
 _MAX_REMEMBERED = 100_000
 
 
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A backend whose key went at a revision, and how."""
+
+    name: KeyName
+    revision: int
+    how: Departure
+
+
 @dataclass(slots=True)
 class _Departure:
     """A key that went while it had a lease."""
 
     entry: Entry
+    revision: int
     at_s: float
     judged: bool = False
     held_until_s: float | None = None
@@ -51,6 +62,11 @@ class _Departure:
         assert self.entry.name is not None
         service, backend_id = self.entry.name.names
         return service, backend_id
+
+    def left(self, how: Departure) -> Left:
+        """It went like this."""
+        assert self.entry.name is not None
+        return Left(self.entry.name, self.revision, how)
 
 
 class Departures:
@@ -62,36 +78,46 @@ class Departures:
         self._gone: dict[bytes, _Departure] = {}
         self._catalog: Catalog | None = None
 
-    def observe(self, before: Catalog, after: Catalog, deleted: Iterable[bytes], now_s: float) -> None:
-        """The catalog has changed, and these keys were deleted meanwhile; some may be back."""
+    def observe(
+        self, before: Catalog, after: Catalog, deleted: Mapping[bytes, int], now_s: float
+    ) -> list[Left]:
+        """The catalog has changed, and these keys were deleted meanwhile, each at its revision; some may be
+        back. How backends left of which that is certain already; `judge` has the others.
+        """
         self._catalog = after
+        left = []
         touched = set()
         for key in [key for key in self._gone if key in after.entries]:
             del self._gone[key]
-        for key in deleted:
+        for key, revision in deleted.items():
             entry = before.entries.get(key)
-            if entry is None or key in after.entries or not _may_be_missed(entry):
+            if entry is None or key in after.entries or not isinstance(entry.value, Backend):
                 continue
-            if len(self._gone) < _MAX_REMEMBERED:
-                self._gone[key] = _Departure(entry, now_s)
-                touched.add(self._gone[key].names[0])
+            departure = _Departure(entry, revision, now_s)
+            how = departure_of(entry.value, entry.lease, None)
+            if how is not None:
+                left.append(departure.left(how))
+            elif len(self._gone) < _MAX_REMEMBERED:
+                self._gone[key] = departure
+                touched.add(departure.names[0])
         self._decide(touched, now_s)
+        return left
 
     def unjudged_leases(self) -> set[int]:
         """The leases of which it is not known whether they are alive."""
         return {departure.entry.lease for departure in self._gone.values() if not departure.judged}
 
-    def judge(self, verdicts: Mapping[int, bool], now_s: float) -> dict[tuple[str, str], bool]:
-        """Whether these leases are alive, says etcd. What that means for each backend (service, id) that went:
-        whether it left, and did not just expire.
-        """
-        judged: dict[tuple[str, str], bool] = {}
+    def judge(self, verdicts: Mapping[int, bool], now_s: float) -> list[Left]:
+        """Whether these leases are alive, says etcd. How backends left of which that was not certain."""
+        judged = []
         touched = set()
         for key, departure in list(self._gone.items()):
             alive = verdicts.get(departure.entry.lease)
             if departure.judged or alive is None:
                 continue
-            judged[departure.names] = alive
+            how = departure_of(departure.entry.value, departure.entry.lease, alive)
+            assert how is not None
+            judged.append(departure.left(how))
             departure.judged = True
             if alive:
                 del self._gone[key]
@@ -170,13 +196,3 @@ class Departures:
         held = {key: each.entry for key, each in self._gone.items() if each.held_until_s is not None}
         if held != self.held:
             self.held = held
-
-
-def _may_be_missed(entry: Entry) -> bool:
-    return (
-        entry.name is not None
-        and entry.name.kind is Kind.BACKEND
-        and entry.lease != 0
-        and isinstance(entry.value, Backend)
-        and not entry.value.draining
-    )

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Mapping
 
 from weldr.etcd.client import EtcdClient
-from weldr.etcd.errors import EtcdClosedError, EtcdError, EtcdLeaseNotFoundError
+from weldr.etcd.errors import EtcdClosedError, EtcdError
 
 logger = logging.getLogger(__name__)
 
@@ -53,12 +53,9 @@ class LeaseInquiry:
     async def _is_alive(self, lease: int) -> bool | None:
         """`None` if etcd does not say."""
         try:
-            await self._client.time_to_live(lease)
-        except EtcdLeaseNotFoundError:
-            return False
+            return await self._client.lease_lives(lease)
         except EtcdClosedError:
             raise
         except EtcdError as error:
             logger.debug("etcd does not tell of a lease", extra={"lease": f"{lease:x}", "reason": str(error)})
             return None
-        return True

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 
-from weldr.control.health.departures import WINDOW_S, Departures
+from weldr.control.health.departures import WINDOW_S, Departures, Left
 from weldr.model.catalog import Catalog
+from weldr.model.departure import Departure
 from weldr.model.events import Event, KeyValue, Revision
 from weldr.model.keys import KeySpace, Kind
 
@@ -19,6 +20,8 @@ class World:
         self.now_s = 1000.0
         self.departures = Departures()
         self.catalog = Catalog(keys)
+        self.told: dict[str, Departure] = {}
+        """How backends left, by id."""
         if policy is not None:
             self._fold([Event(self._pair(keys.key(Kind.SERVICE, "s"), json.dumps(policy).encode(), 0))])
 
@@ -30,8 +33,13 @@ class World:
         before = self.catalog
         after = before.fold([Revision(before.revision + 1, tuple(events))])
         deleted = [event.key_value.key for event in events if event.deleted]
-        self.departures.observe(before, after, deleted, self.now_s)
+        self._note(self.departures.observe(before, after, dict.fromkeys(deleted, after.revision), self.now_s))
         self._hold(after)
+
+    def _note(self, left: list[Left]) -> None:
+        for each in left:
+            assert each.name.names[1] not in self.told, "nobody leaves twice"
+            self.told[each.name.names[1]] = each.how
 
     def _hold(self, catalog: Catalog) -> None:
         self.catalog = catalog.hold(self.departures.held)
@@ -48,7 +56,7 @@ class World:
             self._fold([Event(pair, deleted=True)])
 
     def judge(self, alive: bool, *leases: int) -> None:
-        self.departures.judge(dict.fromkeys(leases, alive), self.now_s)
+        self._note(self.departures.judge(dict.fromkeys(leases, alive), self.now_s))
         self._hold(self.catalog)
 
     def drop(self, name: str) -> None:
@@ -64,6 +72,24 @@ class World:
     def serving(self) -> list[str]:
         service = self.catalog.traffic.services.get("s")
         return sorted(service.backends) if service else []
+
+
+def test_how_each_left_is_told_once_as_soon_as_it_is_certain() -> None:
+    world = World()
+    world.put("b1", "b2", "b3", "b4", "b5", "b6")
+    world.put("b7", lease=0)
+    world.put("b8", value=b'{"url": "10.0.0.1:80", "drain": true}')
+    world.delete("b7", "b8", "b1", "b2", "b3")
+    assert world.told == {"b7": Departure.REMOVED, "b8": Departure.DRAINED}
+    world.judge(True, 1)
+    world.judge(False, 2)
+    world.judge(False, 2)
+    assert world.told == {
+        "b7": Departure.REMOVED,
+        "b8": Departure.DRAINED,
+        "b1": Departure.REMOVED,
+        "b2": Departure.EXPIRED,
+    }
 
 
 def test_single_backends_that_go_are_gone_at_once() -> None:
@@ -202,6 +228,7 @@ def test_a_restored_etcd_without_the_keys_is_a_mass_disappearance_too() -> None:
     world.put("b1", "b2", "b3")
     before = world.catalog
     after = before.resync(1, [])
-    world.departures.observe(before, after, before.entries.keys() - after.entries.keys(), world.now_s)
+    gone = dict.fromkeys(before.entries.keys() - after.entries.keys(), 1)
+    world.departures.observe(before, after, gone, world.now_s)
     world._hold(after)
     assert world.serving == ["b1", "b2", "b3"]
