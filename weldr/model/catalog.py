@@ -169,6 +169,8 @@ class _Builder:
         self._routes: set[str] = set()
         self._settings = False
         self._sticky_key = False
+        self._problem_rewritten = False
+        """Whether a key that has a problem was put again, maybe as it was: the problem tells its revision."""
 
     def event(self, event: Event) -> None:
         key = event.key_value.key
@@ -185,6 +187,7 @@ class _Builder:
         if entry is None:
             return
         self.entries[key_value.key] = entry
+        self._problem_rewritten |= key_value.key in self.base.problems
         self._index(key_value.key, entry)
         self.ended_overrides -= {key_value.key}
         if held is None or held.value is not entry.value or key_value.key in self.base.ended_overrides:
@@ -269,7 +272,8 @@ class _Builder:
     def _problems(self, conflicts: Conflicts) -> Mapping[bytes, Problem]:
         if not conflicts.by_route:
             return self.faults
-        if conflicts.by_route is self.base.conflicts.by_route and self.faults == self.base.faults:
+        same = conflicts.by_route is self.base.conflicts.by_route and self.faults == self.base.faults
+        if same and not self._problem_rewritten:
             return self.base.problems
         problems = dict(self.faults)
         for name, conflict in conflicts.by_route.items():

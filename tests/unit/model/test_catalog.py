@@ -273,3 +273,12 @@ def test_an_instance_is_drained_while_the_operators_word_is_in_effect() -> None:
     assert not catalog.end_overrides(end).is_drained("i")
     assert not catalog.fold([history.transaction({key: b'{"drain": false}'})]).is_drained("i")
     assert not catalog.fold([history.transaction({key: None})]).is_drained("i")
+
+
+def test_the_problem_of_a_route_tells_the_revision_that_the_route_has() -> None:
+    history = History()
+    route = keys.key(Kind.ROUTE, "r")
+    catalog = Catalog(keys)
+    for _ in range(2):
+        catalog = catalog.fold([history.transaction({route: b'{"service": "nobody"}'})])
+        assert catalog.problems[route].revision == history.revision
