@@ -25,6 +25,19 @@ def test_a_client_that_asks_too_often_is_told_when_to_come_back() -> None:
     guard.admit(request, Role.READ, 2.0)
 
 
+def test_what_is_refused_does_not_use_up_what_others_may_send() -> None:
+    guard = Guard(Access(), ["127.0.0.1:8687"])
+    hostile = make_mocked_request("GET", "/", {"Host": "localhost", "Origin": "http://evil.example"})
+    statuses = []
+    for _ in range(int(BURST) + 1):
+        with pytest.raises(ProblemError) as refused:
+            guard.admit(hostile, Role.READ, 1.0)
+        statuses.append(refused.value.status)
+    assert statuses[0] is HTTPStatus.FORBIDDEN
+    assert statuses[-1] is HTTPStatus.TOO_MANY_REQUESTS
+    guard.admit(make_mocked_request("GET", "/", {"Host": "localhost"}), Role.READ, 1.0)
+
+
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1"])
 def test_loopback_needs_no_token(address: str) -> None:
     assert not Guard(Access(), [address]).has_tokens

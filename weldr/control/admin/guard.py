@@ -88,14 +88,24 @@ class Guard:
         Raises `ProblemError`.
         """
         address = (request.remote or "unknown").removeprefix("::ffff:")
-        wait_s = self._rates.wait_s(address, now_s)
+        try:
+            self._check_host(request)
+            self._check_origin(request)
+            caller = self._caller(request, needed, address)
+        except ProblemError:
+            # Counted apart: no page in a browser here, and no guesser of tokens, may use up what others have.
+            self._count(f"refused {address}", now_s)
+            raise
+        self._count(f"{caller.name} {address}", now_s)
+        return caller
+
+    def _count(self, client: str, now_s: float) -> None:
+        wait_s = self._rates.wait_s(client, now_s)
         if wait_s:
             retry = {"Retry-After": str(max(1, math.ceil(wait_s)))}
-            raise ProblemError(
-                HTTPStatus.TOO_MANY_REQUESTS, "too many requests from this address", headers=retry
-            )
-        self._check_host(request)
-        self._check_origin(request)
+            raise ProblemError(HTTPStatus.TOO_MANY_REQUESTS, "too many requests from here", headers=retry)
+
+    def _caller(self, request: web.Request, needed: Role, address: str) -> Caller:
         if self._token_file is None:
             return Caller(ANYBODY, address, Role.WRITE)
         return self._by_token(self._token_file.tokens, request, needed, address)
