@@ -14,11 +14,11 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
-from weldr.control.health.departures import Departures, Left
+from weldr.control.health.departures import Deletion, Departures, Left
 from weldr.etcd.follow import Change, Follower, Snapshot
 from weldr.model.catalog import Catalog
 from weldr.model.departure import Departure
-from weldr.model.events import Event, Revision
+from weldr.model.events import Event, KeyValue, Revision
 from weldr.model.keys import KeySpace
 from weldr.model.traffic import TrafficDelta, difference
 
@@ -74,21 +74,26 @@ class CatalogKeeper:
 
     def _fold(self, changes: list[Change]) -> tuple[Catalog, list[Left]]:
         before = catalog = self.catalog or self._empty
-        deleted: dict[bytes, int] = {}
+        deleted: dict[bytes, Deletion] = {}
+        put: dict[bytes, KeyValue] = {}
         # A snapshot makes whatever came before it in the same batch pointless.
         for index in reversed(range(len(changes))):
             change = changes[index]
             if isinstance(change, Snapshot):
                 catalog = catalog.resync(change.revision, change.key_values)
-                deleted |= dict.fromkeys(before.entries.keys() - catalog.entries.keys(), change.revision)
+                gone = before.entries.keys() - catalog.entries.keys()
+                deleted |= dict.fromkeys(gone, Deletion(change.revision))
                 changes = changes[index + 1 :]
                 break
         revisions = [change for change in changes if isinstance(change, Revision)]
         for revision in revisions:
             for event in revision.events:
                 self._on_event(event)
+                key = event.key_value.key
                 if event.deleted:
-                    deleted[event.key_value.key] = revision.revision
+                    deleted[key] = Deletion(revision.revision, put.pop(key, None))
+                else:
+                    put[key] = event.key_value
         catalog = catalog.fold(revisions)
         left = self._departures.observe(before, catalog, deleted, time.monotonic())
         return catalog, left

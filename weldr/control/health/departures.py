@@ -27,8 +27,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from weldr.model.catalog import Catalog, Entry
+from weldr.model.decode import decode
 from weldr.model.departure import Departure, departure_of
-from weldr.model.keys import KeyName, Kind
+from weldr.model.events import KeyValue
+from weldr.model.keys import KeyLayoutError, KeyName, Kind
 from weldr.model.values import Backend, Service
 
 WINDOW_S = 30.0
@@ -47,13 +49,25 @@ class Left:
     how: Departure
 
 
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """Of a key, at a revision."""
+
+    revision: int
+    last: KeyValue | None = None
+    """What was put there since the catalog before, if anything was."""
+
+
 @dataclass(slots=True)
 class _Departure:
     """A key that went while it had a lease."""
 
     entry: Entry
+    """As it was last."""
     revision: int
     at_s: float
+    may_stay: bool
+    """Not if it never was in rotation, or does not answer."""
     judged: bool = False
     held_until_s: float | None = None
 
@@ -79,21 +93,21 @@ class Departures:
         self._catalog: Catalog | None = None
 
     def observe(
-        self, before: Catalog, after: Catalog, deleted: Mapping[bytes, int], now_s: float
+        self, before: Catalog, after: Catalog, deleted: Mapping[bytes, Deletion], now_s: float
     ) -> list[Left]:
-        """The catalog has changed, and these keys were deleted meanwhile, each at its revision; some may be
-        back. How backends left of which that is certain already; `judge` has the others.
+        """The catalog has changed, and these keys were deleted meanwhile; some may be back.
+        How backends left of which that is certain already; `judge` has the others.
         """
         self._catalog = after
         left = []
         touched = set()
         for key in [key for key in self._gone if key in after.entries]:
             del self._gone[key]
-        for key, revision in deleted.items():
-            entry = before.entries.get(key)
-            if entry is None or key in after.entries or not isinstance(entry.value, Backend):
+        for key, deletion in deleted.items():
+            entry = _last_entry(before, key, deletion.last)
+            if entry is None or key in after.entries:
                 continue
-            departure = _Departure(entry, revision, now_s)
+            departure = _Departure(entry, deletion.revision, now_s, may_stay=key in before.entries)
             how = departure_of(entry.value, entry.lease, None)
             if how is not None:
                 left.append(departure.left(how))
@@ -119,16 +133,23 @@ class Departures:
             assert how is not None
             judged.append(departure.left(how))
             departure.judged = True
-            if alive:
+            if alive or not departure.may_stay:
                 del self._gone[key]
+            if alive and departure.may_stay:
                 touched.add(departure.names[0])
         self._decide(touched, now_s, again=True)
         return judged
 
     def drop(self, service: str, backend_id: str) -> None:
         """This held backend does not answer."""
-        for key in [key for key, each in self._gone.items() if each.names == (service, backend_id)]:
-            del self._gone[key]
+        for key, departure in list(self._gone.items()):
+            if departure.names != (service, backend_id):
+                continue
+            if departure.judged:
+                del self._gone[key]
+            else:
+                # How it left is still to be told.
+                departure.may_stay, departure.held_until_s = False, None
         self._publish()
 
     def tick(self, now_s: float) -> None:
@@ -158,7 +179,7 @@ class Departures:
         """Hold what has to be; `again` if what is held may be so no longer."""
         gone_of: dict[str, list[_Departure]] = {service: [] for service in services}
         for departure in self._gone.values():
-            if (service := departure.names[0]) in gone_of:
+            if departure.may_stay and (service := departure.names[0]) in gone_of:
                 gone_of[service].append(departure)
         for service, gone in gone_of.items():
             grace_s = self._policy(service).expired_grace_s
@@ -196,3 +217,18 @@ class Departures:
         held = {key: each.entry for key, each in self._gone.items() if each.held_until_s is not None}
         if held != self.held:
             self.held = held
+
+
+def _last_entry(before: Catalog, key: bytes, last: KeyValue | None) -> Entry | None:
+    """A backend's entry before it was deleted; `None` for what is no backend."""
+    entry = before.entries.get(key)
+    if last is None:
+        return entry if entry is not None and isinstance(entry.value, Backend) else None
+    try:
+        name = before.keys.parse(key)
+    except KeyLayoutError:
+        return None
+    value = decode(Kind.BACKEND, last.value) if name.kind is Kind.BACKEND else None
+    if not isinstance(value, Backend):
+        return None
+    return Entry(name, last.create_revision, last.mod_revision, last.lease, value)

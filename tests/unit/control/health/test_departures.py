@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from weldr.control.health.departures import WINDOW_S, Departures, Left
+from weldr.control.health.departures import WINDOW_S, Deletion, Departures, Left
 from weldr.model.catalog import Catalog
 from weldr.model.departure import Departure
 from weldr.model.events import Event, KeyValue, Revision
@@ -32,9 +32,23 @@ class World:
     def _fold(self, events: list[Event]) -> None:
         before = self.catalog
         after = before.fold([Revision(before.revision + 1, tuple(events))])
-        deleted = [event.key_value.key for event in events if event.deleted]
-        self._note(self.departures.observe(before, after, dict.fromkeys(deleted, after.revision), self.now_s))
+        deleted = {
+            event.key_value.key: Deletion(after.revision, self._last_put(event, events))
+            for event in events
+            if event.deleted
+        }
+        self._note(self.departures.observe(before, after, deleted, self.now_s))
         self._hold(after)
+
+    @staticmethod
+    def _last_put(deletion: Event, events: list[Event]) -> KeyValue | None:
+        puts = [each.key_value for each in events if not each.deleted]
+        return next((pair for pair in puts if pair.key == deletion.key_value.key), None)
+
+    def come_and_go(self, name: str, value: bytes = b"10.0.0.1:80") -> None:
+        """In one step of the catalog."""
+        pair = self._pair(keys.key(Kind.BACKEND, "s", name), value, int(name[1:]))
+        self._fold([Event(pair), Event(pair, deleted=True)])
 
     def _note(self, left: list[Left]) -> None:
         for each in left:
@@ -90,6 +104,36 @@ def test_how_each_left_is_told_once_as_soon_as_it_is_certain() -> None:
         "b1": Departure.REMOVED,
         "b2": Departure.EXPIRED,
     }
+
+
+def test_what_comes_and_goes_in_one_step_is_told_and_does_not_stay() -> None:
+    world = World()
+    for name in ("b1", "b2", "b3"):
+        world.come_and_go(name)
+    assert world.serving == []
+    world.judge(False, 1, 2)
+    world.judge(True, 3)
+    assert world.told == {"b1": Departure.EXPIRED, "b2": Departure.EXPIRED, "b3": Departure.REMOVED}
+    assert world.serving == []
+
+
+def test_how_it_left_is_told_of_one_that_did_not_answer_meanwhile() -> None:
+    world = World()
+    world.put("b1", "b2")
+    world.delete("b1", "b2")
+    world.drop("b1")
+    assert world.serving == ["b2"]
+    world.judge(True, 1)
+    assert world.told == {"b1": Departure.REMOVED}
+    assert world.serving == ["b2"]
+
+
+def test_a_mark_that_comes_with_the_end_counts() -> None:
+    world = World()
+    world.put("b1", "b2")
+    world.come_and_go("b1", b'{"url": "10.0.0.1:80", "drain": true}')
+    assert world.told == {"b1": Departure.DRAINED}
+    assert world.serving == ["b2"]
 
 
 def test_single_backends_that_go_are_gone_at_once() -> None:
@@ -228,7 +272,7 @@ def test_a_restored_etcd_without_the_keys_is_a_mass_disappearance_too() -> None:
     world.put("b1", "b2", "b3")
     before = world.catalog
     after = before.resync(1, [])
-    gone = dict.fromkeys(before.entries.keys() - after.entries.keys(), 1)
+    gone = dict.fromkeys(before.entries.keys() - after.entries.keys(), Deletion(1))
     world.departures.observe(before, after, gone, world.now_s)
     world._hold(after)
     assert world.serving == ["b1", "b2", "b3"]
