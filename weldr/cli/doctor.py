@@ -21,6 +21,7 @@ from weldr.cli.diagnosis.finding import Finding, Level, in_order
 from weldr.cli.diagnosis.machine import judge_machine
 from weldr.cli.diagnosis.members import ask_members, judge_latency, judge_members
 from weldr.cli.etcd_store import EtcdStore
+from weldr.cli.help import examples
 from weldr.cli.options import DEFAULT_ADMIN, Address, etcd_options, prefix_option
 from weldr.cli.output import output_option, show, show_table
 from weldr.cli.run import DEFAULT_LISTEN
@@ -33,7 +34,7 @@ from weldr.model.events import KeyValue
 from weldr.model.keys import KeyName, KeySpace, Kind
 
 
-@click.command()
+@click.command(epilog=examples("weldr doctor --etcd http://10.0.0.1:2379", "weldr doctor --listen :80 -o json"))
 @etcd_options
 @prefix_option
 @click.option(

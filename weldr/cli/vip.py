@@ -7,7 +7,6 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 import click
-import msgspec
 
 from weldr.cli.help import examples
 from weldr.cli.options import etcd_options, prefix_option
@@ -44,12 +43,7 @@ def list_vips(output: str, etcd: EtcdConfig | None, keys: KeySpace) -> None:
     if output == "table":
         show_standings(found)
     else:
-        show([_document(standing) for standing in found], output)
-
-
-def _document(standing: Standing) -> dict[str, Any]:
-    found: dict[str, Any] = msgspec.to_builtins(standing)
-    return {"name": found.pop("name"), "state": standing.state, **found}
+        show([{"name": standing.name, **standing.document()} for standing in found], output)
 
 
 def show_standings(found: list[Standing]) -> None:

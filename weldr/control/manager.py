@@ -7,6 +7,7 @@ finished with a backend is told until the last request. `life.py` has its states
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import heapq
 import logging
