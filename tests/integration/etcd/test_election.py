@@ -166,7 +166,7 @@ async def test_unseating_is_guarded_by_the_candidacy(client: EtcdClient, prefix:
 
 
 async def test_etcd_tells_for_how_long_nobody_has_renewed_a_lease(client: EtcdClient, prefix: bytes) -> None:
-    async with standing(client, prefix, "a") as candidate:
+    async with standing(client, prefix, "a", 30) as candidate:
         done = await candidate.confirm()
         lease_id = candidate.lease_id or 0
         idle_s = 0.0
