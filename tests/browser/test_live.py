@@ -11,6 +11,7 @@ from playwright.sync_api import expect
 from tests.browser.conftest import Site, new_prefix
 from tests.browser.dashboard import backend, opened, problem, route, service, story
 from tests.support.browser import LIMIT_MS, Visit, visit
+from tests.support.etcd import EtcdServer
 from tests.support.instance import Instance, wait_until
 from tests.support.servers import NamedServer
 
@@ -188,3 +189,18 @@ def test_any_instance_shows_the_whole_fleet_and_who_holds_a_virtual_ip(browser: 
         one.kill()
         expect(page.get_by_text("not live:")).to_be_visible()
         expect(problem(page, "This page shows what was last known")).to_be_visible()
+
+
+def test_an_instance_that_has_lost_etcd_is_told_as_such(browser: Any, own_etcd: EtcdServer) -> None:
+    with Instance(etcd=own_etcd.endpoint) as weldr, visit(browser) as visitor:
+        weldr.wait_ready()
+        page = visitor.page
+        page.goto(f"http://{weldr.admin}/")
+        entry = page.locator(".instance")
+        expect(entry).to_contain_text("serving")
+        own_etcd.stop()
+        expect(entry).to_contain_text("without etcd")
+        expect(problem(page, weldr.name)).to_contain_text("serves what it last knew")
+        own_etcd.start()
+        expect(entry).to_contain_text("serving")
+        assert visitor.complaints == []

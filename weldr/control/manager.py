@@ -196,6 +196,7 @@ class Manager:
             lambda: self._presence.lease_id,
             lambda: self._health.standings,
             self._metrics,
+            lambda: self._follower.connected,
         )
         self._admin = AdminServer(admin_listeners, guard, parts)
         self._keeper = CatalogKeeper(

@@ -42,6 +42,8 @@ class InstanceNumbers(msgspec.Struct, frozen=True):
     workers: int | None = None
     serving: int | None = None
     """Of the workers."""
+    follows_etcd: bool | None = None
+    """If not, it serves what it last knew."""
 
 
 class Slot(msgspec.Struct, frozen=True):
@@ -138,5 +140,6 @@ class NumbersEndpoint:
                 requests_per_s=round(sum(c.requests for c in sample.services.values()) / SLOT_S, 2),
                 workers=sample.workers,
                 serving=sample.serving,
+                follows_etcd=sample.follows,
             )
         return found

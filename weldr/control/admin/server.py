@@ -80,6 +80,8 @@ class AdminParts:
     standings: Callable[[], Mapping[BackendKey, Standing]]
     """What the checks say of the backends that are anything but up."""
     metrics: Sources
+    follows: Callable[[], bool]
+    """Whether it hears from etcd."""
 
 
 class AdminServer:
@@ -104,6 +106,7 @@ class AdminServer:
                 mirror=self._mirror,
                 lease_id=parts.lease_id,
                 on_written=parts.on_written,
+                follows=parts.follows,
             )
         )
         writes = Writes(parts.client, parts.keys, self._mirror, parts.on_written)

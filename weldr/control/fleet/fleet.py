@@ -47,6 +47,7 @@ class FleetParts:
     mirror: Mirror
     lease_id: Callable[[], int | None]
     on_written: Callable[[int], None]
+    follows: Callable[[], bool]
 
 
 class Fleet:
@@ -131,7 +132,7 @@ class Fleet:
             await self._telling.tell(sample)
 
     def _sample(self) -> Sample:
-        return self._recent.sample(self._parts.pool.slots)
+        return self._recent.sample(self._parts.pool.slots, follows=self._parts.follows())
 
     def _hear(self, instance: str, sample: Sample) -> None:
         if self._merged is None:

@@ -80,7 +80,7 @@ class Recent:
         self._services, self._backends = {}, {}
         self._told_left_out, self._left_out = self._left_out, 0
 
-    def sample(self, slots: Iterable[WorkerSlot]) -> Sample:
+    def sample(self, slots: Iterable[WorkerSlot], *, follows: bool = True) -> Sample:
         """What there is to tell of the newest slot that is over, and of now."""
         workers = list(slots)
         beats = [worker.beat for worker in workers if worker.beat is not None]
@@ -93,6 +93,7 @@ class Recent:
             in_flight=sum(beat.in_flight for beat in beats),
             workers=len(workers),
             serving=sum(worker.state is SlotState.SERVING for worker in workers),
+            follows=follows,
             left_out=self._told_left_out,
         )
 

@@ -70,6 +70,8 @@ class Sample(msgspec.Struct, array_like=True, frozen=True):
     in_flight: int = 0
     workers: int = 0
     serving: int = 0
+    follows: bool = True
+    """Whether the instance hears from etcd."""
     left_out: int = 0
     """Services and backends beyond what a sample holds."""
 

@@ -20,6 +20,7 @@ export function instances() {
 function condition(numbers) {
   if (!numbers) return { glyph: "○", word: "there", level: "calm" };
   if (numbers.reason) return { glyph: "△", word: "no numbers", level: "warn" };
+  if (numbers.follows_etcd === false) return { glyph: "△", word: "without etcd", level: "warn", lost: true };
   if (numbers.serving < numbers.workers) return { glyph: "▲", word: `${numbers.serving} of ${numbers.workers} workers`, level: "warn" };
   return { glyph: "●", word: "serving", level: "good" };
 }
@@ -76,7 +77,13 @@ function updateInstance(node, { name, value, numbers, holds, newest, glyph, word
   const listen = Array.isArray(value.addresses) ? value.addresses.join(", ") : "";
   const up = Date.parse(value.started);
   setText(node.details, [listen, value.version ? `version ${value.version}` : "", Number.isNaN(up) ? "" : `up ${ago(Date.now() - up)}`, `applied ${value.applied ?? "?"}${value.applied < newest ? ` (behind ${newest})` : ""}`].filter(Boolean).join(" · "));
-  setText(node.reason, numbers?.reason ?? "");
+  setText(node.reason, reasonOf(numbers));
+}
+
+/** Why an instance is not well, if it is not. */
+export function reasonOf(numbers) {
+  if (!numbers) return "";
+  return numbers.reason || (numbers.follows_etcd === false ? "it hears nothing from etcd, and serves what it last knew" : "");
 }
 
 function makeVip() {

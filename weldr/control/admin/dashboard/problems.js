@@ -1,6 +1,7 @@
 // What needs somebody's attention, the worst first.
 
 import { byId, h, list, setText, state as mark } from "./dom.js";
+import { reasonOf } from "./fleet.js";
 import { count, plural } from "./format.js";
 import { reveal } from "./services.js";
 import { shortKey, state } from "./state.js";
@@ -52,7 +53,7 @@ function* ofServices(services) {
 
 function* ofInstances(instances) {
   for (const each of instances) {
-    if (each.level === "warn") yield { id: `instance ${each.name}`, glyph: each.glyph, word: each.word, level: "warn", what: each.name, why: each.numbers?.reason ?? "" };
+    if (each.level === "warn") yield { id: `instance ${each.name}`, glyph: each.glyph, word: each.word, level: "warn", what: each.name, why: reasonOf(each.numbers) };
     const told = Array.isArray(each.value.problems) ? each.value.problems : [];
     for (const text of told) {
       // What is wrong with keys is told once, and not by each instance.
