@@ -21,8 +21,6 @@ from tests.support.instance import wait_until
 from tests.support.showcase import PREFIX, Showcase
 
 NAME = "dashboard"
-_QUIET_S = 20.0
-_HISTORY_S = 130.0
 
 # Notes by the page's clock, which is the machine's, when the name of a service is seen first.
 _OBSERVE = """() => {
@@ -43,6 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backends", type=int, default=500)
     parser.add_argument("--visits", type=int, default=10)
     parser.add_argument("--puts", type=int, default=50)
+    parser.add_argument("--history", dest="history_s", type=float, default=120.0, metavar="SECONDS")
+    parser.add_argument("--quiet", dest="quiet_s", type=float, default=20.0, metavar="SECONDS")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -58,19 +58,19 @@ def run(options: argparse.Namespace) -> None:
             f" {options.backends} backends, Chromium {browser.version}"
         )
         url = f"http://{show.instances[0].admin}/"
-        print(_cost("nobody looks     ", show))
+        print(_cost("nobody looks     ", show, options.quiet_s))
         # With two minutes of history it has the most to send and to draw.
-        time.sleep(_HISTORY_S - _QUIET_S)
+        time.sleep(options.history_s)
         _paint(browser, url, options.visits)
         with visit(browser) as visitor:
             visitor.page.goto(url)
             visitor.page.wait_for_selector(".service")
             _appear(visitor.page, show, options.puts)
             visitor.page.wait_for_timeout(2000)
-            print(_cost("one page is open ", show, visitor.page))
+            print(_cost("one page is open ", show, options.quiet_s, visitor.page))
             visitor.page.locator("button.toggle").first.click()
-            print(_cost("… and one service", show, visitor.page))
-        print(_sizes(show))
+            print(_cost("… and one service", show, options.quiet_s, visitor.page))
+        print(_sizes(show, options.quiet_s))
 
 
 def _paint(browser: Any, url: str, visits: int) -> None:
@@ -80,7 +80,7 @@ def _paint(browser: Any, url: str, visits: int) -> None:
         with visit(browser) as visitor:
             page = visitor.page
             page.goto(url)
-            page.wait_for_function("performance.getEntriesByName('weldr-drawn').length")
+            _wait(page, "performance.getEntriesByName('weldr-drawn').length")
             paint = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
             found["first paint"].append(paint)
             found["all rows drawn"].append(
@@ -101,7 +101,7 @@ def _appear(page: Any, show: Showcase, puts: int) -> None:
         name = f"new-{index}"
         began_s = time.time()
         show.put(f"backends/{name}/b1", "127.0.0.1:9001")
-        page.wait_for_function(f"window.seenAt['{name}']")
+        _wait(page, f"window.seenAt['{name}']")
         times_ms.append(page.evaluate(f"window.seenAt['{name}']") - began_s * 1000)
         page.wait_for_timeout(50)
     times_ms.sort()
@@ -111,23 +111,29 @@ def _appear(page: Any, show: Showcase, puts: int) -> None:
     )
 
 
-def _cost(words: str, show: Showcase, page: Any = None) -> str:
+def _wait(page: Any, condition: str) -> None:
+    """Until it holds. The page's policy allows Playwright no `wait_for_function`."""
+    look = f"const look = () => ({condition}) ? done() : setTimeout(look, 5); look();"
+    page.evaluate(f"() => new Promise((done) => {{ {look} }})")
+
+
+def _cost(words: str, show: Showcase, quiet_s: float, page: Any = None) -> str:
     """What goes on in a quiet while, by etcd's own count."""
     methods = ("Put", "DeleteRange", "Txn", "Range", "LeaseTimeToLive", "LeaseKeepAlive")
     before, revision = _handled(show), _revision(show)
     cpu_s = sum(_cpu_s(instance.pid) for instance in show.instances)
     if page is None:
-        time.sleep(_QUIET_S)
+        time.sleep(quiet_s)
     else:
-        page.wait_for_timeout(_QUIET_S * 1000)
+        page.wait_for_timeout(quiet_s * 1000)
     cpu_s = sum(_cpu_s(instance.pid) for instance in show.instances) - cpu_s
     after = _handled(show)
     told = ", ".join(
-        f"{method} {(after[method] - before[method]) / _QUIET_S:.1f}/s"
+        f"{method} {(after[method] - before[method]) / quiet_s:.1f}/s"
         for method in methods
         if after[method] != before[method]
     )
-    share = 100 * cpu_s / _QUIET_S / len(show.instances)
+    share = 100 * cpu_s / quiet_s / len(show.instances)
     return (
         f"{words} revisions {_revision(show) - revision}, etcd's requests: {told or 'none'};"
         f" {share:.1f}% of a core for each manager"
@@ -154,7 +160,7 @@ def _cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / 100
 
 
-def _sizes(show: Showcase) -> str:
+def _sizes(show: Showcase, quiet_s: float) -> str:
     """What instances send, seen by a viewer of our own."""
     received = [0]
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -164,7 +170,7 @@ def _sizes(show: Showcase) -> str:
         wait_until(lambda: received[0], "an instance sends")
         time.sleep(4)
         past, began_s = received[0], time.monotonic()
-        time.sleep(_QUIET_S)
+        time.sleep(quiet_s)
         rate = (received[0] - past) / (time.monotonic() - began_s)
         show.etcd.etcdctl("del", f"{PREFIX}viewers/bench")
     count = len(show.instances)

@@ -131,11 +131,12 @@ def test_a_single_instance_opens_no_port_and_writes_no_key(site: Site) -> None:
 def test_the_time_left_of_leases_is_told_by_service(site: Site) -> None:
     lease = site.etcd.etcdctl("lease", "grant", "50").split()[1]
     site.put("backends/timed/b1", "127.0.0.1:9001", f"--lease={lease}")
+    site.put("backends/timed/b3", "127.0.0.1:9003", f"--lease={lease}")
     site.put("backends/timed/b2", "127.0.0.1:9002")
     wait_until(lambda: site.api.get("/api/v1/backends/timed/b2").status == 200, "it is known")
     before = site.etcd.handled("LeaseTimeToLive")
     found = site.api.get("/api/v1/leases/timed").json
-    assert found["backends"].keys() == {"b1"}
+    assert found["backends"].keys() == {"b1", "b3"}
     assert found["backends"]["b1"]["ttl_s"] == 50
     assert 0 <= found["backends"]["b1"]["left_s"] <= 50
     assert site.etcd.handled("LeaseTimeToLive") == before + 1

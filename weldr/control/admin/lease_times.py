@@ -79,10 +79,12 @@ class LeaseTimesEndpoint:
             raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": "1"})
         self._under_way += 1
         try:
-            times = await asyncio.gather(*map(self._time, leases.values()))
+            # A program may have many registrations under one lease.
+            asked = list(set(leases.values()))
+            times = dict(zip(asked, await asyncio.gather(*map(self._time, asked)), strict=True))
         finally:
             self._under_way -= 1
-        found = {name: time for name, time in zip(leases, times, strict=True) if time is not None}
+        found = {name: time for name, lease in leases.items() if (time := times[lease]) is not None}
         return json_answer(LeaseTimes(service, found))
 
     async def _time(self, lease: int) -> LeaseTime | None:
