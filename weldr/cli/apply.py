@@ -155,7 +155,14 @@ async def write(store: Store, change: Change) -> int:
 
 
 @click.command(epilog=examples("weldr export > all.yaml", "weldr export -o json"))
-@click.option("--output", "-o", type=click.Choice(("yaml", "json")), default="yaml", show_default=True)
+@click.option(
+    "--output",
+    "-o",
+    type=click.Choice(("yaml", "json")),
+    default="yaml",
+    show_default=True,
+    help="How to write it; weldr apply reads both.",
+)
 @click.option("--secrets", is_flag=True, help="With certificates and their private keys.")
 @store_options
 def export(where: Where, output: str, secrets: bool) -> None:

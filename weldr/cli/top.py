@@ -41,7 +41,14 @@ class _Look:
 
 @click.command(epilog=examples("weldr top", "weldr top --interval 5 -n 1 -o json"))
 @output_option
-@click.option("--interval", "interval_s", type=click.FloatRange(0.2, 3600), default=1.0, show_default=True)
+@click.option(
+    "--interval",
+    "interval_s",
+    type=click.FloatRange(0.2, 3600),
+    default=1.0,
+    show_default=True,
+    help="Seconds between two looks.",
+)
 @click.option("--number", "-n", type=click.IntRange(1), help="End after so many looks. [default: on Ctrl-C]")
 @store_options
 def top(where: Where, output: str, interval_s: float, number: int | None) -> None:

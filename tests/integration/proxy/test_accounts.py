@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 import struct
 from collections import Counter
@@ -113,3 +114,41 @@ async def test_a_full_disk_stops_no_request(tmp_path: Path) -> None:
                 assert (await client.exchange(get())).status == 200
         await worker.wait_for(lambda: sum(frame.access_lines_dropped for frame in worker.tallies))
         assert (await request(worker.port, get())).status == 200
+
+
+async def test_a_closed_pipe_stops_no_request(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    async with running_worker(tmp_path / "log", access_log_path=pipe) as worker, answering_backend() as backend:
+        await worker.serve(traffic(backend.port, settings=logged(sample=1.0)))
+        assert (await request(worker.port, get())).status == 200
+        os.close(reader)
+        async with await RawClient.connect(worker.port) as client:
+            for _ in range(50):
+                assert (await client.exchange(get())).status == 200
+        await worker.wait_for(lambda: sum(frame.access_lines_dropped for frame in worker.tallies))
+        assert (await request(worker.port, get())).status == 200
+
+
+async def test_hostile_input_is_one_valid_line_each(worker: Worker) -> None:
+    hostile = (
+        b'GET /a%0a%1b[31m?x="\'\\ HTTP/1.1\r\nHost: a\r\nUser-Agent: \xe2\x80\xa8\xc2\x85 {"a": 1}\r\n\r\n',
+        b"GET / HTTP/1.1\r\nHost: a\r\nUser-Agent: \x1b[2J\x07\r\n\r\n",
+        b"GET /\xff\xfe HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nUser-Agent: \xff\xfe\xc3(\xed\xa0\x80\r\nReferer: \xf0\x28\x8c\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nUser-Agent: " + b"\xe2\x82\xac" * 20_000 + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 70_000 + b"\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\r\n\r\n",
+        b'GET / HTTP/1.1\r\nHost: a\r\nX-Request-Id: "\\\x1b\r\n\r\n',
+    )
+    async with answering_backend() as backend:
+        await worker.serve(traffic(backend.port, settings=logged(sample=1.0)))
+        statuses = [(await request(worker.port, each)).status for each in hostile]
+    lines = await access_lines(worker, len(hostile))
+    assert sorted(line["status"] for line in lines) == sorted(statuses)
+    raw = worker.access_log_path.read_bytes()
+    assert len(raw.splitlines()) == len(hostile)
+    assert raw.count(b"\n") == len(hostile)
+    assert not [byte for byte in raw if byte < 0x20 and byte != 0x0A]
+    assert max(map(len, raw.splitlines())) < 16_384
