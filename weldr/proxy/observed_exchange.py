@@ -37,7 +37,7 @@ class ObservedExchange(Exchange):
         super().__init__(context, client, head, body, complete)
         observer = context.observer
         self._is_debugged = observer.debug is not None and self.client_address in observer.debug
-        lines = head.fields.lines + b"\r\n"
+        lines = head.fields.lines
         self._parent = trace_context(lines)
         self._state_kept = self._parent is not None and has_good_state(lines)
         self._recorded: Span | None = None
@@ -139,8 +139,10 @@ class ObservedExchange(Exchange):
     # What the client gets.
 
     def upstream_answered(self, head: ResponseHead, body: bytes) -> bool:
-        """Never by the short cut, which has no place for anything of this."""
-        return False
+        """By the short cut only where nothing more is to be told: it has no place for that."""
+        if self._recorded is not None or self._is_debugged:
+            return False
+        return super().upstream_answered(head, body)
 
     def _response_head(self, head: ResponseHead) -> tuple[bytes, ...]:
         self._cookie_line += self._debug_lines()

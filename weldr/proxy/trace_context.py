@@ -33,7 +33,7 @@ class TraceContext(NamedTuple):
 
 
 def trace_context(lines: bytes) -> TraceContext | None:
-    """That of a section whose lines begin with a CRLF each and are followed by one; `None` if it has none."""
+    """That of a section whose lines begin with a CRLF each; `None` if it has none."""
     values = _TRACEPARENT.findall(lines)
     if len(values) != 1:
         return None
