@@ -1,7 +1,7 @@
 """One request and its response.
 
-Everything that decides about them is here or, where it is about which backend is asked, in `dispatch.py`: in
-reaction to four parties, the client, the backend, the clock and the table of backends.
+Everything that decides about them is here or, where it is about which backend is asked, in `dispatch.py` and
+`further_tries.py`: in reaction to four parties, the client, the backend, the clock and the table of backends.
 
 | state      | meaning                               | leaves it                                               |
 |------------|---------------------------------------|---------------------------------------------------------|
@@ -46,8 +46,9 @@ from weldr.model.traffic import DEFAULT_SERVICE
 from weldr.proxy import outcome
 from weldr.proxy.chunked import chunk_parts
 from weldr.proxy.context import Context
-from weldr.proxy.dispatch import Dispatch, State
+from weldr.proxy.dispatch import State
 from weldr.proxy.flow import SMALL_BYTES, Hold
+from weldr.proxy.further_tries import FurtherTries
 from weldr.proxy.request_fields import RequestRefusedError
 from weldr.proxy.request_head import RequestHead
 from weldr.proxy.response_fields import ResponseInvalidError
@@ -71,7 +72,7 @@ _WAITING = State.WAITING
 _ENDED = State.ENDED
 
 
-class Exchange(Dispatch):
+class Exchange(FurtherTries):
     """See the module."""
 
     __slots__ = (

@@ -23,6 +23,7 @@ from weldr.proxy.client_connection import ClientConnection
 from weldr.proxy.context import Context
 from weldr.proxy.dispatch import Dispatch
 from weldr.proxy.exchange import Exchange
+from weldr.proxy.further_tries import FurtherTries
 from weldr.proxy.pool import BackendPool
 
 
@@ -69,8 +70,8 @@ async def eventually(condition: Callable[[], bool]) -> None:
     [
         (Dispatch, "request_lines", react.ok),
         (Dispatch, "_send", react.ok),
-        (Dispatch, "_note_answer", react.status(500)),
-        (Dispatch, "_goes_on", react.reset),
+        (FurtherTries, "_note_answer", react.status(500)),
+        (FurtherTries, "_goes_on", react.reset),
         (Exchange, "upstream_lost", react.close),
         (Exchange, "upstream_answered", react.ok),
         (Exchange, "_response_head", react.status(500)),
