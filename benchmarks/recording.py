@@ -16,6 +16,7 @@ from weldr.proxy.accounts import Accounts
 from weldr.proxy.line_writer import LineWriter
 from weldr.proxy.request_head import RequestHead, read_head
 from weldr.proxy.routing.compiled import CompiledRoute
+from weldr.proxy.routing.rules import Verdict
 
 NAME = "recording"
 _ROUNDS = 9
@@ -31,10 +32,11 @@ class _Request:
     head: RequestHead
     started_ns: int
     route: CompiledRoute | None
+    request_id: bytes = b"x"
     request_id_line: bytes = b""
     request_bytes: int = 0
     response_bytes: int = 512
-    error: str | None = None
+    verdict: Verdict | None = None
     client_address: str = "192.0.2.1"
 
 

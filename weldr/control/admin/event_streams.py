@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 MOST_WAITING_BYTES = 1024 * 1024
 """Of one stream, beyond what the kernel takes."""
 _MOST_AT_A_TIME_BYTES = MOST_WAITING_BYTES // 2
-_AT_ONCE = 25
+_AT_ONCE = 5
 _PAUSE_OF_ROUND = 10.0
 _LONGEST_PAUSE_S = 0.25
 _PING_S = 10.0
