@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import Site, new_prefix
-from tests.browser.dashboard import backend, opened, story
+from tests.browser.dashboard import backend, opened, service, story
 from tests.support.admin import Api
 from tests.support.browser import LIMIT_MS, Visit, visit
 from tests.support.etcd import EtcdServer
@@ -35,6 +35,7 @@ def test_draining_from_the_page_stops_traffic_and_undraining_brings_it_back(site
         site.put("backends/drained/b2", second.address)
         wait_until(lambda: answering(site, "drained.example") == {"b1", "b2"}, "both get requests")
         opened(page, "drained")
+        expect(service(page, "drained")).to_contain_text("2/2 up")
         page.get_by_role("button", name="Drain drained/b1").click()
         row = backend(page, "drained", "b1")
         expect(row).to_contain_text("by the operator; nothing is in flight")
@@ -77,6 +78,7 @@ def test_a_change_by_somebody_else_meanwhile_is_not_overwritten(site: Site, visi
     site.put("backends/raced/b1", "127.0.0.1:9001")
     site.put("backends/raced/b2", "127.0.0.1:9002")
     opened(page, "raced")
+    expect(service(page, "raced")).to_contain_text("2/2 up")
     # The page does not hear of it: its next change is made from what it knew.
     page.route(
         "**/api/v1/overrides/raced/b1",
@@ -95,7 +97,8 @@ def test_everything_can_be_done_by_keyboard(site: Site, visitor: Visit) -> None:
         site.put(f"backends/{name}/b1", "127.0.0.1:9001")
         site.put(f"backends/{name}/b2", "127.0.0.1:9002")
     toggles = {name: page.get_by_role("button", name=name, exact=True) for name in ("keys-a", "keys-b")}
-    expect(toggles["keys-b"]).to_be_visible()
+    expect(service(page, "keys-b")).to_contain_text("2/2 up")
+    expect(service(page, "keys-d")).to_contain_text("2/2 up")
     page.keyboard.press("Tab")
     expect(page.get_by_role("link", name="Skip to the services")).to_be_focused()
     page.keyboard.press("/")
