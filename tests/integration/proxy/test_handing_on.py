@@ -26,7 +26,7 @@ async def test_in_standby_it_serves_the_catalog_and_accepts_nothing(worker: Work
             assert (await client.receive()).status == 200
 
 
-async def test_what_is_queued_on_a_socket_that_is_handed_on_is_left_to_others(worker: Worker) -> None:
+async def test_a_socket_that_is_handed_on_stays_open_with_its_queue(worker: Worker) -> None:
     async with answering_backend() as backend:
         await worker.serve(traffic(backend.port))
         worker.process.send_signal(signal.SIGSTOP)
