@@ -62,7 +62,11 @@ def upgrading(site: Site, value: Value, *, times: int = 10, rate: int = 2000) ->
         print({name: what for name, what in tally.items() if name != "bad"})
         assert tally["bad"] == []
         assert tally["tunnels_cut"] == []
-        assert {span.holders for span in _spans(trial, began_s)} == {(holder,)}
+        spans = _spans(trial, began_s)
+        assert {span.holders for span in spans} <= {(holder,), ()}
+        # A busy machine may keep a manager from running for longer than an address lasts. A handover that does
+        # not keep it loses it every time.
+        assert sum(not span.holders for span in spans) <= 1
 
 
 def upgrade_cut_short(site: Site, value: Value) -> None:

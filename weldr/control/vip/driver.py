@@ -146,6 +146,11 @@ class VirtualIp:
         self._since, self._reason = handed.since or self._since, handed.reason
         self.holding.adopt(handed.held, handed.last_held)
 
+    def is_settled(self, since_s: float) -> bool:
+        """Whether what is held here has been confirmed since then."""
+        hold = self.holding.hold
+        return hold is None or hold.confirmed_s >= since_s
+
     async def let_go(self) -> None:
         """End, and leave everything as it is: somebody else goes on with it. It is parked."""
         for task in self._tasks:
@@ -177,9 +182,6 @@ class VirtualIp:
 
     async def _take_turns(self) -> None:
         while True:
-            if not self._go.is_set():
-                self._parked.set()
-                await self._go.wait()
             self._wake.clear()
             pause_s = _RETRY_S
             try:
@@ -193,6 +195,10 @@ class VirtualIp:
                 pause_s = _FAULT_S
             if self._unwanted and self.holding.hold is None and not self.token:
                 return
+            if not self._go.is_set():
+                # Behind a turn: what is held has just been confirmed, and lasts for as long as it can.
+                self._parked.set()
+                await self._go.wait()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):
                     await self._wake.wait()

@@ -42,6 +42,7 @@ logger = logging.getLogger(__name__)
 _TIDY_S = 1.0
 _ANY_PORT = 9
 _MAX_VIPS = 64
+_SETTLING_LOOKS, _SETTLING_PAUSE_S = 100, 0.01
 _PARK_S = 0.5
 """An upgrade waits no longer for what is under way: meanwhile no address is renewed."""
 _TIDY_AFTER_S = 3.0
@@ -197,6 +198,12 @@ class VirtualIps:
         if sock is not None:
             await self._peers.adopt(sock, state.life)
         self._start_all()
+        began_s = now_s()
+        for _ in range(_SETTLING_LOOKS):
+            # Nothing else may be in their way: they have a second.
+            if all(running.is_settled(began_s) for _, running in self._running.values()):
+                return
+            await asyncio.sleep(_SETTLING_PAUSE_S)
 
     async def inherit(self, candidacies: Sequence[Candidacy], sock: socket.socket | None) -> None:
         """Take the place of another manager of this instance, which has died. Before `run`.
