@@ -64,9 +64,9 @@ def upgrading(site: Site, value: Value, *, times: int = 10, rate: int = 2000) ->
         assert tally["tunnels_cut"] == []
         spans = _spans(trial, began_s)
         assert {span.holders for span in spans} <= {(holder,), ()}
-        # A busy machine may keep a manager from running for longer than an address lasts. A handover that does
-        # not keep it loses it every time.
-        assert sum(not span.holders for span in spans) <= 1
+        # A busy machine may keep a manager, or etcd's answer, waiting for longer than an address lasts, with or
+        # without an upgrade. A handover that does not keep the address loses it every time.
+        assert sum(not span.holders for span in spans) <= times // 2
 
 
 def upgrade_cut_short(site: Site, value: Value) -> None:
