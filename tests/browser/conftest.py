@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 from collections.abc import Iterator
@@ -41,12 +42,26 @@ class Site:
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
+def started_browser() -> Iterator[tuple[Any, asyncio.AbstractEventLoop]]:
     reason = why_no_browser()
     if reason is not None:
         pytest.skip(reason)
     with chromium() as found:
-        yield found
+        loop = asyncio.get_running_loop()
+        asyncio._set_running_loop(None)
+        yield found, loop
+        asyncio._set_running_loop(loop)
+
+
+@pytest.fixture
+def browser(started_browser: tuple[Any, asyncio.AbstractEventLoop]) -> Iterator[Any]:
+    """The loop of Playwright, which counts as running from its start on, does so only while it is used: else no
+    other test of this process could have a loop of its own.
+    """
+    found, loop = started_browser
+    asyncio._set_running_loop(loop)
+    yield found
+    asyncio._set_running_loop(None)
 
 
 def new_prefix() -> str:

@@ -62,6 +62,8 @@ def test_a_weight_is_set_and_taken_back_beside_a_drain_that_stays(site: Site, vi
     site.put("backends/weighed/b2", "127.0.0.1:9002")
     site.put("overrides/weighed/b1", '{"drain": true}')
     row = backend(page, "weighed", "b1")
+    # What the page does not know yet it would not keep.
+    expect(row).to_contain_text("by the operator")
     page.get_by_role("button", name="Weight of weighed/b1", exact=True).click()
     page.get_by_label("New weight of weighed/b1").fill("7")
     page.keyboard.press("Enter")

@@ -20,7 +20,7 @@ SIZES = {1440: 900, 390: 844}
 
 
 @pytest.fixture(scope="module")
-def showcase(browser: Any) -> Iterator[Showcase]:
+def showcase(started_browser: Any) -> Iterator[Showcase]:
     with Showcase(instances=2, services=12, backends=60) as made:
         made.trouble()
         yield made

@@ -65,6 +65,8 @@ class Life:
 
     def __init__(self, config: ManagerConfig) -> None:
         self._config = config
+        self.retired = False
+        """Whether another manager acts for the instance, which was ready before it did."""
         self._stop = asyncio.Event()
         self._stop_delay_s = config.shutdown_delay_s
         self._hurry = asyncio.Event()
@@ -235,6 +237,7 @@ class Life:
     async def _retire(self, voice: list[asyncio.Task[None]]) -> None:
         """Another manager acts for the instance: finish what is in flight here."""
         extra = {"drain_limit_s": self._config.drain_limit_s}
+        self.retired = True
         logger.info("retired: finishing what is in flight", extra=extra)
         await self._parts.control.close()
         await self._parts.virtual_ips.let_go()

@@ -338,6 +338,9 @@ class Manager:
 
     def not_ready(self) -> str | None:
         """Why this instance should get no traffic, in one line; `None` if it should."""
+        if self._life.retired:
+            # Who asks now has come by a socket that both managers have.
+            return None
         if self._life.stopping:
             return "it is stopping"
         if self._catalog is None:

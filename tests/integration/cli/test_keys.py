@@ -106,7 +106,7 @@ def test_a_key_is_edited_and_what_is_wrong_is_not_written(shell: Shell, via: str
 
 def test_an_edit_does_not_overwrite_what_somebody_changed_meanwhile(shell: Shell) -> None:
     shell.good("put", "routes/raced", '{"service": "one"}')
-    other = f"{shell.etcd.binary.etcdctl} --endpoints={shell.etcd.endpoint} put {shell.prefix}routes/raced"
+    other = f'"{shell.etcd.binary.etcdctl}" --endpoints={shell.etcd.endpoint} put {shell.prefix}routes/raced'
     editor = f'sh -c \'{other} {{\\"service\\":\\"theirs\\"}} >/dev/null; sed -i s/one/ours/ $0\''
     done = shell.run("edit", "routes/raced", environment={"EDITOR": editor, "ETCDCTL_API": "3"})
     assert (done.status, "nothing was written" in done.error) == (1, True), done

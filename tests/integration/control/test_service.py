@@ -151,7 +151,7 @@ def test_the_units_are_understood_by_systemd(unit: str, tmp_path: Path) -> None:
     if shutil.which("systemd-analyze") is None:
         pytest.skip("the command systemd-analyze is missing: install systemd")
     for source in PACKAGING.iterdir():
-        text = source.read_text().replace("/usr/local/bin/weldr", sys.executable)
+        text = source.read_text().replace("/usr/local/bin/weldr", f'"{sys.executable}"')
         (tmp_path / source.name).write_text(text)
     done = subprocess.run(
         ["systemd-analyze", "verify", str(tmp_path / unit)], capture_output=True, text=True, check=False
