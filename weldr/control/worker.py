@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import random
 import socket
 import sys
@@ -57,6 +58,9 @@ BEAT_LIMIT_S = 10.0
 _STABLE_S = 10.0
 _BACKOFF_FIRST_S = 0.1
 _BACKOFF_LIMIT_S = 5.0
+_ALLOCATOR = {"MALLOC_TRIM_THRESHOLD_": str(8 << 20), "MALLOC_MMAP_THRESHOLD_": str(1 << 20)}
+"""For glibc, which else gives the memory of each piece of a body back to the kernel, and gets it again page by
+page with the next one: half of the cost of a response of 64 KiB. A worker may keep these 8 MiB for good."""
 
 
 class SlotState(StrEnum):
@@ -223,7 +227,11 @@ class WorkerSlot:
                 command += ["--listen-fd", str(fd)]
             try:
                 process = await asyncio.create_subprocess_exec(
-                    *command, *self._arguments, stdin=asyncio.subprocess.DEVNULL, pass_fds=fds
+                    *command,
+                    *self._arguments,
+                    stdin=asyncio.subprocess.DEVNULL,
+                    pass_fds=fds,
+                    env=_ALLOCATOR | os.environ,
                 )
             except OSError:
                 mine.close()
