@@ -215,6 +215,14 @@ def test_an_override_ends_when_it_says() -> None:
     assert renewed.end_overrides(NOON).traffic.services["default"].backends["a"].draining
 
 
+def test_a_problem_beside_other_keys_names_the_latest_revision_of_its_key() -> None:
+    route = keys.key(Kind.ROUTE, "r")
+    catalog = Catalog(keys)
+    for revision in history_of([{route: b'{"service": "s"}'}] * 2).revisions:
+        catalog = catalog.fold([revision])
+        assert catalog.problems[route].revision == revision.revision
+
+
 def test_an_emptied_prefix_is_a_valid_catalog() -> None:
     history = History()
     history.transaction({backend_key("a"): b"10.0.0.1:80", keys.key(Kind.SETTINGS): b"{}"})
