@@ -62,11 +62,8 @@ def upgrading(site: Site, value: Value, *, times: int = 10, rate: int = 2000) ->
         print({name: what for name, what in tally.items() if name != "bad"})
         assert tally["bad"] == []
         assert tally["tunnels_cut"] == []
-        spans = _spans(trial, began_s)
-        assert {span.holders for span in spans} <= {(holder,), ()}
-        # A busy machine may keep a manager, or etcd's answer, waiting for longer than an address lasts, with or
-        # without an upgrade. A handover that does not keep the address loses it every time.
-        assert sum(not span.holders for span in spans) <= times // 2
+        # A machine so busy that a manager does not run for as long as an address lasts would lose it, too.
+        assert {span.holders for span in _spans(trial, began_s)} == {(holder,)}
 
 
 def upgrade_cut_short(site: Site, value: Value) -> None:
