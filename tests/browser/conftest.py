@@ -6,7 +6,6 @@ import asyncio
 import itertools
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -15,30 +14,9 @@ from tests.support.admin import Api
 from tests.support.browser import Visit, chromium, visit, why_no_browser
 from tests.support.etcd import EtcdServer
 from tests.support.instance import Instance
+from tests.support.site import Site
 
 _numbers = itertools.count(1)
-
-
-@dataclass(frozen=True)
-class Site:
-    """An instance and its etcd."""
-
-    weldr: Instance
-    api: Api
-    etcd: EtcdServer
-    prefix: str
-
-    @property
-    def url(self) -> str:
-        return f"http://{self.weldr.admin}/"
-
-    def put(self, key: str, value: str, *options: str) -> None:
-        """Write a key as somebody with etcdctl does."""
-        self.etcd.etcdctl("put", *options, self.prefix + key, value)
-
-    def value(self, key: str) -> str:
-        """What etcd has; empty for a key that does not exist."""
-        return self.etcd.etcdctl("get", "--print-value-only", self.prefix + key).rstrip("\n")
 
 
 @pytest.fixture(scope="session")

@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.conftest import Site, new_prefix
+from tests.browser.conftest import new_prefix
 from tests.browser.dashboard import backend, opened, service, story
 from tests.support.admin import Api
 from tests.support.browser import LIMIT_MS, Visit, visit
 from tests.support.etcd import EtcdServer
 from tests.support.instance import Instance, wait_until
 from tests.support.servers import NamedServer
+from tests.support.site import Site
 
 expect.set_options(timeout=LIMIT_MS)
 

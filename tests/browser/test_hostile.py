@@ -8,9 +8,9 @@ from typing import Any
 
 from playwright.sync_api import expect
 
-from tests.browser.conftest import Site
 from tests.browser.dashboard import backend, problem, service, story
 from tests.support.browser import LIMIT_MS, Visit, visit
+from tests.support.site import Site
 
 expect.set_options(timeout=LIMIT_MS)
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.admin.conftest import Site
 from tests.support.admin import Api
+from tests.support.site import Site
 
 BAD: list[tuple[str, str, Any, dict[str, str], int, str]] = [
     ("PUT", "/api/v1/routes/bad", b"{", {}, 422, "routes/bad"),

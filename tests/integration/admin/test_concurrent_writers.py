@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.integration.admin.conftest import Site
 from tests.support.admin import Api
 from tests.support.instance import Instance, wait_until
+from tests.support.site import Site
 
 _names = itertools.count(1)
 

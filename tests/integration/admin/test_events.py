@@ -6,9 +6,9 @@ import contextlib
 import json
 import socket
 
-from tests.integration.admin.conftest import Site
 from tests.support.admin import Api, EventStream
 from tests.support.instance import Instance, wait_until
+from tests.support.site import Site
 
 
 def test_a_stream_begins_with_the_revision_and_tells_every_change(site: Site, api: Api) -> None:

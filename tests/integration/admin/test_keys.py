@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from tests.integration.admin.conftest import Site
 from tests.support.admin import Api
 from tests.support.instance import wait_until
 from tests.support.servers import named_servers
+from tests.support.site import Site
 from weldr.model.collections import COLLECTIONS
 
 

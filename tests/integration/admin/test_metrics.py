@@ -6,12 +6,12 @@ import socket
 
 import pytest
 
-from tests.integration.admin.conftest import Site
 from tests.support.admin import Api
 from tests.support.etcd import EtcdServer
 from tests.support.instance import Instance, wait_until
 from tests.support.metrics import OPENMETRICS, Scrape
 from tests.support.servers import NamedServer
+from tests.support.site import Site
 from weldr.control.metrics.incidents import NAMES
 from weldr.model.incidents import COUNTS
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from tests.integration.admin.conftest import Site
 from tests.support.admin import Api
 from tests.support.instance import Instance, wait_until
 from tests.support.servers import NamedServer
+from tests.support.site import Site
 
 
 @pytest.fixture(scope="module")

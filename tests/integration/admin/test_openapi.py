@@ -6,10 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.integration.admin.conftest import Site
 from tests.support.admin import Api
 from tests.support.etcd import EtcdServer
 from tests.support.instance import Instance
+from tests.support.site import Site
 from weldr.model.collections import COLLECTIONS
 
 LIMIT_S = 600.0

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 
-from tests.integration.admin.conftest import Site
 from tests.support.admin import Api, EventStream
 from tests.support.instance import Instance, wait_until
 from tests.support.servers import named_servers
+from tests.support.site import Site
 
 PATH = "/api/v1/backends/http/b1"
 

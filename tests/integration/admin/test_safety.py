@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.admin.conftest import Site
 from tests.support.admin import Api, EventStream
 from tests.support.etcd import EtcdServer
 from tests.support.instance import Instance, WeldrProcess, wait_until
+from tests.support.site import Site
 
 READ, WRITE = "r" * 32, "w" * 32
 
