@@ -21,7 +21,6 @@ _LEAST = {
 }
 _FEW_PORTS = 20_000
 _CAPABILITIES = {"NET_BIND_SERVICE": 10, "NET_ADMIN": 12, "NET_RAW": 13}
-_UNPRIVILEGED = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
 
 
 def read_sysctl(name: str) -> str | None:
