@@ -8,8 +8,11 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType
+
+_AGAIN_S = 0.1
 
 _leave: dict[object, Callable[[], None]] = {}
 _asked = False
@@ -33,7 +36,15 @@ def has_left(registration: object) -> None:
     """The registration is no more; from any thread."""
     _leave.pop(registration, None)
     if _asked and not _leave:
+        threading.Thread(target=_end_program, name="weldr-end", daemon=True).start()
+
+
+def _end_program() -> None:
+    # Again and again: a signal that arrives just before the main thread blocks in a system call is handled
+    # only after that, and it is the main thread alone that can take our handler away.
+    while signal.getsignal(signal.SIGTERM) in (_on_sigterm, signal.SIG_DFL):
         os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(_AGAIN_S)
 
 
 def _on_sigterm(number: int, frame: FrameType | None) -> None:
