@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 
 REQUEST_LIMIT_S = 10.0
 """After which a client gives up."""
+_IDLE_LIMIT_S = 30.0
+"""After which a connection is not used again: sooner than any of the proxies closes it, since a request that
+meets that moment fails by nobody's fault."""
 _REQUEST = b"GET /load HTTP/1.1\r\nHost: bench\r\n\r\n"
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
@@ -31,7 +34,8 @@ class SteadyLoad:
     port: int
     rate: float
     outcomes: list[Outcome] = field(default_factory=list)
-    _free: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = field(default_factory=list)
+    _free: list[tuple[asyncio.StreamReader, asyncio.StreamWriter, float]] = field(default_factory=list)
+    """Open connections, and when they were last used: the latest at the end."""
     _requests: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def run(self) -> None:
@@ -48,7 +52,7 @@ class SteadyLoad:
     async def finish(self) -> None:
         """Wait for what is under way."""
         await asyncio.gather(*self._requests)
-        for _, writer in self._free:
+        for _, writer, _ in self._free:
             writer.close()
 
     async def _request(self, due_s: float) -> None:
@@ -56,22 +60,26 @@ class SteadyLoad:
         writer: asyncio.StreamWriter | None = None
         try:
             async with asyncio.timeout_at(asyncio.get_running_loop().time() + REQUEST_LIMIT_S):
-                while self._free and self._free[-1][1].is_closing():
-                    self._free.pop()
-                if self._free:
-                    reader, writer = self._free.pop()
-                else:
-                    reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+                reader, writer = self._kept() or await asyncio.open_connection("127.0.0.1", self.port)
                 writer.write(_REQUEST)
                 status, kept = await _answer(reader)
         except (OSError, TimeoutError, asyncio.IncompleteReadError):
             kept = False
         if writer is not None:
             if kept:
-                self._free.append((reader, writer))
+                self._free.append((reader, writer, time.monotonic()))
             else:
                 writer.transport.abort()
         self.outcomes.append(Outcome(due_s, time.monotonic() - due_s, status))
+
+    def _kept(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
+        while self._free:
+            reader, writer, used_s = self._free.pop()
+            if time.monotonic() - used_s > _IDLE_LIMIT_S:
+                writer.close()
+            elif not writer.is_closing():
+                return reader, writer
+        return None
 
 
 async def _answer(reader: asyncio.StreamReader) -> tuple[int, bool]:
