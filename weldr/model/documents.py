@@ -51,7 +51,7 @@ def raw_of_body(body: bytes) -> bytes:
         return stripped
     try:
         found = msgspec.json.decode(stripped, type=str)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except msgspec.MsgspecError:
         return stripped
     return found.encode("utf-8")
 
@@ -62,7 +62,7 @@ def parse_json(text: bytes) -> Any:
     Raises `DocumentError`.
     """
     try:
-        found = msgspec.json.decode(text)
+        found = msgspec.json.decode(text.decode())
     except msgspec.DecodeError as error:
         reason, _, position = str(error).partition(" (byte ")
         raise DocumentError(f"byte {position.rstrip(')')}" if position else "$", reason) from None
