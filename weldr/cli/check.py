@@ -15,7 +15,8 @@ from weldr.cli.help import examples
 from weldr.cli.output import output_option, show, show_next, show_table
 from weldr.cli.repeating import show_again, watch_option
 from weldr.cli.store import State
-from weldr.model.collections import COLLECTIONS, path_of, validate
+from weldr.control.certificates import validate
+from weldr.model.collections import COLLECTIONS, path_of
 from weldr.model.conflicts import Conflicts
 from weldr.model.decode import Fault
 from weldr.model.keys import KeyLayoutError, KeyName, KeySpace, Kind

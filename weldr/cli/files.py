@@ -16,7 +16,8 @@ from typing import Any
 
 import yaml
 
-from weldr.model.collections import COLLECTIONS, Collection, path_of, validate
+from weldr.control.certificates import validate
+from weldr.model.collections import COLLECTIONS, Collection, path_of
 from weldr.model.decode import Fault
 from weldr.model.documents import raw_of
 from weldr.model.keys import KeyName, KeySpace

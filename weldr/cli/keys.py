@@ -14,9 +14,10 @@ from weldr.cli.help import examples
 from weldr.cli.output import as_json, compact, output_option, show, show_table, tell
 from weldr.cli.repeating import show_again, watch_option
 from weldr.cli.store import State, Store
+from weldr.control.certificates import validate
 from weldr.control.vip.standing import COLUMNS, standings_of
 from weldr.etcd.commit import Committed
-from weldr.model.collections import COLLECTIONS, Collection, PathError, parse_path_prefix, path_of, validate
+from weldr.model.collections import COLLECTIONS, Collection, PathError, parse_path_prefix, path_of
 from weldr.model.decode import Fault
 from weldr.model.documents import DocumentError, document_of, parse_json, raw_of, raw_of_body, shown
 from weldr.model.edits import Edit
@@ -151,6 +152,7 @@ def _fault(name: KeyName, pair: KeyValue) -> str:
         """weldr put routes/cart '{"host": "shop.example", "path": "/cart", "service": "cart"}'""",
         """weldr put services/cart '{"retries": {"attempts": 2}}' --if-revision 0""",
         "weldr put settings - < settings.json",
+        "jq -n --rawfile cert chain.pem --rawfile key key.pem '{$cert, $key}' | weldr put certs/shop -",
     )
 )
 @click.argument("path", metavar="KEY", shell_complete=complete_writable)

@@ -57,10 +57,6 @@ _SECRETS: dict[Kind, frozenset[str]] = {
 }
 
 
-_PUBLIC: dict[Kind, frozenset[str]] = {Kind.CERT: frozenset({"cert"})}
-"""Where no type says so."""
-
-
 def _collection(kind: Kind) -> Collection:
     decoder = DECODED.get(kind)
     value_type = _WRITTEN_AS.get(kind) or (get_type_hints(decoder)["return"] if decoder else None)
@@ -73,7 +69,7 @@ def _collection(kind: Kind) -> Collection:
         takes_text=kind is Kind.BACKEND,
         writable=decoder is not None and kind not in REPORTED,
         secrets=secrets,
-        public=(typed | _PUBLIC.get(kind, frozenset())) - secrets,
+        public=typed - secrets,
     )
 
 

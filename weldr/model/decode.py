@@ -15,6 +15,7 @@ import msgspec
 
 from weldr.model.address import AddressError, parse_address
 from weldr.model.balancing import invalid_balance
+from weldr.model.certificates import Certificate, certificate_fault
 from weldr.model.foreign import ForeignError, address_of_foreign
 from weldr.model.health import invalid_check
 from weldr.model.keys import Kind
@@ -43,6 +44,9 @@ class Fault(msgspec.Struct, frozen=True):
 
     place: str
     reason: str
+
+
+T = TypeVar("T")
 
 
 class BackendObject(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -177,13 +181,25 @@ def _vip(text: str) -> Vip:
 
 
 def _sticky_key(text: str) -> StickyKey:
+    return _secret_json(text, StickyKey, "the member `key`")
+
+
+def _certificate(text: str) -> Certificate:
+    value = _secret_json(text, Certificate, "the members `cert` and `key`")
+    fault = certificate_fault(value)
+    if fault is not None:
+        raise _RejectError(*fault)
+    return value
+
+
+def _secret_json(text: str, into: type[T], members: str) -> T:
     try:
-        return _json(text, StickyKey)
+        return _json(text, into)
     except _RejectError as reject:
         if "unknown field" not in reject.fault.reason:
             raise
         # Whoever has mistaken the place of the secret must not read it in a log.
-        raise _RejectError("$", "expected an object with the member `key` and no other") from None
+        raise _RejectError("$", f"expected an object with {members} and no other") from None
 
 
 DECODED: dict[Kind, Callable[[str], Value]] = {
@@ -194,12 +210,10 @@ DECODED: dict[Kind, Callable[[str], Value]] = {
     Kind.ROUTE: _route,
     Kind.SETTINGS: _settings,
     Kind.VIP: _vip,
+    Kind.CERT: _certificate,
     Kind.STICKY_KEY: _sticky_key,
 }
 """The kinds that the catalog reads, with the function that decodes each."""
-
-
-T = TypeVar("T")
 
 
 def _json(text: str, into: type[T]) -> T:

@@ -10,7 +10,9 @@ from typing import Any
 
 import msgspec
 
+from weldr.model.certificates import certificates_in
 from weldr.model.collections import Collection
+from weldr.model.keys import Kind
 
 MAX_DEPTH = 64
 """Deeper than any honest value."""
@@ -118,7 +120,11 @@ def shown(collection: Collection, raw: bytes) -> Any:
         return document
     if not isinstance(document, dict):
         return None
-    return {name: value for name, value in document.items() if name in collection.public}
+    found = {name: value for name, value in document.items() if name in collection.public}
+    if collection.kind is Kind.CERT:
+        # People keep both in one file, and paste all of it.
+        return {name: certificates_in(value) for name, value in found.items()}
+    return found
 
 
 def same(before: bytes, after: bytes) -> bool:

@@ -12,6 +12,7 @@ import msgspec
 
 from weldr.model.access_log import AccessLogSettings
 from weldr.model.balancing import Balance
+from weldr.model.certificates import Certificate
 from weldr.model.health import Ejection, HealthCheck, Share
 from weldr.model.resilience import AdaptiveConcurrency, CircuitBreaker, Deadline, Hedging, Retries
 from weldr.model.routes import Route as Route
@@ -212,4 +213,4 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     """Requests under way in its workers since; told only while it is drained, and not before all have said."""
 
 
-Value = Backend | Override | InstanceOverride | Service | Route | Settings | StickyKey | Vip
+Value = Backend | Override | InstanceOverride | Service | Route | Settings | StickyKey | Certificate | Vip

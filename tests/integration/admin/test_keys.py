@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,6 +12,7 @@ from tests.support.admin import Api
 from tests.support.instance import wait_until
 from tests.support.servers import named_servers
 from tests.support.site import Site
+from tests.support.tls import Authority
 from weldr.model.collections import COLLECTIONS
 
 
@@ -145,15 +148,57 @@ def test_the_past_can_be_read_until_it_is_compacted(site: Site, api: Api) -> Non
     assert "compacted" in api.get(f"/api/v1/routes?revision={revision}").detail
 
 
-def test_the_key_of_a_certificate_is_never_told(site: Site, api: Api) -> None:
-    site.put("certs/secret", json.dumps({"cert": "shown", "key": "TOP SECRET"}))
+def test_a_certificate_is_written_with_its_key_and_read_without(site: Site, api: Api, tmp_path: Path) -> None:
+    authority = Authority(tmp_path, "authority")
+    first, second = authority.issue("first"), authority.issue("second")
+    cert, key = first.certificate.read_text(), first.key.read_text()
+    path = "/api/v1/certs/life"
+    answers = [api.put(f"{path}?dry_run=1", {"cert": cert, "key": key})]
+    assert answers[0].json["after"] == {"cert": cert}
+    answers.append(api.put(path, {"cert": cert, "key": key}))
+    assert answers[-1].status == 201
+    assert json.loads(site.value("certs/life")) == {"cert": cert, "key": key}
+    answers.append(api.get(path))
+    assert (answers[-1].json, answers[-1].etag) == ({"cert": cert}, answers[1].etag)
+    before = site.configuration()
+    misfits: list[tuple[str, Any, str]] = [
+        ("PUT", {"cert": cert, "key": second.key.read_text()}, "$.key"),
+        ("PUT", {"cert": cert + key, "key": key}, "$.cert"),
+        ("PUT", key.encode(), "byte 1"),
+        ("PUT", {"cert": cert, key: key}, "$"),
+        ("PATCH", {"cert": second.certificate.read_text()}, "$.key"),
+        ("PATCH", {"key": None}, "$"),
+    ]
+    for method, body, place in misfits:
+        answers.append(api.call(method, path, body))
+        assert (answers[-1].status, answers[-1].json["place"]) == (422, place), (method, answers[-1].body)
+    operations = [{"op": "put", "key": "certs/life", "value": {"cert": cert, "key": "no PEM"}}]
+    assert api.post("/api/v1/transaction", {"operations": operations}).json["place"] == "$.key"
+    assert site.configuration() == before
+    renewed = {"cert": second.certificate.read_text(), "key": second.key.read_text()}
+    answers.append(api.patch(path, renewed, if_match=answers[1].etag))
+    assert answers[-1].status == 200
+    assert json.loads(site.value("certs/life")) == renewed
+    answers += [api.get("/api/v1/history?key=certs/life"), api.get("/api/v1/keys")]
+    assert answers[-2].json["steps"][-1]["changes"][0]["after"] == {"cert": renewed["cert"]}
+    answers.append(api.delete(path))
+    assert (answers[-1].status, site.value("certs/life")) == (200, "")
+    told = [answer.body.decode() for answer in answers] + site.weldr.lines
+    for secret in (*key.splitlines()[1:-1], *renewed["key"].splitlines()[1:-1]):
+        assert not any(secret in text for text in told)
+
+
+def test_the_key_of_a_certificate_is_never_told_wherever_somebody_put_it(site: Site, api: Api) -> None:
+    site.put("certs/secret", json.dumps({"cert": "TOP SECRET", "key": "TOP SECRET"}))
     site.put("certs/garbage", "TOP SECRET pasted by mistake")
     api.put("/api/v1/services/after", {})
-    for path in ("/api/v1/keys", "/api/v1/certs", "/api/v1/certs/secret", "/api/v1/certs/garbage"):
-        answer = api.get(path)
+    for path in ("keys", "certs", "certs/secret", "certs/garbage", "problems"):
+        answer = api.get(f"/api/v1/{path}")
         assert answer.status == 200
         assert b"TOP SECRET" not in answer.body
-    assert api.get("/api/v1/certs/secret").json == {"cert": "shown"}
+    assert api.get("/api/v1/certs/secret").json == {"cert": ""}
+    problems = {item["key"]: item["place"] for item in api.get("/api/v1/problems").json["items"]}
+    assert problems[f"{site.prefix}certs/secret"] == "$.cert"
 
 
 def test_a_wrong_value_in_etcd_is_listed_with_its_place(site: Site, api: Api) -> None:

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from tests.integration.cli.conftest import Shell
+from tests.support.tls import Authority
 
 BOTH = pytest.mark.parametrize("via", ["etcd", "admin"])
 
@@ -123,8 +124,24 @@ def test_a_write_through_a_registration_keeps_its_lease(shell: Shell, via: str) 
     shell.etcd.etcdctl("lease", "revoke", lease)
 
 
+@BOTH
+def test_a_certificate_is_put_shown_without_its_key_and_removed(shell: Shell, tmp_path: Path, via: str) -> None:
+    pair = Authority(tmp_path, "authority").issue("one")
+    value = {"cert": pair.certificate.read_text(), "key": pair.key.read_text()}
+    name = f"certs/life-{via}"
+    done = shell.run("put", name, "-", via=via, stdin=json.dumps(value))
+    assert (done.status, "created at revision" in done.output) == (0, True), done
+    assert json.loads(shell.value(name)) == value
+    assert json.loads(shell.good("get", name, via=via)) == {"cert": value["cert"]}
+    assert "0 errors" in shell.run("check", via=via).error
+    wrong = shell.run("put", name, json.dumps(value | {"key": value["cert"]}), via=via)
+    assert (wrong.status, "at $.key: expected PEM" in wrong.error) == (1, True), wrong
+    assert "removed" in shell.good("rm", name, via=via)
+    assert shell.value(name) == ""
+
+
 def test_the_key_of_a_certificate_is_not_shown(shell: Shell) -> None:
-    shell.put("certs/secret", '{"cert": "shown", "key": "TOP SECRET"}')
+    shell.put("certs/secret", '{"cert": "TOP SECRET", "key": "TOP SECRET"}')
     for arguments in (
         ["get"],
         ["get", "certs/secret"],

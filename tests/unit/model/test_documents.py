@@ -88,7 +88,12 @@ def test_an_address_alone_can_be_patched() -> None:
 
 def test_what_is_secret_is_never_shown() -> None:
     certs = COLLECTIONS["certs"]
-    assert shown(certs, b'{"cert": "c", "key": "k"}') == {"cert": "c"}
+    chain = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
+    key = "-----BEGIN PRIVATE KEY-----\nMIIC\n-----END PRIVATE KEY-----\n"
+    assert shown(certs, raw_of({"cert": chain * 2, "key": key})) == {"cert": chain * 2}
+    # People keep both in one file.
+    assert shown(certs, raw_of({"cert": chain + key + chain})) == {"cert": chain * 2}
+    assert shown(certs, raw_of({"cert": [key]})) == {"cert": ""}
     assert shown(COLLECTIONS["secrets"], b'{"key": "k"}') == {}
     assert shown(certs, b"a private key pasted by mistake") is None
     assert shown(certs, b'{"key": "k"') is None

@@ -9,11 +9,12 @@ from http import HTTPStatus
 from weldr.control.admin.guard import Caller
 from weldr.control.admin.mirror import Mirror
 from weldr.control.admin.problem import ProblemError
+from weldr.control.certificates import validate
 from weldr.etcd.client import EtcdClient
 from weldr.etcd.commit import Committed, Decide, Outcome, commit
 from weldr.etcd.errors import EtcdError, EtcdLeaseNotFoundError
 from weldr.etcd.operations import Compare, Put
-from weldr.model.collections import path_of, validate
+from weldr.model.collections import path_of
 from weldr.model.decode import Fault
 from weldr.model.documents import same
 from weldr.model.edits import Action
