@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime
-from urllib.parse import urlsplit
 
 import click
 import msgspec
@@ -16,13 +14,12 @@ from weldr.cli.help import examples
 from weldr.cli.output import output_option, plain, show, show_next, show_table
 from weldr.cli.repeating import show_again, watch_option
 from weldr.cli.store import State
+from weldr.control.explaining import UnexplainedError, explained
 from weldr.model.catalog import Catalog
-from weldr.model.explaining import Explanation, Question
+from weldr.model.explaining import AskedRequest, Explanation, QuestionError, head_of, question_of
 from weldr.model.health import BackendKey, HealthChange, Standing
 from weldr.model.keys import KeySpace, Kind
-from weldr.model.traffic import Traffic, difference
-
-_LIMIT_S = 20.0
+from weldr.model.traffic import Traffic
 
 
 @click.command(
@@ -52,26 +49,29 @@ def explain(
 
     Exit status 1 if no backend would get it.
     """
-    request = _request(url, headers, method)
+    asked = AskedRequest(url, method, list(headers), client)
+    try:
+        head_of(asked)
+    except QuestionError as error:
+        raise click.UsageError(str(error)) from None
 
-    def tell(state: State) -> bool:
-        return _explained(state, where.keys, request, client, output, show_next if watch else show)
+    async def tell(state: State) -> bool:
+        return await _explained(state, where.keys, asked, output, show_next if watch else show)
 
-    if watch:
-        finish(_watch(where, tell))
-    sys.exit(0 if tell(finish(_read(where))) else 1)
+    sys.exit(0 if finish(_explain(where, tell, watch)) else 1)
 
 
-async def _watch(where: Where, tell: Callable[[State], bool]) -> None:
+async def _explain(where: Where, tell: Callable[[State], Awaitable[bool]], watch: bool) -> bool:
     async with where.store() as store:
-        await show_again(store, tell)
+        if watch:
+            await show_again(store, tell)
+        return await tell(await store.read())
 
 
-def _explained(
+async def _explained(
     state: State,
     keys: KeySpace,
-    request: bytes,
-    client: str,
+    asked: AskedRequest,
     output: str,
     show_one: Callable[[object, str], None],
 ) -> bool:
@@ -79,32 +79,15 @@ def _explained(
     traffic = _traffic(state, keys)
     changes = _health(state)
     standings = [(key, Standing.DOWN) for key in _backends(traffic) if _is_down(key, changes)]
-    found = _ask(Question(difference(Traffic(), traffic), standings, request, client))
+    try:
+        found = await explained(question_of(asked, traffic, standings))
+    except UnexplainedError as error:
+        raise click.ClickException(str(error)) from None
     if output != "table":
         show_one(msgspec.to_builtins(found), output)
     else:
         _tell(found, traffic, changes)
     return bool(found.backends)
-
-
-def _request(url: str, headers: tuple[str, ...], method: str) -> bytes:
-    try:
-        parts = urlsplit(url if "://" in url else f"http://{url}")
-        host = parts.netloc.rpartition("@")[2]
-    except ValueError as error:
-        raise click.UsageError(f"{url!r} is no URL: {error}") from None
-    if parts.scheme not in ("http", "https") or not host:
-        raise click.UsageError(f"{url!r} is no URL: expected http://host/path")
-    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    lines = [f"{method} {target} HTTP/1.1"]
-    if not any(header.lower().startswith("host:") for header in headers):
-        lines.append(f"Host: {host}")
-    return "\r\n".join([*lines, *headers, "", ""]).encode("utf-8", "surrogateescape")
-
-
-async def _read(where: Where) -> State:
-    async with where.store() as store:
-        return await store.read()
 
 
 def _traffic(state: State, keys: KeySpace) -> Traffic:
@@ -140,19 +123,6 @@ def _backends(traffic: Traffic) -> Iterator[BackendKey]:
 def _is_down(key: BackendKey, changes: _Health) -> bool:
     """Whether any instance says so."""
     return any(change.state == "down" for _, change in changes.get(key[:2], ()))
-
-
-def _ask(question: Question) -> Explanation:
-    command = [sys.executable, "-P", "-m", "weldr.proxy.explain"]
-    asked = msgspec.msgpack.encode(question)
-    try:
-        done = subprocess.run(command, input=asked, capture_output=True, timeout=_LIMIT_S, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise click.ClickException(f"the data plane cannot be asked: {error}") from None
-    if done.returncode != 0:
-        last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
-        raise click.ClickException(f"the data plane cannot be asked: {last}")
-    return msgspec.msgpack.decode(done.stdout, type=Explanation)
 
 
 def _tell(found: Explanation, traffic: Traffic, changes: _Health) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import sys
 from collections.abc import Callable
 
@@ -32,4 +33,6 @@ async def show_again(store: Store, show: Callable[[State], object]) -> None:
                 continue
             if sys.stdout.isatty():
                 click.clear()
-            show(state)
+            shown = show(state)
+            if inspect.isawaitable(shown):
+                await shown

@@ -6,12 +6,14 @@ import json
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.integration.cli.conftest import Shell
+from tests.support.admin import Api
 from tests.support.instance import wait_until
 from tests.support.servers import named_servers
 from weldr.model.catalog import Catalog
@@ -126,4 +128,25 @@ def test_programs_get_it_as_json_and_by_the_status(routed: Routed) -> None:
     assert (none.status, "the service has no backend" in none.output) == (1, True)
     refused = routed.shell.run("explain", "other.example/x", "-X", "TRACE")
     assert (refused.status, "status 405" in refused.output) == (1, True)
-    assert routed.shell.run("explain", "ftp://x").status == 2
+
+
+@pytest.mark.parametrize(
+    ("question", "words"),
+    [
+        ({"url": "ftp://x"}, "is no URL"),
+        ({"url": "x/a b"}, "without spaces"),
+        ({"url": "http://[::1/"}, "is no URL"),
+        ({"url": "x", "client": "nobody"}, "is no IP address"),
+        ({"url": "x", "headers": ["X-Beta"]}, "is no field"),
+        ({"url": "x", "headers": ["A: b\r\nC: d"]}, "is no field"),
+    ],
+)
+def test_a_question_that_makes_no_request_is_refused_alike_by_the_command_and_by_the_api(
+    routed: Routed, question: dict[str, Any], words: str
+) -> None:
+    answer = Api(routed.shell.weldr.admin).post("/api/v1/explain", question)
+    assert (answer.status, words in answer.detail) == (422, True), answer
+    fields = [part for field in question.get("headers", []) for part in ("-H", field)]
+    client = ["--client", question["client"]] if "client" in question else []
+    done = routed.shell.run("explain", question["url"], *fields, *client)
+    assert (done.status, words in done.error, done.error.count("\n")) == (2, True, 1), done
