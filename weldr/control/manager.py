@@ -17,8 +17,6 @@ import time
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 
-from prometheus_client.metrics_core import Metric
-
 from weldr.control.admin.connections import ConnectionLimits
 from weldr.control.admin.guard import AdminAddressError, Guard
 from weldr.control.admin.server import AdminParts, AdminServer
@@ -33,6 +31,7 @@ from weldr.control.health.reports import HealthReports
 from weldr.control.life import Life, Parts
 from weldr.control.listeners import ListenError, Listeners
 from weldr.control.manager_config import ManagerConfig
+from weldr.control.metrics.exposition import Part
 from weldr.control.metrics.incidents import metrics_of_incidents
 from weldr.control.metrics.instance import InstanceParts, metrics_of_instance
 from weldr.control.metrics.lag import LoopLag
@@ -358,7 +357,7 @@ class Manager:
     def _problems_of_parts(self) -> list[str]:
         return [*self._health.problems, *self._virtual_ips.problems()]
 
-    def _metrics(self) -> Iterator[Iterable[Metric]]:
+    def _metrics(self) -> Iterator[Iterable[Part]]:
         yield metrics_of_instance(self._instance_parts)
         yield metrics_of_workers(self._pool.slots)
         yield metrics_of_processes(self._pool.slots)

@@ -7,25 +7,26 @@ from collections.abc import Callable, Iterable
 from http import HTTPStatus
 
 from aiohttp import web
-from prometheus_client.metrics_core import Metric
 
 from weldr.control.admin.endpoint import Call, Endpoint
 from weldr.control.admin.problem import ProblemError
-from weldr.control.metrics.exposition import written
+from weldr.control.metrics.exposition import Part, takes_openmetrics, written
 
 _MOST_WAITING = 8
 _APART_BYTES = 16 * 1024
 
-Sources = Callable[[], Iterable[Iterable[Metric]]]
+Sources = Callable[[], Iterable[Iterable[Part]]]
 
 
 class MetricsEndpoint:
-    """Writes for one at a time; some may wait."""
+    """Writes one text at a time. Who comes meanwhile waits for the next, which is the same for all who do."""
 
     def __init__(self, sources: Sources) -> None:
-        """`sources` are asked anew for each answer."""
+        """`sources` are asked anew for each text."""
         self._sources = sources
         self._turn = asyncio.Lock()
+        self._next: dict[bool, asyncio.Task[tuple[bytes, str]]] = {}
+        """Texts that are not begun yet, by whether they are OpenMetrics."""
         self._waiting = 0
 
     def endpoints(self) -> list[Endpoint]:
@@ -48,8 +49,9 @@ class MetricsEndpoint:
             raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": "1"})
         self._waiting += 1
         try:
-            async with self._turn:
-                text, media_type = await written(self._sources(), call.request.headers.get("Accept", ""))
+            text, media_type = await self.text(
+                openmetrics=takes_openmetrics(call.request.headers.get("Accept", ""))
+            )
         finally:
             self._waiting -= 1
         # Also compressed apart from the event loop.
@@ -58,3 +60,16 @@ class MetricsEndpoint:
         )
         response.enable_compression()
         return response
+
+    async def text(self, *, openmetrics: bool) -> tuple[bytes, str]:
+        """Metrics as they are from now on, never as they were before, and their media type."""
+        writing = self._next.get(openmetrics)
+        if writing is None:
+            writing = self._next[openmetrics] = asyncio.create_task(self._write(openmetrics), name="metrics")
+        # One who leaves takes nothing from the others.
+        return await asyncio.shield(writing)
+
+    async def _write(self, openmetrics: bool) -> tuple[bytes, str]:
+        async with self._turn:
+            del self._next[openmetrics]
+            return await written(self._sources(), openmetrics=openmetrics)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
-from prometheus_client.metrics_core import Metric
-
-from weldr.control.metrics.exposition import Family
+from weldr.control.metrics.exposition import Part
+from weldr.control.metrics.family import Family, labels
 from weldr.model.frames import Sparing
 from weldr.model.incidents import COUNTS, Incidents
 
@@ -35,37 +34,38 @@ NAMES = {
 """The metric for each count, without its prefix, and what it says."""
 
 
-def metrics_of_incidents(incidents: Mapping[str, Incidents], sparings: Iterable[Sparing]) -> Iterator[Metric]:
+def metrics_of_incidents(incidents: Mapping[str, Incidents], sparings: Iterable[Sparing]) -> Iterator[Part]:
     """What was counted by service, and what the workers spare now."""
-    held = list(incidents.values())
-    for count in COUNTS:
-        name, text = NAMES[count]
-        family = Family(f"weldr_{name}", "counter", text)
-        for each in held:
-            family.count({"service": each.service}, getattr(each, count))
-            yield from family.part()
-        yield from family.part(last=True)
+    families = [(count, Family(f"weldr_{NAMES[count][0]}", "counter", NAMES[count][1])) for count in COUNTS]
+    for each in list(incidents.values()):
+        service = labels(service=each.service)
+        for count, family in families:
+            family.count(service, getattr(each, count))
+        yield None
+    for _, family in families:
+        yield family
     yield from _of_sparings(list(sparings))
 
 
-def _of_sparings(sparings: list[Sparing]) -> Iterator[Metric]:
+def _of_sparings(sparings: list[Sparing]) -> Iterator[Part]:
     ejected: Counter[tuple[str, str]] = Counter()
     for sparing in sparings:
         ejected.update(spared.key[:2] for spared in sparing.spared)
+        yield None
     family = Family(
         "weldr_backend_spared_workers", "gauge", "In how many workers a backend is ejected, on trial, or rests."
     )
     for (service, backend), workers in ejected.items():
-        family.add({"service": service, "backend": backend}, workers)
-        yield from family.part()
-    yield from family.part(last=True)
+        family.add(labels(service=service, backend=backend), workers)
+        yield None
+    yield family
     open_circuits = Counter(name for sparing in sparings for name in sparing.open_circuits)
     family = Family(
         "weldr_open_circuit_workers", "gauge", "In how many workers a circuit breaker is not closed."
     )
     for service, workers in open_circuits.items():
-        family.add({"service": service}, workers)
-    yield from family.part(last=True)
+        family.add(labels(service=service), workers)
+    yield family
     panicking = Counter(name for sparing in sparings for name in sparing.panicking)
     family = Family(
         "weldr_panicking_workers",
@@ -73,5 +73,5 @@ def _of_sparings(sparings: list[Sparing]) -> Iterator[Metric]:
         "In how many workers all backends are used since too few are healthy.",
     )
     for service, workers in panicking.items():
-        family.add({"service": service}, workers)
-    yield from family.part(last=True)
+        family.add(labels(service=service), workers)
+    yield family

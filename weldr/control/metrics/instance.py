@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from prometheus_client.metrics_core import Metric
 
-from weldr.control.metrics.exposition import Family
+from weldr.control.metrics.exposition import Part
+from weldr.control.metrics.family import Family, labels
 from weldr.control.metrics.lag import LoopLag
 from weldr.control.vip.machine import State as VipMachineState
 from weldr.control.vip.virtual_ips import VirtualIps
@@ -42,7 +43,7 @@ class InstanceParts:
     problems_of_parts: Callable[[], int]
 
 
-def metrics_of_instance(parts: InstanceParts) -> Iterator[Metric]:
+def metrics_of_instance(parts: InstanceParts) -> Iterator[Part]:
     """All of them."""
     yield _info("weldr_build", "This version of weldr.", {"version": __version__})
     yield _info("weldr_instance", "This instance's name.", {"name": parts.name})
@@ -128,7 +129,7 @@ def _of_watch(follower: Follower) -> Iterator[Metric]:
     yield _counter("weldr_watch_audit_failures", "Those that found a difference.", follower.audit_failures)
 
 
-def _of_etcd(parts: InstanceParts) -> Iterator[Metric]:
+def _of_etcd(parts: InstanceParts) -> Iterator[Part]:
     client = parts.client
     yield _gauge(
         "weldr_etcd_connected",
@@ -137,8 +138,8 @@ def _of_etcd(parts: InstanceParts) -> Iterator[Metric]:
     )
     requests = Family("weldr_etcd_requests", "counter", "Requests to etcd, each try, by their outcome.")
     for (operation, outcome), count in client.calls.outcomes.items():
-        requests.count({"operation": operation, "outcome": outcome}, count)
-    yield from requests.part(last=True)
+        requests.count(labels(operation=operation, outcome=outcome), count)
+    yield requests
     durations = Family(
         "weldr_etcd_request_duration_seconds",
         "histogram",
@@ -146,8 +147,8 @@ def _of_etcd(parts: InstanceParts) -> Iterator[Metric]:
         unit="seconds",
     )
     for operation, counts in client.calls.latencies.items():
-        durations.histogram({"operation": operation}, counts)
-    yield from durations.part(last=True)
+        durations.histogram(labels(operation=operation), counts)
+    yield durations
     left = Metric(
         "weldr_lease_remaining_seconds",
         "Until the instance's lease runs out unless renewed.",
@@ -178,7 +179,7 @@ def _of_virtual_ips(virtual_ips: VirtualIps) -> Iterator[Metric]:
     yield from (states, held, left, transitions)
 
 
-def _of_backends(parts: InstanceParts) -> Iterator[Metric]:
+def _of_backends(parts: InstanceParts) -> Iterator[Part]:
     catalog, standings = parts.catalog(), parts.standings()
     services = list(catalog.traffic.services.items()) if catalog else []
     counts = Family("weldr_backends", "gauge", "Backends in the catalog by what this instance's checks say.")
@@ -187,15 +188,10 @@ def _of_backends(parts: InstanceParts) -> Iterator[Metric]:
         by_state = Counter(dict.fromkeys(_STATES, 0))
         for backend_id, backend in service.backends.items():
             standing = standings.get((name, backend_id, backend.host, backend.port), Standing.UP)
-            by_state["draining" if backend.draining else standing.value] += 1
+            state = "draining" if backend.draining else standing.value
+            by_state[state] += 1
+            backend_up.add(labels(service=name, backend=backend_id), state == "up")
+            yield None
         for state, count in by_state.items():
-            counts.add({"service": name, "state": state}, count)
-        yield from counts.part()
-    yield from counts.part(last=True)
-    for name, service in services:
-        for backend_id, backend in service.backends.items():
-            standing = standings.get((name, backend_id, backend.host, backend.port), Standing.UP)
-            is_up = standing is Standing.UP and not backend.draining
-            backend_up.add({"service": name, "backend": backend_id}, is_up)
-            yield from backend_up.part()
-    yield from backend_up.part(last=True)
+            counts.add(labels(service=name, state=state), count)
+    yield from (counts, backend_up)
