@@ -121,6 +121,8 @@ class Beat(msgspec.Struct, frozen=True, tag="beat"):
     spans_exported: int = 0
     spans_lost: int = 0
     """That were too many, or that nobody took."""
+    descriptors: int = 0
+    """That the process has open; 0 if the system does not tell."""
 
 
 class Loads(msgspec.Struct, frozen=True, tag="loads"):

@@ -9,6 +9,7 @@ until there is room again.
 from __future__ import annotations
 
 import contextlib
+import os
 import resource
 
 _OWN = 64
@@ -16,6 +17,8 @@ _OWN = 64
 _MOST = 1 << 20
 _RESERVE = 1024
 _RESERVED_PART = 4
+_FEW = 256
+_OPEN = "/proc/self/fd"
 
 
 def raise_soft_limit() -> int:
@@ -37,3 +40,24 @@ def for_clients(connections: int, in_flight: int) -> int:
 def for_kept(connections: int, clients: int, in_flight: int) -> int:
     """How many may be connections to backends that have no request."""
     return max(0, connections - clients - in_flight)
+
+
+class OpenDescriptors:
+    """How many this process has open: found out in no time, however many they are."""
+
+    def __init__(self) -> None:
+        self._others = 0
+        """Beside connections, when there were few of these."""
+
+    def count(self, connections: int) -> int:
+        """The number, with so many `connections` among them; 0 if the system does not tell."""
+        try:
+            # Kernels before 6.2 say 0 here: those make a list, which takes 40 ms for 20,000 of them.
+            told = os.stat(_OPEN).st_size
+            if told:
+                return told
+            if connections < _FEW:
+                self._others = len(os.listdir(_OPEN)) - 1 - connections
+        except OSError:
+            return 0
+        return connections + self._others

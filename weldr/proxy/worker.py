@@ -22,7 +22,7 @@ from weldr.proxy.acceptor import Acceptor
 from weldr.proxy.channel import Channel
 from weldr.proxy.context import Context
 from weldr.proxy.deadlines import SWEEP_INTERVAL_S
-from weldr.proxy.descriptors import raise_soft_limit
+from weldr.proxy.descriptors import OpenDescriptors, raise_soft_limit
 from weldr.proxy.networks import NetworkSet
 from weldr.proxy.spans import SpanQueue
 
@@ -78,6 +78,7 @@ class Worker:
         self._context = Context(loop, self._backend_idle, self._sparing_changed, zone)
         self._context.share = share
         self._context.connections = raise_soft_limit()
+        self._descriptors = OpenDescriptors()
         self._exporter = self._observe(telling)
         self._acceptor = Acceptor(self._context, listeners)
         fleet = self._context.fleet
@@ -188,6 +189,7 @@ class Worker:
     def _beat(self, due_s: float) -> None:
         counters = self._context.counters
         used, kept = self._context.fleet.connections()
+        clients = len(self._context.clients)
         self._note_lag(due_s)
         self._channel.send_beat(
             Beat(
@@ -195,13 +197,14 @@ class Worker:
                 requests=counters.requests,
                 in_flight=counters.in_flight,
                 faults=counters.faults,
-                clients=len(self._context.clients),
+                clients=clients,
                 tunnels=counters.tunnels,
                 backends_used=used,
                 backends_kept=kept,
                 lag_s=self._lag_s,
                 spans_exported=0 if self._exporter is None else self._exporter.exported,
                 spans_lost=self._spans_lost(),
+                descriptors=self._descriptors.count(clients + used + kept),
             )
         )
         self._lag_s = 0.0

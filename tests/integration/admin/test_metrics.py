@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 
 import pytest
@@ -114,10 +115,24 @@ def test_the_state_of_the_instance_is_told(site: Site) -> None:
     assert scrape.value("weldr_worker_applied_revision") == scrape.value("weldr_catalog_applied_revision")
     for name in ("process_resident_memory_bytes", "weldr_worker_resident_memory_bytes"):
         assert scrape.value(name) > 10_000_000
-    for name in ("process_cpu_seconds_total", "weldr_worker_cpu_seconds_total", "weldr_worker_open_fds"):
-        assert scrape.value(name) > 0
+    for process in ("process_", "weldr_worker_"):
+        for name in ("cpu_seconds_total", "virtual_memory_bytes", "start_time_seconds"):
+            assert scrape.value(process + name) > 0
+        assert 0 < scrape.value(process + "open_fds") < scrape.value(process + "max_fds")
     for name in ("weldr_manager_event_loop_lag_seconds", "weldr_worker_event_loop_lag_seconds"):
         assert scrape.found(name)
+
+
+def test_a_worker_counts_its_own_descriptors_whoever_it_runs_as(site: Site) -> None:
+    before = scrape_when(site.api, lambda scrape: scrape.found("weldr_worker_open_fds"), "a beat")
+    with contextlib.ExitStack() as clients:
+        for _ in range(60):
+            clients.enter_context(socket.create_connection(("127.0.0.1", site.weldr.port), 30))
+        # Some that were open before may be gone.
+        enough = before.value("weldr_worker_open_fds") + 30
+        scrape_when(
+            site.api, lambda scrape: scrape.value("weldr_worker_open_fds") >= enough, "they are counted"
+        )
 
 
 def test_everything_that_befalls_requests_has_its_metric(site: Site, shop: NamedServer) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
-from weldr.proxy.descriptors import for_clients, for_kept
+from weldr.proxy import descriptors
+from weldr.proxy.descriptors import OpenDescriptors, for_clients, for_kept
 
 
 @pytest.mark.parametrize(
@@ -33,3 +37,16 @@ def test_ten_thousand_idle_clients_fit_into_twenty_thousand_descriptors() -> Non
 def test_what_is_kept_is_what_others_leave() -> None:
     assert for_kept(400, clients=100, in_flight=50) == 250
     assert for_kept(400, clients=390, in_flight=50) == 0
+
+
+def test_open_descriptors_are_counted_by_the_kernel_or_else_by_a_list_or_what_is_known(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    listed = len(os.listdir("/proc/self/fd")) - 1
+    open_descriptors = OpenDescriptors()
+    assert open_descriptors.count(0) == listed
+    monkeypatch.setattr(os, "stat", lambda path: os.stat_result((0,) * 10))
+    assert open_descriptors.count(3) == listed
+    assert open_descriptors.count(100_000) == 100_000 + listed - 3
+    monkeypatch.setattr(descriptors, "_OPEN", str(tmp_path / "nothing"))
+    assert OpenDescriptors().count(3) == 0

@@ -1,42 +1,85 @@
-"""Metrics of the manager's process and the workers', as the kernel tells them."""
+"""Metrics of the manager's process and the workers': what the kernel tells, and what they tell of themselves.
+
+The library's collector reads the same, but tells less of a process whose descriptors it may not count: only a
+worker may count a worker's, since it is another user's.
+"""
 
 from __future__ import annotations
 
+import functools
 import os
+import resource
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from prometheus_client.metrics_core import Metric
-from prometheus_client.process_collector import ProcessCollector
 
+from weldr.control.metrics.exposition import Part
+from weldr.control.metrics.family import Family, labels
 from weldr.control.worker import SlotState, WorkerSlot
 
+_FACTS = {
+    "cpu_seconds_total": "Total user and system CPU time spent in seconds.",
+    "virtual_memory_bytes": "Virtual memory size in bytes.",
+    "resident_memory_bytes": "Resident memory size in bytes.",
+    "start_time_seconds": "Start time of the process since unix epoch in seconds.",
+    "open_fds": "Number of open file descriptors.",
+    "max_fds": "Maximum number of open file descriptors.",
+}
 _MANAGER = "process_"
 _WORKER = "weldr_worker_"
 
+Facts = dict[str, float]
 
-def metrics_of_processes(slots: Iterable[WorkerSlot]) -> Iterator[Metric]:
+
+def metrics_of_processes(slots: Iterable[WorkerSlot]) -> Iterator[Part]:
     """The usual ones for the manager, and the same ones with other names for each worker."""
-    yield from _of_process(os.getpid())
-    families: dict[str, Metric] = {}
+    manager = _facts_of(os.getpid())
+    manager["open_fds"] = len(os.listdir("/proc/self/fd"))
+    yield from _families(_MANAGER, {"": manager})
+    workers: dict[str, Facts] = {}
     for slot in slots:
         if slot.pid is None:
             continue
-        for found in _of_process(slot.pid):
-            name = _WORKER + found.name.removeprefix(_MANAGER)
-            family = families.setdefault(name, Metric(name, found.documentation, found.type, found.unit))
-            for sample in found.samples:
-                family.add_sample(
-                    _WORKER + sample.name.removeprefix(_MANAGER), {"worker": slot.name}, sample.value
-                )
-    yield from families.values()
+        facts = workers[labels(worker=slot.name)] = _facts_of(slot.pid)
+        if slot.beat is not None and slot.beat.descriptors:
+            facts["open_fds"] = slot.beat.descriptors
+    yield from _families(_WORKER, workers)
 
 
-def _of_process(pid: int) -> Iterable[Metric]:
+def _families(prefix: str, processes: dict[str, Facts]) -> Iterator[Family]:
+    for name, text in _FACTS.items():
+        kind = "counter" if name.endswith("_total") else "gauge"
+        family = Family(prefix + name.removesuffix("_total"), kind, text)
+        for whose, facts in processes.items():
+            if name in facts:
+                family.add(whose, facts[name], "_total" if kind == "counter" else "")
+        yield family
+
+
+def _facts_of(pid: int) -> Facts:
+    """Without those that the kernel does not tell, or of a process that has just ended."""
+    process = Path(f"/proc/{pid}")
     try:
-        return ProcessCollector(pid=lambda: pid, registry=None).collect()
-    except (ValueError, UnboundLocalError):
-        # The library takes it that the kernel has a limit, and that a process is still there.
-        return ()
+        fields = (process / "stat").read_bytes().rpartition(b")")[2].split()
+        limits = (process / "limits").read_text().splitlines()
+    except OSError:
+        return {}
+    ticks_in_s = os.sysconf("SC_CLK_TCK")
+    most = next(line.split()[3] for line in limits if line.startswith("Max open files"))
+    facts = {
+        "cpu_seconds_total": (int(fields[11]) + int(fields[12])) / ticks_in_s,
+        "virtual_memory_bytes": int(fields[20]),
+        "resident_memory_bytes": int(fields[21]) * resource.getpagesize(),
+        "start_time_seconds": _boot_time_s() + int(fields[19]) / ticks_in_s,
+    }
+    return facts if most == "unlimited" else {**facts, "max_fds": int(most)}
+
+
+@functools.cache
+def _boot_time_s() -> int:
+    lines = Path("/proc/stat").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("btime "))
 
 
 def metrics_of_workers(slots: Iterable[WorkerSlot]) -> Iterator[Metric]:
