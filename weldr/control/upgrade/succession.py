@@ -75,7 +75,8 @@ class Upgrades:
             service_manager.notify(READY=1, STATUS=f"not upgraded: {error}")
             self._running = None
             raise
-        await service_manager.notify_surely(MAINPID=process.pid, READY=1, STATUS="upgraded")
+        # With a sign of life: the new one's did not count so far, and its next may be half of the limit away.
+        await service_manager.notify_surely(MAINPID=process.pid, READY=1, WATCHDOG=1, STATUS="upgraded")
         self._given.set()
         return f"upgraded: the manager is process {process.pid} now"
 
