@@ -133,7 +133,7 @@ def take_no_more(listener: socket.socket) -> None:
     """
     if sys.platform != "linux":
         return
-    # Without it (a kernel may be built so) a few connections are reset, as with any other server.
+    # Without it (a kernel may be built so, or want CAP_NET_ADMIN) a few connections are reset, as with others.
     with contextlib.suppress(OSError):
         _attach(listener, _SO_ATTACH_FILTER, _DROP_FIRST_SEGMENTS)
 
