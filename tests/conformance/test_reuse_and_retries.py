@@ -7,10 +7,12 @@ import pytest
 from tests.support.backends import response
 from tests.support.conversation import (
     Asks,
+    AtOnce,
     Closes,
     Conversation,
     Ends,
     Gets,
+    GetsBody,
     GetsBytes,
     GetsHead,
     Leaves,
@@ -35,6 +37,7 @@ GET_1_0 = b"GET / HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n\r\n"
 HEAD = b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"
 OK = response()
+MUCH = b"much" * 12_000
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
 FIRST = (Asks(GET), Gets(), Sends(OK), Sees())
 """An exchange after which the connection is kept."""
@@ -287,6 +290,12 @@ def repeated(method: str, *, lost: Closes | Resets = Closes()) -> Conversation: 
     )
 
 
+def sent_elsewhere(ask: bytes, *last: Closes | Resets | Ends | Sends, got: Gets) -> Conversation:
+    """What comes last on the kept connection is read in the same turn as the request, which is not sent yet."""
+    sees = Sees(method=ask.partition(b" ")[0].decode())
+    return Conversation((*FIRST, AtOnce((Asks(ask), *last)), got, Sends(OK, on=2), sees))
+
+
 def not_repeated(
     ask: bytes, *after: Sends, got: Gets | GetsHead, error: str = "connection_terminated"
 ) -> Conversation:
@@ -301,6 +310,41 @@ RETRIES: dict[str, Conversation] = {
     "DELETE": repeated("DELETE"),
     "PUT without a body": repeated("PUT"),
     "GET after a reset": repeated("GET", lost=Resets()),
+    "POST, if the connection was closed before": sent_elsewhere(
+        POST, Closes(), got=Gets("POST / HTTP/1.1", b"abc", on=2)
+    ),
+    "POST, if the connection was reset before": sent_elsewhere(
+        POST, Resets(), got=Gets("POST / HTTP/1.1", b"abc", on=2)
+    ),
+    "POST, if the connection was reset before that": Conversation(
+        (
+            *[*FIRST, AtOnce((Resets(), Asks(POST)))],
+            *[Gets("POST / HTTP/1.1", b"abc", on=2), Sends(OK, on=2), Sees()],
+        )
+    ),
+    "POST without a body, if the connection was shut before": sent_elsewhere(
+        head("POST"), Ends(), got=Gets("POST / HTTP/1.1", on=2)
+    ),
+    "POST with much of a body, if the connection was shut before": sent_elsewhere(
+        head("POST", f"Content-Length: {len(MUCH)}") + MUCH, Ends(), got=Gets("POST / HTTP/1.1", MUCH, on=2)
+    ),
+    "POST with chunks, if the connection was shut before": sent_elsewhere(
+        head("POST", "Transfer-Encoding: chunked") + b"2\r\nab\r\n1\r\nc\r\n0\r\n\r\n",
+        Ends(),
+        got=Gets("POST / HTTP/1.1", b"abc", on=2),
+    ),
+    "POST with half of its chunks, if the connection was shut before": Conversation(
+        (
+            *FIRST,
+            AtOnce((Asks(head("POST", "Transfer-Encoding: chunked") + b"2\r\nab\r\n"), Ends())),
+            *[GetsHead(on=2), GetsBytes(b"2\r\nab\r\n", on=2), Asks(b"1\r\nc\r\n0\r\n\r\n")],
+            *[GetsBody(b"c", on=2), Sends(OK, on=2), Sees()],
+        )
+    ),
+    "POST, if something unasked came before": sent_elsewhere(
+        POST, Sends(response(b"evil")), got=Gets("POST / HTTP/1.1", b"abc", on=2)
+    ),
+    "GET, if something unasked came before": sent_elsewhere(GET, Sends(response(b"evil")), got=Gets(on=2)),
     "not POST": not_repeated(POST, got=Gets("POST / HTTP/1.1", b"abc")),
     "not POST without a body": not_repeated(head("POST"), got=Gets("POST / HTTP/1.1")),
     "not PATCH": not_repeated(head("PATCH"), got=Gets("PATCH / HTTP/1.1")),

@@ -23,6 +23,8 @@ from weldr.proxy.context import Context
 _OK = Answer(head=b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", body=b"ok")
 _UNASKED = b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nunasked"
 _FIRST_DISRUPTION = 208
+_FIRST_TOGETHER = 192
+"""Steps from here on are in one turn of the loop with the next one."""
 _LONGEST_WAIT_S = 100.0
 _MOST_PROGRESS = 2000
 _BACKENDS = {f"b{number}": Backend(host=f"10.1.0.{number}", port=80) for number in (1, 2)}
@@ -91,7 +93,8 @@ class World:
         if not actions:
             return False
         actions[choice % len(actions)]()
-        self.loop.settle()
+        if choice < _FIRST_TOGETHER:
+            self.loop.settle()
         return True
 
     def _disruptions(self) -> list[Action]:
@@ -215,6 +218,7 @@ class World:
         return transport, protocol
 
     def _let_connect(self, waiting: asyncio.Future[None]) -> None:
+        self._connecting.remove(waiting)
         waiting.set_result(None)
 
     def _next_answer(self) -> Answer:

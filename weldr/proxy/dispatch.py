@@ -293,18 +293,17 @@ class Dispatch:
         self._upstream = upstream
         service.budget.sent += 1
         context, client, head = self._context, self._client, self.head
-        # The exchange, of which this is a part, is such a user.
-        upstream.begin(self, head.method, service.read_s, context.fleet.table.limits)  # type: ignore[arg-type]
-        lines = self.request_lines()
+        data = self.request_lines()
         outgoing = self._outgoing
         if head.fields.chunked:
-            upstream.write([lines, *chunk_parts(outgoing, last=self._request_complete)])
+            data = b"".join((data, *chunk_parts(outgoing, last=self._request_complete)))
         elif outgoing:
-            upstream.write([lines, *outgoing])
-        else:
-            context.outbox.put(upstream.transport, lines)
+            data = b"".join((data, *outgoing))
         if outgoing:
             self._outgoing = []
+        limits = context.fleet.table.limits
+        # The exchange, of which this is a part, is such a user.
+        upstream.begin(self, head.method, data, service.read_s, limits)  # type: ignore[arg-type]
         if client.gate.held:
             client.gate.release(Hold.NO_PEER)
         if client.congested:

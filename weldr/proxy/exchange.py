@@ -29,9 +29,9 @@ nothing of its final response has gone to the client. Then it is
 - given to another backend after any other loss of the connection, a try that took too long, or a response with
   one of certain statuses, as often as `retries` and their budget allow.
 
-Where no connection was made nothing was sent, and the next backend is tried without these conditions. A hedge
-(`hedge.py`) is a second try beside the first. Whichever is answered first is the one that goes on; if the first
-fails, the hedge takes its place.
+Where no connection was made, or it had ended before a byte was written, nothing was sent, and the request goes
+on without these conditions. A hedge (`hedge.py`) is a second try beside the first. Whichever is answered first
+is the one that goes on; if the first fails, the hedge takes its place.
 
 Interim responses are passed on in any state before responding. A response that begins before its request is
 complete is passed on too, but then neither connection carries another exchange.

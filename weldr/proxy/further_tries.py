@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING
 from weldr.proxy import outcome
 from weldr.proxy.backoff import pause_s
 from weldr.proxy.balancing.latency import PeakLatency
+from weldr.proxy.chunked import ChunkedDecoder
 from weldr.proxy.dispatch import MAX_BACKENDS_TRIED, Dispatch, State
 from weldr.proxy.flow import Hold
 from weldr.proxy.response_head import ResponseHead
 from weldr.proxy.routing.rules import Verdict
 from weldr.proxy.upstream_connection import UpstreamConnection
-from weldr.proxy.verdicts import TOO_LONG, TRY_TOO_LONG, gave_up
+from weldr.proxy.verdicts import CLOSED_AT_ONCE, TOO_LONG, TRY_TOO_LONG, gave_up
 
 if TYPE_CHECKING:
     from weldr.proxy.hedge import Hedge
 
+_EMPTY_LINE = b"\r\n\r\n"
 _WAITING = State.WAITING
 
 
@@ -35,6 +37,34 @@ class FurtherTries(Dispatch):
         has_hedge = self._supervision is not None and self._supervision.hedge is not None
         is_first = not self._repeated and not has_hedge
         return is_first and upstream.used and not upstream.reader.started and self.is_repeatable
+
+    def upstream_unsent(self, unsent: bytes) -> None:
+        """The connection had ended before any byte of the request, of which `unsent` had come, was sent.
+
+        As if it had not been there: the request may go on whatever its method, and with its body.
+        """
+        upstream, pool = self._upstream, self._pool
+        assert upstream is not None
+        assert pool is not None
+        self._upstream = None
+        self._outgoing = self._body_of(unsent)
+        if upstream.used:
+            self._repeat()
+            return
+        outcome.failed(self._context, pool, self._supervision, CLOSED_AT_ONCE.reason)
+        if self._supervision is not None:
+            self._supervision.forget_try()
+        self._tried += (pool,)
+        self._leave_pool()
+        self.seek(CLOSED_AT_ONCE)
+
+    def _body_of(self, unsent: bytes) -> list[bytes]:
+        body = unsent.partition(_EMPTY_LINE)[2]
+        if not self.head.fields.chunked:
+            return [body] if body else []
+        parts: list[bytes] = []
+        ChunkedDecoder(0).feed(body, 0, parts)
+        return parts
 
     def _repeat(self) -> None:
         """Send it once more, on a new connection."""

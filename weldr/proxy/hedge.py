@@ -87,8 +87,8 @@ class Hedge:
         service = self._service
         self.sent_ns = perf_counter_ns()
         service.budget.sent += 1
-        upstream.begin(self, self._exchange.head.method, service.read_s, self._context.fleet.table.limits)
-        upstream.transport.write(self._exchange.request_lines())
+        head, lines = self._exchange.head, self._exchange.request_lines()
+        upstream.begin(self, head.method, lines, service.read_s, self._context.fleet.table.limits)
         upstream.deadline_s = self._context.now_s() + service.response_s
 
     # From its backend.
@@ -117,6 +117,10 @@ class Hedge:
     def upstream_invalid(self, error: ResponseInvalidError) -> None:
         """What the backend sent is no response, or ends too early."""
         self._failed_at_backend(error.reason)
+
+    def upstream_unsent(self, unsent: bytes) -> None:
+        """The connection had ended before: so it goes when one takes a kept one."""
+        self._fail()
 
     def upstream_lost(self) -> None:
         """The connection is gone before the response was complete."""

@@ -45,8 +45,8 @@ class Mirror:
                 self._end()
                 return
         self._upstream = upstream
-        upstream.begin(self, self._method, self._service.read_s, self._context.fleet.table.limits)
-        upstream.transport.write(self._request)
+        limits = self._context.fleet.table.limits
+        upstream.begin(self, self._method, self._request, self._service.read_s, limits)
         upstream.deadline_s = self._context.now_s() + self._service.response_s
 
     def _end(self) -> None:
@@ -80,6 +80,9 @@ class Mirror:
 
     def upstream_invalid(self, error: ResponseInvalidError) -> None:
         self.upstream_timed_out(writing=False)
+
+    def upstream_unsent(self, unsent: bytes) -> None:
+        self._end()
 
     def upstream_lost(self) -> None:
         self._end()

@@ -12,15 +12,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Protocol
 
 _MOST_WRITES = 64
 """So many are sent before the end of the turn: they neither wait nor take memory without bound."""
 
 
+class Sender(Protocol):
+    """Who wants to know if something of its own was not sent."""
+
+    def unsent(self, data: bytes) -> None:
+        """The transport was closed before any of this, the whole of what was put in this turn, was sent."""
+
+
 class Outbox:
     """See the module."""
 
-    __slots__ = ("_call_soon", "_fault", "_writes")
+    __slots__ = ("_call_soon", "_fault", "_writes", "turn")
 
     def __init__(
         self, call_soon: Callable[[Callable[[], None]], object], fault: Callable[[str, BaseException], None]
@@ -28,24 +36,35 @@ class Outbox:
         """`call_soon` calls at the end of the turn, `fault` takes an exception that nobody expected."""
         self._call_soon = call_soon
         self._fault = fault
-        self._writes: list[tuple[asyncio.Transport, bytes]] = []
+        self._writes: list[tuple[asyncio.Transport, bytes, Sender | None]] = []
+        self.turn = 0
+        """A number that changes whenever all is sent."""
 
-    def put(self, transport: asyncio.Transport, data: bytes) -> None:
-        """Have `data` sent when the turn ends, unless the transport is closed by then."""
+    def put(self, transport: asyncio.Transport, data: bytes, sender: Sender | None = None) -> None:
+        """Have `data` sent when the turn ends. If the transport is closed by then, `sender` is told."""
         writes = self._writes
         if not writes:
             self._call_soon(self.flush)
-        writes.append((transport, data))
+        writes.append((transport, data, sender))
         if len(writes) >= _MOST_WRITES:
             self.flush()
 
     def flush(self) -> None:
         """Send all now."""
         writes, self._writes = self._writes, []
-        for transport, data in writes:
+        self.turn += 1
+        unsent: dict[Sender, bytes] | None = None
+        for transport, data, sender in writes:
             try:
                 if not transport.is_closing():
                     transport.write(data)
+                elif sender is not None:
+                    unsent = unsent or {}
+                    unsent[sender] = unsent.get(sender, b"") + data
             except Exception as error:
                 self._fault("outbox", error)
                 transport.abort()
+        if unsent is not None:
+            # Last, since these may put, or flush, something else.
+            for sender, data in unsent.items():
+                sender.unsent(data)

@@ -135,9 +135,13 @@ class BackendPool:
 
     def take(self) -> UpstreamConnection | None:
         """A kept connection."""
-        # None of them is closing: whoever closes one has it forgotten first.
         kept = self._kept
-        return kept.pop() if kept else None
+        while kept:
+            connection = kept.pop()
+            # One that has failed is closing before it is told so, and thus forgotten.
+            if not connection.transport.is_closing():
+                return connection
+        return None
 
     def keep(self, connection: UpstreamConnection, until_s: float) -> None:
         """Take back a connection that is fit for another request, to be used before `until_s`."""

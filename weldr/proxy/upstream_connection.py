@@ -1,6 +1,8 @@
 """A connection to a backend: one exchange at a time, kept in the pool between them.
 
 While it is kept it is still read: a backend that closes it, or says anything unasked, takes it out of the pool.
+So it is until the next request is sent, which waits in the outbox for the end of the turn: what is read in the
+same turn was said before. Then the request is given back, whatever its method.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ _NOT_AT_ALL = 0.0
 class UpstreamUser(Protocol):
     """The exchange that has the connection for itself.
 
-    After each of the last three it has it no more, nor after an `upstream_answered` that is true.
+    After each of the last four it has it no more, nor after an `upstream_answered` that is true.
     """
 
     def upstream_received(self) -> None:
@@ -42,6 +44,9 @@ class UpstreamUser(Protocol):
 
     def upstream_invalid(self, error: ResponseInvalidError) -> None:
         """What the backend sent is no response, or ends too early."""
+
+    def upstream_unsent(self, unsent: bytes) -> None:
+        """The connection had ended before any byte of the request, of which `unsent` had come, was sent."""
 
     def upstream_lost(self) -> None:
         """The connection is gone before the response was complete."""
@@ -59,6 +64,7 @@ class UpstreamConnection(asyncio.Protocol):
     __slots__ = (
         "_context",
         "_pool",
+        "_turn",
         "congested",
         "deadline_s",
         "gate",
@@ -81,6 +87,8 @@ class UpstreamConnection(asyncio.Protocol):
         """How long the backend may not read what it is sent."""
         self._context = context
         self._pool = pool
+        self._turn = 0
+        """Of the outbox, when the request was put there."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport = as_transport(transport)
@@ -95,14 +103,19 @@ class UpstreamConnection(asyncio.Protocol):
         """Whether a request can be sent."""
         return not self.transport.is_closing()
 
-    def begin(self, user: UpstreamUser, method: bytes, write_limit_s: float, limits: Limits) -> None:
-        """Serve `user` from now on."""
+    def begin(
+        self, user: UpstreamUser, method: bytes, data: bytes, write_limit_s: float, limits: Limits
+    ) -> None:
+        """Serve `user` from now on: send `data`, its request or the beginning of it."""
         self.user = user
         self.write_limit_s = write_limit_s
         reader = self.reader
         if reader.started or limits is not reader.limits:
             reader.begin(limits)
         reader.method = method
+        outbox = self._context.outbox
+        self._turn = outbox.turn
+        outbox.put(self.transport, data, self)
 
     def release(self, idle_s: float) -> None:
         """The exchange is complete: to the pool with the connection, if it is fit for another one.
@@ -129,8 +142,13 @@ class UpstreamConnection(asyncio.Protocol):
             self.close()
 
     def write(self, parts: list[bytes]) -> None:
-        """Send."""
-        write_parts(self._context.outbox, self.transport, parts)
+        """Send more of the request."""
+        outbox = self._context.outbox
+        if self._turn == outbox.turn:
+            # With what it follows, or not at all.
+            outbox.put(self.transport, b"".join(parts), self)
+        else:
+            write_parts(outbox, self.transport, parts)
 
     def become_tunnel(self, write_limit_s: float) -> tuple[TunnelEnd, bytes]:
         """Hand the transport over to a tunnel, with what the backend has already sent for it."""
@@ -166,7 +184,8 @@ class UpstreamConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         user = self.user
-        if user is None:
+        if user is None or (self._turn == self._context.outbox.turn and self.used):
+            # Nobody has asked for it.
             self._pool.forget(self)
             self.transport.abort()
             return
@@ -210,6 +229,17 @@ class UpstreamConnection(asyncio.Protocol):
                 user.upstream_lost()
             except Exception as error:
                 self._fault(user, error)
+
+    def unsent(self, data: bytes) -> None:
+        """Called by the outbox."""
+        user = self.user
+        if user is None or self.reader.started:
+            return
+        self.user = None
+        try:
+            user.upstream_unsent(data)
+        except Exception as error:
+            self._fault(user, error)
 
     def _fault(self, user: UpstreamUser, error: Exception) -> None:
         """In what the user did, which may have let the connection go already and be left without a deadline."""
