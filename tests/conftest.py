@@ -9,6 +9,7 @@ from collections.abc import Generator, Iterator
 import hypothesis
 import pytest
 
+from tests.support import real_time
 from tests.support.etcd import EtcdServer
 
 # What an example takes depends on what else the machine does.
@@ -38,12 +39,22 @@ def own_etcd() -> Iterator[EtcdServer]:
         yield server
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+    """See `tests/support/real_time.py`."""
+    if item.get_closest_marker(real_time.MARK) is None:
+        return None
+    real_time.run(item, nextitem)
+    return True
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """With CI=true nothing may be skipped: a machine that lacks what a test needs has to be mended."""
     report = yield
+    report.inexcusable = real_time.is_inexcusable(call)
     if report.skipped and os.environ.get("CI") == "true" and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
         report.longrepr = f"skipped, which CI does not allow: {report.longrepr}"

@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass, field
 
 from tests.hosts.namespaces import Host, inside
+from tests.support.real_time import InexcusableError
 from weldr.control.announce.rtnetlink import Rtnetlink
 
 _INTERVAL_S = 0.005
@@ -118,7 +119,11 @@ class Watcher:
         for link in self._links:
             link.close()
 
+    def check(self) -> None:
+        """Two holders at one moment are what must never be."""
+        if any(history.doubles() for history in self.histories.values()):
+            raise InexcusableError(f"two hosts held the same address:\n{self.story()}")
+
     def close(self) -> None:
         self.stop()
-        doubles = [span for history in self.histories.values() for span in history.doubles()]
-        assert not doubles, f"two hosts held the same address:\n{self.story()}"
+        self.check()

@@ -1,0 +1,44 @@
+"""Tests of spans of real time: that one thing comes within so many seconds, or another before that.
+
+They need every process to run whenever it wants to. A machine that has too much to do holds one of them up for
+seconds now and then, and then a lease lapses or an answer is late, whatever the code is like; no margin that a
+suite has the time for is wider than that. So a test with the mark `real_time` that fails is tried again, from
+its fixtures on, twice at most. A defect fails it each time; what may not happen even once is an
+`InexcusableError`.
+"""
+
+from __future__ import annotations
+
+import pytest
+from _pytest.runner import runtestprotocol
+
+MARK = "real_time"
+_TRIES = 3
+
+
+class InexcusableError(AssertionError):
+    """No hold-up of a process explains this: the test has failed."""
+
+
+def is_inexcusable(call: pytest.CallInfo[None]) -> bool:
+    return call.excinfo is not None and isinstance(call.excinfo.value, InexcusableError)
+
+
+def run(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Run a marked test as pytest does, as often as it may be tried. Each failure that was not the last is told
+    among the warnings.
+    """
+    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    for left in reversed(range(_TRIES)):
+        reports = runtestprotocol(item, log=False, nextitem=nextitem)
+        failed = [report for report in reports if report.failed]
+        if not left or not failed or not all(_is_excusable(report) for report in failed):
+            break
+        item.warn(pytest.PytestWarning(f"tried again, since it failed: {failed[0].longreprtext[-2000:]}"))
+    for report in reports:
+        item.ihook.pytest_runtest_logreport(report=report)
+    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+
+
+def _is_excusable(report: pytest.TestReport) -> bool:
+    return report.when == "call" and not getattr(report, "inexcusable", False)
