@@ -8,8 +8,9 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
-LIMIT_S = 20.0
+LIMIT_S = 30.0
 
 
 @dataclass
@@ -29,6 +30,24 @@ class Received:
     @property
     def target(self) -> str:
         return self.line.split(" ")[1]
+
+
+def _queues(own: tuple[str, int], other: tuple[str, int]) -> tuple[int, int]:
+    """Bytes that the IPv4 socket between these addresses has to send, and to be read."""
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        if [int(field.partition(":")[2], 16) for field in fields[1:3]] == [own[1], other[1]]:
+            sending, _, receiving = fields[4].partition(":")
+            return int(sending, 16), int(receiving, 16)
+    return 0, 0
+
+
+def unsent(own: tuple[str, int], other: tuple[str, int]) -> int:
+    return _queues(own, other)[0]
+
+
+def unread(own: tuple[str, int], other: tuple[str, int]) -> int:
+    return _queues(own, other)[1]
 
 
 class BackendConnection:
@@ -91,6 +110,14 @@ class BackendConnection:
         for position in range(len(data)):
             self.writer.write(data[position : position + 1])
             await asyncio.sleep(0)
+
+    async def until_read(self) -> None:
+        """Wait until the other side's program has read all that was sent: a RST would take the rest away."""
+        own, other = self.writer.get_extra_info("sockname"), self.writer.get_extra_info("peername")
+        async with asyncio.timeout(LIMIT_S):
+            # Sent and acknowledged, then read: the kernel counts both.
+            while unsent(own, other) or unread(other, own):  # noqa: ASYNC110 - the kernel sends no event
+                await asyncio.sleep(0.005)
 
     def close(self) -> None:
         self.writer.close()

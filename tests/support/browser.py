@@ -36,7 +36,9 @@ def chromium() -> Iterator[Any]:
     arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=_program(), args=[*arguments, "--disable-gpu", "--disable-dev-shm-usage"]
+            executable_path=_program(),
+            args=[*arguments, "--disable-gpu", "--disable-dev-shm-usage"],
+            timeout=4 * LIMIT_MS,
         )
         try:
             yield browser

@@ -326,7 +326,9 @@ class Resets:
     on: int = 1
 
     async def play(self, stage: Stage) -> None:
-        (await stage.connection(self.on)).reset()
+        connection = await stage.connection(self.on)
+        await connection.until_read()
+        connection.reset()
 
 
 @dataclass(frozen=True)

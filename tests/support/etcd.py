@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import json
 import os
 import shutil
 import signal
@@ -220,7 +221,7 @@ class EtcdServer:
                 self._process.wait(10)
             except subprocess.TimeoutExpired:
                 self._process.kill()
-        self._process.wait(10)
+        self._process.wait(LIMIT_S)
         self._process = None
 
     def restart(self) -> None:
@@ -259,7 +260,7 @@ class EtcdServer:
         self, *arguments: str, stdin: str | None = None, stdin_bytes: bytes | None = None, check: bool = True
     ) -> str:
         """What `etcdctl ARGUMENTS…` prints."""
-        command = [str(self.binary.etcdctl), f"--endpoints={self.endpoint}", "--command-timeout=10s"]
+        command = [str(self.binary.etcdctl), f"--endpoints={self.endpoint}", "--command-timeout=20s"]
         if self.tls is not None:
             command.append(f"--cacert={self.tls.ca}")
         given = stdin.encode() if stdin is not None else stdin_bytes
@@ -276,9 +277,24 @@ class EtcdServer:
             raise RuntimeError(f"etcdctl {' '.join(arguments)}: {done.stderr.decode('utf-8', 'replace')}")
         return output
 
+    def wait_renewed(self, lease: int) -> None:
+        """Wait until somebody renews this lease: it has more time left than a moment before."""
+        left_s, deadline = self.left_s(lease), time.monotonic() + LIMIT_S
+        while (now_s := self.left_s(lease)) <= left_s:
+            if time.monotonic() > deadline:
+                raise AssertionError(f"nobody renewed lease {lease:x}")
+            left_s = now_s
+            time.sleep(0.1)
+
+    def left_s(self, lease: int) -> int:
+        """What a lease has left, in whole seconds."""
+        shown = json.loads(self.etcdctl("lease", "timetolive", f"{lease:x}", "-w", "json"))
+        assert shown["ttl"] > 0, "it has run out"
+        return int(shown["ttl"])
+
     def handled(self, method: str) -> int:
         """How many requests for this gRPC method it has answered, by its own count."""
-        with urllib.request.urlopen(f"{self.endpoint}/metrics", timeout=5) as answer:
+        with urllib.request.urlopen(f"{self.endpoint}/metrics", timeout=LIMIT_S) as answer:
             lines = answer.read().decode().splitlines()
         return sum(
             int(float(line.rpartition(" ")[2]))

@@ -10,6 +10,10 @@ import threading
 from collections.abc import Iterator
 from enum import Enum
 
+from tests.support.ports import free_port
+
+_LIMIT_S = 30.0
+
 
 class Fault(Enum):
     """What is wrong with a backend."""
@@ -41,10 +45,8 @@ class FaultyServer:
         self._connections: set[asyncio.StreamWriter] = set()
         self._hanging: set[asyncio.Event] = set()
         self._server: asyncio.Server | None = None
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        # Nobody else may get it while it refuses.
+        self.port = free_port()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
@@ -59,7 +61,7 @@ class FaultyServer:
         self._call(self._set(fault, fault if check_fault is None else check_fault))
 
     def _call(self, work: object) -> None:
-        asyncio.run_coroutine_threadsafe(work, self._loop).result(10)  # type: ignore[arg-type]
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(_LIMIT_S)  # type: ignore[arg-type]
 
     async def _listen(self) -> None:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, backlog=1024)
@@ -117,7 +119,7 @@ class FaultyServer:
     def close(self) -> None:
         self._call(self._end())
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        self._thread.join(_LIMIT_S)
         self._loop.close()
 
     async def _end(self) -> None:

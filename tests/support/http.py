@@ -7,7 +7,7 @@ import socket
 import struct
 from dataclasses import dataclass, field
 
-LIMIT_S = 20.0
+LIMIT_S = 30.0
 
 
 class IncompleteResponseError(Exception):

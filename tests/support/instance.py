@@ -13,6 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,7 @@ class WeldrProcess:
     def wait(self, limit_s: float = LIMIT_S) -> int:
         """Its exit status."""
         status = self.process.wait(limit_s)
-        self._reader.join(5)
+        self._reader.join(LIMIT_S)
         return status
 
     def output(self) -> str:
@@ -114,8 +115,8 @@ class WeldrProcess:
         """End it and all its children at once, without a word."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait(10)
-        self._reader.join(5)
+        self.process.wait(LIMIT_S)
+        self._reader.join(LIMIT_S)
 
     def close(self) -> None:
         """End it in good order if it can, and all its children at once."""
@@ -125,8 +126,8 @@ class WeldrProcess:
                 self.process.wait(10)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait(10)
-        self._reader.join(5)
+        self.process.wait(LIMIT_S)
+        self._reader.join(LIMIT_S)
 
     def __enter__(self) -> WeldrProcess:
         return self
@@ -186,7 +187,7 @@ class Instance(WeldrProcess):
                 found.append(int(child))
         return found
 
-    def get(self, path: str = "/", *, host: str | None = None, limit_s: float = 10.0) -> tuple[int, str]:
+    def get(self, path: str = "/", *, host: str | None = None, limit_s: float = LIMIT_S) -> tuple[int, str]:
         """One request to the proxy."""
         return http_get(f"http://{self.address}{path}", host=host, limit_s=limit_s)
 
@@ -195,7 +196,7 @@ class Instance(WeldrProcess):
         return http_get(f"http://{self.admin}{path}")
 
 
-def http_get(url: str, *, host: str | None = None, limit_s: float = 10.0) -> tuple[int, str]:
+def http_get(url: str, *, host: str | None = None, limit_s: float = LIMIT_S) -> tuple[int, str]:
     """Status and body of one GET on a connection of its own."""
     request = urllib.request.Request(url, headers={"Host": host} if host else {})
     try:
@@ -205,13 +206,22 @@ def http_get(url: str, *, host: str | None = None, limit_s: float = 10.0) -> tup
         return error.code, error.read().decode()
 
 
+def logged_s(record: dict[str, Any]) -> float:
+    """When it was logged, in seconds."""
+    return datetime.fromisoformat(record["time"]).timestamp()
+
+
 def wait_until(condition: Callable[[], Any], what: str, limit_s: float = LIMIT_S) -> Any:
-    """Ask again and again until `condition` is truthy, for what sends no event; its value."""
-    deadline = time.monotonic() + limit_s
+    """Ask again and again until `condition` is truthy, for what sends no event; its value.
+
+    Ever more slowly: most questions are a process of their own, and take the time of what is waited for.
+    """
+    began_s = time.monotonic()
     while True:
         value = condition()
         if value:
             return value
-        if time.monotonic() > deadline:
+        waited_s = time.monotonic() - began_s
+        if waited_s > limit_s:
             raise AssertionError(f"not within {limit_s} s: {what}")
-        time.sleep(0.02)
+        time.sleep(min(max(0.02, waited_s / 10), 0.3))

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import TracebackType
 
+_LIMIT_S = 30.0
+
 
 class NamedServer:
     """Answers every request with its name. `hold()` lets requests wait until released."""
@@ -27,7 +29,7 @@ class NamedServer:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, args=(port,), daemon=True)
         self._thread.start()
-        assert self._ready.wait(10)
+        assert self._ready.wait(_LIMIT_S)
 
     @property
     def address(self) -> str:
@@ -74,7 +76,7 @@ class NamedServer:
     def close(self) -> None:
         self._loop.call_soon_threadsafe(self._server.close)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        self._thread.join(_LIMIT_S)
 
     def __enter__(self) -> NamedServer:
         return self
@@ -118,7 +120,7 @@ class Load:
 
     def stop(self) -> list[Answer]:
         self._stop.set()
-        self._thread.join(30)
+        self._thread.join(2 * _LIMIT_S)
         assert not self._thread.is_alive(), "a request of the load never ended"
         return self.answers
 
@@ -155,7 +157,7 @@ class Load:
             started = time.monotonic()
             try:
                 writer.write(request)
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(_LIMIT_S):
                     status, closing, body = await read_response(reader)
             except (OSError, asyncio.IncompleteReadError, TimeoutError) as error:
                 self.answers.append(Answer(client_port, started, time.monotonic(), 0, "", repr(error)))

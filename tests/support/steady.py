@@ -111,7 +111,7 @@ class Steady:
             await reader.readexactly(length)
         return b"connection: close" in head
 
-    async def tunnel(self) -> None:
+    async def tunnel(self, opened: asyncio.Event) -> None:
         """One that is open for as long as it may be."""
         reader, writer = await asyncio.open_connection(self._host, self._port)
         writer.write(b"GET / HTTP/1.1\r\nHost: steady\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n")
@@ -126,10 +126,12 @@ class Steady:
                 async with asyncio.timeout(_LIMIT_S):
                     await reader.readexactly(64)
                 self.tally.echoes += 1
+                opened.set()
                 await asyncio.sleep(_PAUSE_S)
         except (OSError, TimeoutError, asyncio.IncompleteReadError):
             self.tally.tunnels_cut.append(time.monotonic())
         finally:
+            opened.set()
             writer.close()
 
     def _fail(self, where: str, error: Exception) -> None:
@@ -143,9 +145,13 @@ async def _run(arguments: argparse.Namespace) -> Tally:
     loop = asyncio.get_running_loop()
     began_s = loop.time()
     tasks = [asyncio.create_task(load.kept()) for _ in range(_KEPT)]
-    tasks += [asyncio.create_task(load.tunnel()) for _ in range(arguments.tunnels)]
+    tunnels = [asyncio.Event() for _ in range(arguments.tunnels)]
+    tasks += [asyncio.create_task(load.tunnel(opened)) for opened in tunnels]
     tasks.append(asyncio.create_task(load.fresh()))
     await load.begun.wait()
+    # Else one that comes late is not where those are that the load is about.
+    for opened in tunnels:
+        await opened.wait()
     print("running", flush=True)
     await loop.run_in_executor(None, sys.stdin.read)
     load.stopped.set()

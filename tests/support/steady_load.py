@@ -34,7 +34,7 @@ class SteadyLoad:
 
     def close(self) -> None:
         self._process.kill()
-        self._process.wait(10)
+        self._process.wait(_LIMIT_S)
 
 
 @contextlib.contextmanager
@@ -58,4 +58,4 @@ def echo_backend(address: str = "127.0.0.1:0", *namespaces: str) -> Iterator[str
         yield f"{address.rpartition(':')[0]}:{int(process.stdout.readline())}"
     finally:
         process.kill()
-        process.wait(10)
+        process.wait(_LIMIT_S)

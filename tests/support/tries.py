@@ -6,7 +6,14 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-from tests.support.backends import BackendConnection, Received, ScriptedBackend, response, scripted_backend
+from tests.support.backends import (
+    LIMIT_S,
+    BackendConnection,
+    Received,
+    ScriptedBackend,
+    response,
+    scripted_backend,
+)
 
 Reaction = Callable[[BackendConnection], Awaitable[None]]
 
@@ -33,7 +40,7 @@ class Tries:
 
     async def until(self, count: int) -> None:
         """Wait for so many requests."""
-        async with asyncio.timeout(10), self._arrived:
+        async with asyncio.timeout(LIMIT_S), self._arrived:
             await self._arrived.wait_for(lambda: len(self.received) >= count)
 
     async def script(self, connection: BackendConnection) -> None:
@@ -84,11 +91,11 @@ def status(code: int, body: bytes = b"no") -> Reaction:
 
 
 def then_reset(data: bytes) -> Reaction:
-    """Send this, and reset when it has most likely been read."""
+    """Send this, and reset when it has been read."""
 
     async def react(connection: BackendConnection) -> None:
         await connection.send(data)
-        await asyncio.sleep(0.2)
+        await connection.until_read()
         connection.reset()
 
     return react
@@ -106,5 +113,5 @@ def late(event: asyncio.Event, data: bytes | None = None) -> Reaction:
 
 async def until_ended(connection: BackendConnection) -> None:
     """Wait for the other side to close it, and for its script to notice."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(LIMIT_S):
         await connection.ended.wait()

@@ -199,7 +199,7 @@ async def running_worker(
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGKILL)
-        process.wait(10)
+        process.wait(LIMIT_S)
         listener.close()
         worker.writer.close()
         if worker._reading is not None:
