@@ -47,7 +47,7 @@ def demo(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
     )
     yield program, listen
     program.kill()
-    program.wait(10)
+    program.wait(30)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
@@ -68,7 +68,7 @@ def test_the_quickstart_answers_and_ends_without_a_trace(
     assert endpoint is not None
     assert len(running_with(endpoint[1])) >= 4, "etcd, weldr and two backends"
     program.send_signal(number)
-    program.wait(30)
+    program.wait(60)
     wait_until(lambda: not running_with(endpoint[1]), "nothing is left running")
     wait_until(lambda: not running_with(listen), "no weldr is left running")
 
@@ -82,7 +82,7 @@ def test_a_port_that_is_taken_is_named_with_the_way_out() -> None:
             [sys.executable, "-P", str(DEMO), "--listen", listen, "--admin", free_address()],
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=60,
             check=False,
         )
     assert ended.returncode == 1

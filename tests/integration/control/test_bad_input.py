@@ -93,7 +93,7 @@ def test_a_port_in_use_is_named_with_the_option_that_chooses_another(option: str
 def test_too_many_workers_for_the_open_files_are_said_so() -> None:
     command = ["prlimit", "--nofile=60:60", sys.executable, "-m", "weldr", "run", "--etcd", "127.0.0.1:1"]
     command += ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--workers", "100"]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert ended.returncode == 1
     assert "too many files are open" in ended.stderr
     assert ended.stderr.count("\n") == 1
@@ -117,10 +117,10 @@ def test_a_closed_standard_error_is_no_reason_to_stop(etcd_server: EtcdServer, e
         key = f"{etcd_prefix}instances/"
         wait_until(lambda: etcd_server.etcdctl("get", "--prefix", key), "it runs")
         process.terminate()
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
     finally:
         process.kill()
-        process.wait(10)
+        process.wait(30)
 
 
 def test_a_port_without_permission_is_said_so() -> None:
@@ -135,7 +135,7 @@ def test_a_port_without_permission_is_said_so() -> None:
         preexec_fn=drop_capability if os.geteuid() == 0 else None,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
     )
     assert ended.returncode == 1
     assert ended.stderr.startswith("weldr: cannot listen on 127.0.0.1:1: no permission")

@@ -15,7 +15,7 @@ def ask(weldr: Instance, cookie: str = "") -> tuple[str, str]:
     """The body, and what a browser would send back."""
     headers = {"Cookie": cookie} if cookie else {}
     asked = urllib.request.Request(f"http://{weldr.address}/", headers=headers)
-    with urllib.request.urlopen(asked, timeout=10) as answer:
+    with urllib.request.urlopen(asked, timeout=30) as answer:
         given = answer.headers.get("Set-Cookie", "").partition(";")[0]
         return answer.read().decode(), given
 

@@ -46,7 +46,7 @@ def test_a_stop_lets_requests_in_flight_finish(
         wait_until(refused, "new connections are refused")
         one.release()
         for client in clients:
-            client.join(20)
+            client.join(60)
         assert answers == [(200, "one")] * 8
         assert weldr.wait() == 0
         assert "Traceback" not in "\n".join(weldr.lines)
@@ -73,7 +73,7 @@ def test_an_instance_is_in_etcd_until_its_last_request_has_ended(
         # Whoever waits for the backend to be idle is told of this request, too.
         wait_until(lambda: '"default/b1":1' in described(), "the instance tells of the request")
         one.release()
-        client.join(20)
+        client.join(60)
         assert weldr.wait() == 0
         assert not described().strip()
 
@@ -93,7 +93,7 @@ def test_the_grace_is_the_most_that_a_request_may_take_to_finish(
             wait_until(lambda: one.waiting == 1, "the request is in flight")
             weldr.signal(signal.SIGTERM)
             assert weldr.wait() == 0
-            client.settimeout(10)
+            client.settimeout(30)
             with pytest.raises(ConnectionResetError):
                 client.recv(100)
         one.release()
@@ -170,9 +170,9 @@ def test_it_ends_also_when_nobody_reads_what_it_logs(etcd_server: EtcdServer, et
         key = f"{etcd_prefix}instances/"
         wait_until(lambda: etcd_server.etcdctl("get", "--prefix", key), "it runs")
         process.send_signal(signal.SIGTERM)
-        assert process.wait(15) == 0
+        assert process.wait(25) == 0
     finally:
         process.kill()
-        process.wait(10)
+        process.wait(30)
         os.close(reading)
         os.close(writing)

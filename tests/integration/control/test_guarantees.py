@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import signal
 import socket
@@ -10,8 +9,10 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.support.etcd import EtcdServer
-from tests.support.instance import Instance, wait_until
+from tests.support.instance import Instance, logged_s, wait_until
 from tests.support.servers import Load, named_servers
 from tests.support.workers import worker_of_client_ports
 
@@ -59,7 +60,7 @@ def test_a_replaced_worker_serves_todays_catalog(etcd_server: EtcdServer, etcd_p
         wait_until(lambda: weldr.get() == (200, "new"), "the change is in force")
         os.kill(weldr.worker_pids()[0], signal.SIGKILL)
         # The connection waits in the dead worker's listening socket, which the manager keeps open.
-        assert weldr.get(limit_s=20) == (200, "new")
+        assert weldr.get() == (200, "new")
 
 
 def test_a_frozen_worker_is_replaced(etcd_server: EtcdServer, etcd_prefix: str) -> None:
@@ -69,7 +70,7 @@ def test_a_frozen_worker_is_replaced(etcd_server: EtcdServer, etcd_prefix: str) 
         [victim] = weldr.worker_pids()
         os.kill(victim, signal.SIGSTOP)
         weldr.wait_logged("a worker gave no sign of life: it is killed", pid=victim)
-        assert weldr.get(limit_s=20) == (200, "one")
+        assert weldr.get() == (200, "one")
 
 
 def test_a_worker_that_keeps_dying_is_started_ever_more_slowly(
@@ -81,13 +82,15 @@ def test_a_worker_that_keeps_dying_is_started_ever_more_slowly(
         for count in range(1, 6):
             [victim] = wait_until(weldr.worker_pids, "there is a worker")
             os.kill(victim, signal.SIGKILL)
-            weldr.wait_logged("a worker died", count=count)
-            deaths.append(time.monotonic())
-        pauses = [later - earlier for earlier, later in itertools.pairwise(deaths)]
+            deaths.append(weldr.wait_logged("a worker died", count=count))
+        # By the manager's clock: we may be told late.
+        starts = [weldr.wait_logged("worker started", count=number) for number in range(1, 6)]
+        pauses = [logged_s(start) - logged_s(death) for death, start in zip(deaths, starts[1:], strict=False)]
         assert pauses[-1] > 0.4, pauses
         assert weldr.admin_get("/healthz")[0] == 200
 
 
+@pytest.mark.real_time
 def test_readiness_ends_while_no_worker_runs_and_the_end_loses_nothing_that_is_queued(
     etcd_server: EtcdServer, etcd_prefix: str
 ) -> None:
@@ -102,7 +105,7 @@ def test_readiness_ends_while_no_worker_runs_and_the_end_loses_nothing_that_is_q
             weldr.wait_logged("a worker died: it is replaced", count=count)
         assert weldr.worker_pids() == []
         assert weldr.admin_get("/readyz") == (503, "not ready: no worker is serving\n")
-        with socket.create_connection(("127.0.0.1", weldr.port), timeout=20) as queued:
+        with socket.create_connection(("127.0.0.1", weldr.port), timeout=30) as queued:
             queued.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
             weldr.signal(signal.SIGTERM)
             assert queued.recv(1000).startswith(b"HTTP/1.1 200 OK\r\n")
@@ -122,9 +125,9 @@ def test_a_killed_manager_takes_its_workers_down_after_what_is_in_flight(
         client.start()
         wait_until(lambda: one.waiting == 1, "the request is in flight")
         os.kill(weldr.pid, signal.SIGKILL)
-        weldr.process.wait(10)
+        weldr.process.wait(30)
         one.release()
-        client.join(20)
+        client.join(60)
         assert answers == [(200, "one")]
         wait_until(lambda: not _alive(worker), "the worker has ended")
 
@@ -150,6 +153,7 @@ def test_traffic_flows_while_etcd_is_away_and_changes_are_taken_on_its_return(
         # Longer than the instance's own lease (10 s), which is lost meanwhile.
         weldr.wait_logged("the instance's lease was lost")
         # A worker that is replaced while etcd is away gets the catalog that the manager holds.
+        before_s = time.monotonic()
         for worker in weldr.worker_pids():
             os.kill(worker, signal.SIGKILL)
         killed = time.monotonic()
@@ -158,7 +162,7 @@ def test_traffic_flows_while_etcd_is_away_and_changes_are_taken_on_its_return(
         put_backends(own_etcd, "/weldr/", b2=two.address)
         wait_until(lambda: "two" in load.names_since(killed), "the backend added after the return is used")
         load.stop()
-        failures = [answer for answer in load.failures() if answer.started_s < killed - 0.5]
+        failures = [answer for answer in load.failures() if answer.ended_s < before_s]
         assert not failures, failures[:5]
         assert len(load.failures()) <= 8
         assert len(weldr.logged("etcd is unreachable")) <= 2

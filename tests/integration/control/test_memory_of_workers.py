@@ -42,7 +42,11 @@ def test_bodies_do_not_have_the_heap_grow_and_shrink(etcd_server: EtcdServer, et
         wait_until(lambda: weldr.get()[0] == 200, "the backend answers")
         (worker,) = weldr.worker_pids()
         asyncio.run(ask_at_once(weldr.port, 5))
-        before = page_faults(worker)
-        asyncio.run(ask_at_once(weldr.port, 10))
-        # A body has sixteen pages. With glibc's own threshold it costs six to eight new ones.
-        assert (page_faults(worker) - before) / (10 * CLIENTS) < 2
+        each = []
+        while len(each) < 3 and min(each, default=2) >= 2:
+            before = page_faults(worker)
+            asyncio.run(ask_at_once(weldr.port, 10))
+            each.append((page_faults(worker) - before) / (10 * CLIENTS))
+        # A body has sixteen pages. With glibc's own threshold it costs six to eight new ones, each time. The
+        # heap grows once should more clients than before be slow together.
+        assert min(each) < 2, each

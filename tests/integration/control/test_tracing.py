@@ -66,7 +66,7 @@ class Site:
 
     def get(self, path: str = "/", **fields: str) -> tuple[http.client.HTTPResponse, dict[str, str]]:
         """The response, and the fields that the backend got."""
-        connection = http.client.HTTPConnection(self.weldr.address, timeout=20)
+        connection = http.client.HTTPConnection(self.weldr.address, timeout=30)
         connection.request(
             "GET", path, headers={name.replace("_", "-"): value for name, value in fields.items()}
         )

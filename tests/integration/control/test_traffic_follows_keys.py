@@ -37,10 +37,11 @@ def test_a_backend_put_with_etcdctl_gets_requests_and_one_deleted_gets_none(
 def test_a_backend_is_in_rotation_only_while_its_lease_lives(etcd_server: EtcdServer, etcd_prefix: str) -> None:
     with named_servers("one") as (one,), Instance(etcd=etcd_server.endpoint, prefix=etcd_prefix) as weldr:
         weldr.wait_ready()
-        lease = etcd_server.etcdctl("lease", "grant", "2").split()[1]
+        lease = etcd_server.etcdctl("lease", "grant", "60").split()[1]
         etcd_server.etcdctl("put", f"--lease={lease}", f"{etcd_prefix}backends/default/b1", one.address)
         weldr.wait_logged("backend is in rotation", backend="b1")
         assert weldr.get() == (200, "one")
+        etcd_server.etcdctl("lease", "revoke", lease)
         weldr.wait_logged("service left, with its backends")
         assert weldr.get()[0] == 503
 
@@ -96,13 +97,17 @@ def test_the_operators_drain_beats_the_backends_own_word(etcd_server: EtcdServer
 def test_an_override_ends_at_its_time(etcd_server: EtcdServer, etcd_prefix: str) -> None:
     with named_servers("one") as (one,), Instance(etcd=etcd_server.endpoint, prefix=etcd_prefix) as weldr:
         weldr.wait_ready()
-        until = (datetime.now(UTC) + timedelta(seconds=2)).isoformat()
-        etcd_server.etcdctl(
-            "put", f"{etcd_prefix}overrides/default/b1", json.dumps({"drain": True, "until": until})
-        )
+
+        def drain(for_s: float) -> None:
+            until = (datetime.now(UTC) + timedelta(seconds=for_s)).isoformat()
+            value = json.dumps({"drain": True, "until": until})
+            etcd_server.etcdctl("put", f"{etcd_prefix}overrides/default/b1", value)
+
+        drain(3600)
         etcd_server.etcdctl("put", f"{etcd_prefix}backends/default/b1", one.address)
         weldr.wait_logged("backend is draining", backend="b1")
         assert weldr.get()[0] == 503
+        drain(1)
         weldr.wait_logged("backend is in rotation", backend="b1")
         assert weldr.get() == (200, "one")
 

@@ -33,7 +33,7 @@ def command(*arguments: str, environment: dict[str, str] | None = None) -> subpr
         [sys.executable, "-P", "-m", "weldr", *arguments],
         capture_output=True,
         text=True,
-        timeout=90,
+        timeout=120,
         env=clean | (environment or {}),
         check=False,
     )
@@ -119,19 +119,14 @@ def test_tunnels_on_old_workers_live_until_the_drain_limit(weldr: Instance) -> N
 
 def _options(weldr: Instance, *more: str, workers: int = 2) -> list[str]:
     """Those of `weldr run` that it was started with, and more."""
-    arguments = sys_arguments(weldr.pid)
-    start = arguments.index("run") + 1
-    options = arguments[start:]
+    arguments = [str(word) for word in weldr.process.args]  # type: ignore[union-attr]
+    options = arguments[arguments.index("run") + 1 :]
     options[options.index("--workers") + 1] = str(workers)
     return [*options, *more]
 
 
-def sys_arguments(pid: int) -> list[str]:
-    return Path(f"/proc/{pid}/cmdline").read_bytes().decode().rstrip("\0").split("\0")
-
-
 def test_an_idle_client_of_an_old_worker_gets_its_next_answer_there_and_is_told_to_go(weldr: Instance) -> None:
-    with socket.create_connection(("127.0.0.1", weldr.port), timeout=20) as client:
+    with socket.create_connection(("127.0.0.1", weldr.port), timeout=30) as client:
         assert _CLOSE not in _ask(client)
         assert upgrade(weldr).returncode == 0
         weldr.wait_logged("retired: finishing what is in flight")
@@ -257,6 +252,7 @@ def test_an_instance_is_known_in_etcd_without_a_gap_and_the_old_one_beside_it(
     weldr: Instance, etcd_server: EtcdServer, etcd_prefix: str
 ) -> None:
     key = f"{etcd_prefix}instances/{weldr.name}"
+    now = json.loads(etcd_server.etcdctl("get", "-w", "json", key))["header"]["revision"]
     watch = subprocess.Popen(
         [
             str(etcd_server.binary.etcdctl),
@@ -265,6 +261,8 @@ def test_an_instance_is_known_in_etcd_without_a_gap_and_the_old_one_beside_it(
             "watch",
             "--prefix",
             key,
+            "--rev",
+            str(now),
             "-w",
             "json",
         ],
@@ -291,9 +289,10 @@ def test_an_instance_is_known_in_etcd_without_a_gap_and_the_old_one_beside_it(
         assert len(deleted) == 1
     finally:
         watch.kill()
-        watch.wait(10)
+        watch.wait(30)
 
 
+@pytest.mark.real_time
 def test_a_stop_that_drains_fails_readyz_first_and_accepts_meanwhile(weldr: Instance) -> None:
     with subprocess.Popen(
         [

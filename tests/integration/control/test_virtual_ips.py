@@ -16,6 +16,9 @@ import pytest
 from tests.support.etcd import EtcdServer
 from tests.support.instance import Instance, wait_until
 
+TTL_S = 15
+"""For nobody to lose what it holds while a busy machine keeps it from running."""
+
 
 def holder(etcd: EtcdServer, prefix: str, vip: str) -> dict[str, Any] | None:
     text = etcd.etcdctl("get", "--print-value-only", f"{prefix}holders/{vip}").strip()
@@ -34,7 +37,7 @@ def weldr(etcd: EtcdServer, *arguments: str) -> str:
         capture_output=True,
         text=True,
         check=False,
-        timeout=30,
+        timeout=60,
     )
     return done.stdout if done.returncode == 0 else done.stderr
 
@@ -42,9 +45,9 @@ def weldr(etcd: EtcdServer, *arguments: str) -> str:
 def shown_standings(way: list[str]) -> set[str]:
     """The virtual IPs of which `weldr get vips` tells all that it should, in the table and to programs."""
     command = [sys.executable, "-P", "-m", "weldr", "get", "vips", *way]
-    table = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
+    table = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
     told = subprocess.run(
-        [*command, "-o", "json"], capture_output=True, text=True, check=True, timeout=30
+        [*command, "-o", "json"], capture_output=True, text=True, check=True, timeout=60
     ).stdout
     found = set()
     for item in json.loads(told):
@@ -72,7 +75,7 @@ def test_two_instances_and_two_virtual_ips_get_one_each_and_the_survivor_both(
         a.wait_ready()
         b.wait_ready()
         for number in (1, 2):
-            value = {"address": f"10.9.9.{number}", "announce": "none", "hold_down_s": 2}
+            value = {"address": f"10.9.9.{number}", "announce": "none", "hold_down_s": 2, "ttl_s": TTL_S}
             etcd.etcdctl("put", f"{prefix}vips/v{number}", json.dumps(value))
 
         def holders() -> set[str]:
@@ -84,11 +87,13 @@ def test_two_instances_and_two_virtual_ips_get_one_each_and_the_survivor_both(
         assert "held" in listed
         for way in (["--etcd", etcd.endpoint, "--prefix", prefix], ["--admin", a.admin]):
             wait_until(lambda way=way: shown_standings(way) == {"v1", "v2"}, "the commands tell")
-        state = wait_until(
-            lambda: {vip: found["state"] for vip, found in told(etcd, prefix, a).get("vips", {}).items()},
+        wait_until(
+            lambda: (
+                sorted(found["state"] for found in told(etcd, prefix, a).get("vips", {}).values())
+                == ["announcing", "following"]
+            ),
             "the instance tells",
         )
-        assert sorted(state.values()) == ["announcing", "following"]
         b.close()
         wait_until(
             lambda: (
@@ -103,7 +108,9 @@ def test_a_move_by_hand_and_its_refusals(etcd_server: EtcdServer, etcd_prefix: s
     etcd, prefix = etcd_server, etcd_prefix
     arguments = {"etcd": etcd.endpoint, "prefix": prefix}
     assert "there is no virtual IP 'web'" in weldr(etcd, "vip", "move", "web", "--prefix", prefix)
-    etcd.etcdctl("put", f"{prefix}vips/web", '{"address": "10.9.9.1", "announce": "none"}')
+    etcd.etcdctl(
+        "put", f"{prefix}vips/web", json.dumps({"address": "10.9.9.1", "announce": "none", "ttl_s": TTL_S})
+    )
     assert "nobody holds 'web'" in weldr(etcd, "vip", "move", "web", "--prefix", prefix)
     with Instance("--instance", "a", **arguments):
         wait_until(lambda: holder(etcd, prefix, "web"), "a holds it")
@@ -123,7 +130,7 @@ def test_a_command_is_told_what_it_has_to_know(
     log, program = tmp_path / "log", tmp_path / "move-address"
     program.write_text(f'#!/bin/sh\necho "$1 $WELDR_VIP $WELDR_VIP_ADDRESS $WELDR_VIP_STATE" >> {log}\n')
     program.chmod(0o755)
-    value = {"address": "10.9.9.1", "announce": "exec", "command": "move-address"}
+    value = {"address": "10.9.9.1", "announce": "exec", "command": "move-address", "ttl_s": TTL_S}
     etcd_server.etcdctl("put", f"{etcd_prefix}vips/web", json.dumps(value))
     with Instance("--commands", str(tmp_path), etcd=etcd_server.endpoint, prefix=etcd_prefix) as instance:
         wait_until(
