@@ -17,25 +17,29 @@ from tests.support.faulty import Fault, faulty_servers
 from tests.support.instance import Instance, wait_until
 from tests.support.servers import Load
 
-QUICK = {"path": "/health", "interval_s": 0.2, "timeout_s": 0.3}
+# The servers that are asked are in this process, which may be held up for longer than an answer may take.
+QUICK = {"path": "/health", "interval_s": 0.2, "timeout_s": 10}
+IMPATIENT = QUICK | {"timeout_s": 0.3}
 
 
 @pytest.mark.parametrize(
-    ("fault", "reason"),
+    ("fault", "check", "reason"),
     [
-        (Fault.ERROR, "it answered with status 500, not 200-399"),
-        (Fault.HANG, "it did not answer within 0.3 s"),
-        (Fault.RESET, "it broke the connection"),
+        (Fault.ERROR, QUICK, "it answered with status 500, not 200-399"),
+        pytest.param(
+            Fault.HANG, IMPATIENT, "it did not answer within 0.3 s", marks=pytest.mark.real_time, id="HANG"
+        ),
+        (Fault.RESET, QUICK, "it broke the connection"),
     ],
 )
 def test_a_backend_whose_checks_fail_leaves_the_rotation_and_comes_back(
-    fault: Fault, reason: str, keys: Keys
+    fault: Fault, check: dict[str, object], reason: str, keys: Keys
 ) -> None:
     with (
         faulty_servers("good", "bad") as (good, bad),
         Instance(etcd=keys.etcd.endpoint, prefix=keys.prefix, workers=2) as weldr,
     ):
-        keys.service(health=QUICK)
+        keys.service(health=check)
         keys.backends(good, bad)
         weldr.wait_ready()
         # Its requests succeed all the while: nothing but the checks can know.
@@ -60,7 +64,7 @@ def test_a_check_of_connections_needs_no_answer(keys: Keys) -> None:
         faulty_servers("good", "bad") as (good, bad),
         Instance(etcd=keys.etcd.endpoint, prefix=keys.prefix) as weldr,
     ):
-        keys.service(health={"type": "tcp", "interval_s": 0.2, "timeout_s": 0.3})
+        keys.service(health={"type": "tcp", "interval_s": 0.2, "timeout_s": 10})
         keys.backends(good, bad)
         weldr.wait_ready()
         bad.fail(Fault.REFUSE)
@@ -107,7 +111,7 @@ def test_a_required_check_comes_before_the_first_request(keys: Keys) -> None:
 def test_an_instance_is_ready_only_after_the_first_required_checks(keys: Keys) -> None:
     with faulty_servers("one") as (one,):
         one.fail(Fault.NONE, Fault.HANG)
-        keys.service(health=QUICK | {"require_check": True, "timeout_s": 3})
+        keys.service(health=QUICK | {"require_check": True, "timeout_s": 60})
         keys.backends(one)
         with Instance(etcd=keys.etcd.endpoint, prefix=keys.prefix) as weldr:
             weldr.wait_running()
@@ -119,6 +123,7 @@ def test_an_instance_is_ready_only_after_the_first_required_checks(keys: Keys) -
                 ),
                 "it is not ready",
             )
+            one.fail(Fault.NONE, Fault.ERROR)
             weldr.wait_ready()
             assert weldr.admin_get("/readyz")[0] == 200, "one that fails is no reason to wait for ever"
 
@@ -149,7 +154,7 @@ def test_a_replaced_worker_knows_who_is_down(keys: Keys) -> None:
         weldr.wait_logged("a backend is down", backend="bad")
         served = bad.requests
         os.kill(weldr.worker_pids()[0], signal.SIGKILL)
-        assert {weldr.get(limit_s=20) for _ in range(20)} == {(200, "good")}
+        assert {weldr.get() for _ in range(20)} == {(200, "good")}
         assert bad.requests == served
 
 
@@ -172,13 +177,14 @@ def test_a_change_of_health_is_no_change_of_configuration(keys: Keys) -> None:
         assert put["started"] == keys.instance(weldr)["started"]
 
 
+@pytest.mark.real_time
 def test_a_backend_that_stalls_under_load_is_out_at_the_first_failed_check(keys: Keys) -> None:
     with (
         faulty_servers("good", "bad") as (good, bad),
         Instance(etcd=keys.etcd.endpoint, prefix=keys.prefix) as weldr,
     ):
         # By itself the next check is an hour away, three have to fail, and no request ever does.
-        check = {"path": "/health", "interval_s": 3600, "timeout_s": 0.3}
+        check = {"path": "/health", "interval_s": 3600, "timeout_s": 1}
         keys.service(health=check, timeouts={"response_s": 3600})
         keys.backends(good, bad)
         weldr.wait_ready()
@@ -196,23 +202,24 @@ def test_a_backend_that_stalls_under_load_is_out_at_the_first_failed_check(keys:
         assert down is not None
         assert down["backend"] == "bad"
         assert down["reason"] == (
-            "1 check failed, the last one: it did not answer within 0.3 s; and its requests fail"
+            "1 check failed, the last one: it did not answer within 1 s; and its requests fail"
         )
         assert good.checks == 1
 
 
+@pytest.mark.real_time
 def test_an_instance_that_stood_still_blames_no_backend(keys: Keys) -> None:
     with (
         faulty_servers("a", "b", "c", "d") as servers,
         Instance(etcd=keys.etcd.endpoint, prefix=keys.prefix) as weldr,
     ):
-        keys.service(health={"path": "/health", "interval_s": 0.1, "timeout_s": 0.3, "fall": 1})
+        keys.service(health={"path": "/health", "interval_s": 0.1, "timeout_s": 0.5, "fall": 1})
         keys.backends(*servers)
         weldr.wait_ready()
-        for _ in range(5):
+        for _ in range(3):
             checks = [server.checks for server in servers]
             weldr.signal(signal.SIGSTOP)
-            time.sleep(0.8)
+            time.sleep(1.0)
             weldr.signal(signal.SIGCONT)
             wait_until(
                 lambda before=checks: all(

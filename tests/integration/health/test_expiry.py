@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import time
 
+import pytest
+
 from tests.integration.health.conftest import Keys
 from tests.support.etcd import EtcdServer
 from tests.support.faulty import Fault, FaultyServer, faulty_servers
@@ -23,6 +25,7 @@ def register(keys: Keys, *servers: FaultyServer, ttl_s: int = 3600) -> list[str]
     return leases
 
 
+@pytest.mark.real_time
 def test_backends_that_answer_stay_when_their_leases_run_out_together(keys: Keys) -> None:
     with (
         faulty_servers("a", "b", "c") as (a, b, c),
@@ -60,6 +63,7 @@ def test_backends_that_answer_stay_when_their_leases_run_out_together(keys: Keys
         assert not [answer for answer in load.failures() if answer.status != 502], load.failures()[:5]
 
 
+@pytest.mark.real_time
 def test_they_stay_for_a_set_time(keys: Keys) -> None:
     with (
         faulty_servers("a", "b") as (a, b),

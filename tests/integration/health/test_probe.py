@@ -15,7 +15,7 @@ from weldr.model.health import HealthCheck
 from weldr.version import __version__
 
 HOST = "127.0.0.1"
-CHECK = HealthCheck(timeout_s=5)
+CHECK = HealthCheck(timeout_s=30)
 
 
 async def test_a_check_is_one_plain_request_on_a_connection_of_its_own() -> None:
@@ -25,7 +25,7 @@ async def test_a_check_is_one_plain_request_on_a_connection_of_its_own() -> None
         backend.received.append(received)
         await connection.send(response())
 
-    check = HealthCheck(method="HEAD", path="/health?deep=1%20", host="shop.example", timeout_s=5)
+    check = HealthCheck(method="HEAD", path="/health?deep=1%20", host="shop.example", timeout_s=30)
     async with scripted_backend(script) as backend:
         assert await probe(check, HOST, backend.port) is None
         assert await probe(CHECK, HOST, backend.port) is None
@@ -47,7 +47,7 @@ async def test_another_port_can_be_asked() -> None:
         await connection.send(response())
 
     async with scripted_backend(script) as backend:
-        assert await probe(HealthCheck(port=backend.port), HOST, free_port()) is None
+        assert await probe(HealthCheck(port=backend.port, timeout_s=30), HOST, free_port()) is None
 
 
 async def test_a_redirect_passes_and_is_not_followed() -> None:

@@ -36,7 +36,7 @@ class Written:
 
     async def until(self, count: int, reason: str = "") -> None:
         """Wait until etcd has so many keys (that say this)."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             while True:
                 pairs = (await self.client.read_prefix(self.prefix)).key_values
                 if len(pairs) == count and all(reason.encode() in pair.value for pair in pairs):
@@ -75,6 +75,10 @@ async def test_many_changes_are_written_together(etcd_server: EtcdServer, etcd_p
         for number in range(250):
             written.reports.report(written.key(number), change(number))
         await written.until(250)
+        # etcd has the last keys before it says so.
+        async with asyncio.timeout(30):
+            while len(written.revisions) < 3:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
         assert len(written.revisions) == 3
         written.reports.forget(written.key(0))
         await written.until(249)
