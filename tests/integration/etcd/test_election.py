@@ -28,6 +28,9 @@ from weldr.etcd.election import (
     unseat,
 )
 
+TTL_S = 20
+"""No candidate is to lose its lease while a busy machine keeps it from running."""
+
 
 class Etcdctl:
     """`etcdctl` as a program that goes on running, with the lines that it has printed."""
@@ -55,8 +58,8 @@ class Etcdctl:
 
     def __exit__(self, *_: object) -> None:
         self._process.terminate()
-        self._process.wait(10)
-        self._reader.join(5)
+        self._process.wait(30)
+        self._reader.join(30)
 
 
 @pytest.fixture
@@ -65,7 +68,9 @@ def prefix(etcd_prefix: str) -> bytes:
 
 
 @contextlib.asynccontextmanager
-async def standing(client: EtcdClient, prefix: bytes, name: str, ttl_s: int = 5) -> AsyncIterator[Candidate]:
+async def standing(
+    client: EtcdClient, prefix: bytes, name: str, ttl_s: int = TTL_S
+) -> AsyncIterator[Candidate]:
     candidate = Candidate(client, prefix, name.encode(), ttl_s)
     try:
         await candidate.stand()
@@ -95,7 +100,7 @@ async def test_a_deadline_counts_from_before_the_renewal(client: EtcdClient, pre
         before_s = now_s()
         confirmation = await candidate.confirm()
         assert before_s <= confirmation.sent_s <= now_s()
-        assert confirmation.deadline_s == confirmation.sent_s + 5
+        assert confirmation.deadline_s == confirmation.sent_s + TTL_S
 
 
 async def test_standing_twice_is_standing_once(client: EtcdClient, prefix: bytes) -> None:
@@ -244,7 +249,7 @@ async def test_etcdctl_elect_and_lock_stand_in_the_same_queue(
                 async def ours_leads() -> bool:
                     return (await candidate.confirm()).leads
 
-                deadline_s = now_s() + 10
+                deadline_s = now_s() + 30
                 while not await ours_leads():
                     assert now_s() < deadline_s
                 assert locking.lines == [], "the lock is ours"
@@ -252,6 +257,7 @@ async def test_etcdctl_elect_and_lock_stand_in_the_same_queue(
                 await until(lambda: locking.lines, "etcdctl has the lock")
 
 
+@pytest.mark.real_time
 async def test_the_same_candidate_leads_after_an_outage_longer_than_its_lease(own_etcd: EtcdServer) -> None:
     async with EtcdClient(EtcdConfig.from_text(own_etcd.endpoint)) as client:
         candidate = Candidate(client, b"/elections/web/", b"a", 3)

@@ -62,6 +62,7 @@ async def test_every_change_arrives_once_and_an_emptied_prefix_is_empty(
         assert recording.follower.revision == recording.changes[-1].revision
 
 
+@pytest.mark.real_time
 async def test_following_costs_no_reads_however_much_changes(own_etcd: EtcdServer) -> None:
     async with connect(own_etcd.endpoint) as client, Recording(client, b"/c/") as recording:
         before = own_etcd.handled("Range")
@@ -298,7 +299,7 @@ async def test_a_slow_consumer_holds_the_stream_back_and_loses_nothing(
         await client.put(prefix + b"a", b"%d" % number)
     held = len(follower._changes._items)
     assert held <= 256
-    seen = [await asyncio.wait_for(anext(changes), 20) for _ in range(count)]
+    seen = [await asyncio.wait_for(anext(changes), 30) for _ in range(count)]
     values = [change.events[0].key_value.value for change in seen if not isinstance(change, Snapshot)]
     assert values == [b"%d" % number for number in range(count)]
     await changes.aclose()
@@ -339,9 +340,10 @@ async def test_the_end_of_the_client_ends_the_iteration(each_etcd: EtcdServer, e
     await asyncio.sleep(0.2)
     await client.close()
     with pytest.raises(EtcdClosedError):
-        await asyncio.wait_for(waiting, 10)
+        await asyncio.wait_for(waiting, 30)
 
 
+@pytest.mark.real_time
 async def test_a_member_that_stops_in_good_order_is_left_at_once(own_etcd: EtcdServer) -> None:
     async with connect(own_etcd.endpoint) as client, Recording(client, b"/g/") as recording:
         await until(lambda: recording.follower.connected, "it follows")
@@ -367,6 +369,7 @@ async def test_a_snapshot_and_a_backlog_far_above_grpcs_default_limit(own_etcd: 
             assert len(recording.snapshots) == 1
 
 
+@pytest.mark.real_time
 async def test_expecting_a_write_that_arrives_changes_nothing(client: EtcdClient, etcd_prefix: str) -> None:
     prefix = etcd_prefix.encode()
     async with Recording(client, prefix) as recording:

@@ -41,6 +41,7 @@ class Owner:
         await self.keeper.close(revoke=True)
 
 
+@pytest.mark.real_time
 async def test_a_lease_outlives_its_time_and_its_keys_go_with_the_owner(
     client: EtcdClient, etcd_prefix: str
 ) -> None:
@@ -59,6 +60,7 @@ async def test_a_lease_outlives_its_time_and_its_keys_go_with_the_owner(
     assert owner.lost == [], "leaving is not losing"
 
 
+@pytest.mark.real_time
 async def test_a_lease_that_is_left_without_revoking_stays_until_it_expires(
     client: EtcdClient, etcd_prefix: str
 ) -> None:
@@ -82,7 +84,7 @@ async def test_a_revoked_lease_is_noticed_and_the_key_is_put_again(
     client: EtcdClient, each_etcd: EtcdServer, etcd_prefix: str
 ) -> None:
     key = etcd_prefix.encode()
-    async with Owner(client, key, 4) as owner:
+    async with Owner(client, key, 20) as owner:
         await asyncio.to_thread(each_etcd.etcdctl, "lease", "revoke", f"{owner.granted[0]:x}")
         await until(lambda: owner.lost, "the loss is told")
         await until(lambda: len(owner.granted) == 2, "the key is put again")
@@ -105,6 +107,7 @@ async def test_a_renewal_of_a_lost_lease_says_so(client: EtcdClient) -> None:
         assert failure.value.lease_id == lease.id
 
 
+@pytest.mark.real_time
 async def test_an_outage_longer_than_the_lease_ends_it_at_its_own_deadline(own_etcd: EtcdServer) -> None:
     async with connect(own_etcd.endpoint) as client, Owner(client, b"a", 2) as owner:
         await asyncio.to_thread(own_etcd.kill)
@@ -120,6 +123,7 @@ async def test_an_outage_longer_than_the_lease_ends_it_at_its_own_deadline(own_e
         assert found.lease == owner.granted[1]
 
 
+@pytest.mark.real_time
 async def test_a_frozen_etcd_ends_a_lease_at_its_own_deadline(own_etcd: EtcdServer) -> None:
     async with connect(own_etcd.endpoint) as client, Owner(client, b"a", 2) as owner:
         own_etcd.freeze()
@@ -130,6 +134,7 @@ async def test_a_frozen_etcd_ends_a_lease_at_its_own_deadline(own_etcd: EtcdServ
         assert len(owner.lost) == 1
 
 
+@pytest.mark.real_time
 async def test_a_frozen_member_of_three_costs_no_lease(own_cluster: EtcdCluster) -> None:
     async with connect(own_cluster.endpoints) as client, Owner(client, b"a", 6) as owner:
         frozen = member_in_use(own_cluster, client)
@@ -153,6 +158,7 @@ async def test_a_lease_is_not_thought_alive_after_this_process_stood_still(own_e
         await until(lambda: len(owner.granted) == 2, "the key is put again")
 
 
+@pytest.mark.real_time
 async def test_the_deadline_counts_from_before_the_request_was_sent(own_etcd: EtcdServer) -> None:
     async with connect(own_etcd.endpoint) as client:
         await client.get(b"a")
@@ -167,7 +173,7 @@ async def test_the_deadline_counts_from_before_the_request_was_sent(own_etcd: Et
 
 
 async def test_putting_the_keys_is_tried_until_it_succeeds(client: EtcdClient, etcd_prefix: str) -> None:
-    owner = Owner(client, etcd_prefix.encode(), 5)
+    owner = Owner(client, etcd_prefix.encode(), 20)
     owner.failures_left = 3
     async with owner:
         assert owner.failures_left == 0

@@ -56,11 +56,11 @@ async def test_no_revision_is_missed_or_repeated_whatever_happens_to_members(
     ):
         writer = Writer(writing)
         end_s = time.monotonic() + FAULTS_S
-        while time.monotonic() < end_s:
+        while time.monotonic() < end_s or recording.follower.reconnections <= 2:
             await _fault(chance, own_cluster, following)
             await asyncio.sleep(chance.uniform(0.2, 1.0))
         await writer.stop()
-        final = await writing.read_prefix(PREFIX, timeout_s=20)
+        final = await writing.read_prefix(PREFIX, timeout_s=30)
         expected = {pair.key: pair.value for pair in final.key_values}
         await until(lambda: recording.state == expected, "the follower has all")
         # `Recording` itself fails on anything repeated or out of order.
@@ -72,7 +72,6 @@ async def test_no_revision_is_missed_or_repeated_whatever_happens_to_members(
         assert not missed
         assert len(writer.acknowledged) > 300
         assert recording.follower.audit_failures == 0
-        assert recording.follower.reconnections > 2
         print(
             f"seed {seed}: {len(delivered)} revisions, {recording.follower.reconnections} reconnections, "
             f"{writer.failures} failed writes, {recording.follower.audits} audits"

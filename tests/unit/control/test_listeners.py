@@ -79,7 +79,7 @@ def listener() -> Iterator[socket.socket]:
         opened.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
         opened.bind(("127.0.0.1", 0))
         opened.listen()
-        opened.settimeout(5)
+        opened.settimeout(30)
         yield opened
 
 
@@ -87,7 +87,7 @@ def test_a_socket_that_takes_no_more_drops_new_connections_and_keeps_those_it_ha
     listener: socket.socket,
 ) -> None:
     where = listener.getsockname()
-    with socket.create_connection(where, timeout=5) as queued, socket.socket() as late:
+    with socket.create_connection(where, timeout=30) as queued, socket.socket() as late:
         take_no_more(listener)
         late.settimeout(0.2)
         with pytest.raises(TimeoutError):

@@ -25,7 +25,7 @@ def noted(cluster_id: int = CLUSTER) -> Noted:
 
 
 async def run(client: FakeClient, note: Noted, held_back: Any = lambda: False) -> Any:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         return await audit(client, b"/x/", lambda: note, held_back)  # type: ignore[arg-type]
 
 

@@ -89,6 +89,7 @@ async def test_a_read_whose_answer_is_lost_is_sent_again() -> None:
     assert (await client_of(session).range(b"a", timeout_s=5)).count == 3
 
 
+@pytest.mark.real_time
 async def test_a_request_that_has_no_time_left_tells_its_last_real_failure() -> None:
     session = ScriptedSession(*[lost(maybe_applied=False)] * 1000)
     began_s = time.monotonic()
@@ -99,6 +100,7 @@ async def test_a_request_that_has_no_time_left_tells_its_last_real_failure() -> 
 
 
 @pytest.mark.parametrize("delay_s", [0.0, 0.4])
+@pytest.mark.real_time
 async def test_a_renewed_lease_counts_from_before_the_renewal_was_sent(delay_s: float) -> None:
     def late() -> Any:
         # The event loop may be held up between etcd's renewal and our reading of its answer.

@@ -26,7 +26,7 @@ async def test_a_full_buffer_makes_the_writer_wait() -> None:
     writing = asyncio.create_task(write())
     taken: list[int] = []
     while len(taken) < 7:
-        items = await asyncio.wait_for(handover.take(), 5)
+        items = await asyncio.wait_for(handover.take(), 30)
         assert len(items) <= 2
         taken += items
     await writing

@@ -28,7 +28,7 @@ async def first(session: Any, contacts: list[int] | None = None) -> list[Revisio
     stream: AsyncGenerator[list[Revision], None] = watch(
         session, b"/x/", START, on_contact=lambda: seen.append(1)
     )
-    async with asyncio.timeout(10), contextlib.aclosing(stream) as revisions:
+    async with asyncio.timeout(30), contextlib.aclosing(stream) as revisions:
         return await anext(revisions)
 
 
