@@ -32,13 +32,16 @@ OK = response()
 UPGRADE = get("/", "a", "Connection: Upgrade", "Upgrade: x")
 SWITCH = b"HTTP/1.1 101 S\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n"
 
+PATIENT = Timeouts(connect_s=60)
+"""Whoever waits for a connection gets it, however busy the machine is."""
+
 
 def timeouts(**seconds: float) -> Settings:
     return Settings(timeouts=Timeouts(**seconds))
 
 
 def limits(**most: int) -> Settings:
-    return Settings(limits=Limits(**most))
+    return Settings(limits=Limits(**most), timeouts=PATIENT)
 
 
 ONE = Service(limits=UpstreamLimits(backend_connections=1))
@@ -58,7 +61,8 @@ COUNTS: dict[str, Conversation] = {
             Sends(OK),
             Sees(by=2),
         ),
-        policy=ONE,
+        Settings(timeouts=PATIENT),
+        ONE,
     ),
     "requests wait in their order": Conversation(
         (
@@ -82,11 +86,13 @@ COUNTS: dict[str, Conversation] = {
     ),
     "a client that leaves gives up its place": Conversation(
         (*BUSY, Asks(GET, by=2), Nothing(by=2), Leaves(by=2), Nothing(), Sends(OK), Sees(), Nothing()),
-        policy=ONE,
+        Settings(timeouts=PATIENT),
+        ONE,
     ),
     "a client that leaves makes room": Conversation(
         (*BUSY, Asks(GET, by=2), Nothing(by=2), Leaves(), Loses(), Gets(on=2), Sends(OK, on=2), Sees(by=2)),
-        policy=ONE,
+        Settings(timeouts=PATIENT),
+        ONE,
     ),
     "a tunnel takes a connection": Conversation(
         (Asks(UPGRADE), Gets(), Sends(SWITCH), SeesHead(101), Asks(GET, by=2), FULL),

@@ -433,6 +433,9 @@ async def test_a_connection_is_used_again(worker: Worker, case: str, bytewise: b
 
 
 @pytest.mark.parametrize("bytewise", [False, True], ids=["whole", "bytewise"])
-@pytest.mark.parametrize("case", RETRIES)
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, marks=pytest.mark.real_time) if "the time" in case else case for case in RETRIES],
+)
 async def test_a_lost_request_is_sent_again(worker: Worker, case: str, bytewise: bool) -> None:
     await RETRIES[case].play(worker, bytewise=bytewise)

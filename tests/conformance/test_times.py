@@ -27,7 +27,7 @@ from tests.support.http import RawClient, get
 from tests.support.worker import Worker
 from weldr.model.values import Service, Settings, Timeouts, UpstreamTimeouts
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.real_time]
 
 BOTH_WAYS = pytest.mark.parametrize("bytewise", [False, True], ids=["whole", "bytewise"])
 GET = get("/", "a")

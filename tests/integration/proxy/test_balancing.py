@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from tests.support.backends import (
     BackendConnection,
@@ -124,6 +125,7 @@ async def test_a_client_whose_backend_takes_no_connection_is_bound_to_the_one_th
         assert given(answer) not in (None, cookie)
 
 
+@pytest.mark.real_time
 async def test_a_draining_backend_has_its_sticky_clients_until_the_limit(worker: Worker) -> None:
     sticky = Balance(sticky=Sticky(drain_s=1.0))
     async with named_backends("a", "b") as (a, b):
@@ -260,6 +262,7 @@ async def test_least_requests_spares_a_backend_that_stalls(worker: Worker) -> No
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+@pytest.mark.real_time
 async def test_peak_ewma_learns_who_is_slow(worker: Worker) -> None:
     async def slow(connection: BackendConnection) -> None:
         while await connection.request() is not None:

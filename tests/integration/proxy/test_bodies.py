@@ -155,7 +155,7 @@ async def test_a_client_that_never_reads_is_cut_off_in_bounded_memory(worker: Wo
         async with await RawClient.connect(worker.port) as client:
             client.writer.transport.pause_reading()
             await client.send(get())
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(30):
                 await ended.wait()
         growth.check()
 
@@ -180,7 +180,7 @@ async def test_a_client_that_pipelines_and_never_reads_is_not_served_without_end
             await asyncio.wait([flood], timeout=30)
             client.writer.transport.resume_reading()
             with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
-                await asyncio.wait_for(client.reader.readexactly(10_000 * 200_000), 20)
+                await asyncio.wait_for(client.reader.readexactly(10_000 * 200_000), 60)
             flood.cancel()
             await asyncio.gather(flood, return_exceptions=True)
         growth.check()
@@ -207,6 +207,7 @@ async def test_a_client_that_pipelines_and_never_reads_is_not_refused_without_en
     assert answered < 1_000_000
 
 
+@pytest.mark.real_time
 async def test_a_slow_but_steady_client_is_not_cut_off(worker: Worker) -> None:
     """It takes several times `read_s` to make room for as much as the proxy wants to see."""
     size = 16 * MB

@@ -23,7 +23,7 @@ async def test_a_broken_frame_ends_the_worker_after_what_is_under_way(worker: Wo
             await client.exchange(get())
             worker.writer.write(broken)
             assert await client.is_closed()
-        assert await worker.wait(10) == 1
+        assert await worker.wait() == 1
     assert "the manager's frame cannot be read" in worker.log
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import pytest
 
 from tests.support import tries as react
@@ -28,12 +29,12 @@ def is_late(answer: Response) -> bool:
 @pytest.mark.parametrize("header", [NAME, "Patience"])
 async def test_the_backend_is_told_what_is_left(worker: Worker, header: str) -> None:
     async with answering_backend() as backend:
-        await worker.serve(traffic(backend.port, policy=deadline(5.0, header)))
+        await worker.serve(traffic(backend.port, policy=deadline(60.0, header)))
         post = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"
         for data in (get(), post):
             assert (await request(worker.port, data)).status == 200
     for received in backend.received:
-        assert 4000 < int(received.get(header) or 0) <= 5000
+        assert 40_000 < int(received.get(header) or 0) <= 60_000
     assert backend.received[1].body == b"abc"
 
 
@@ -47,18 +48,18 @@ async def test_without_a_deadline_the_field_is_the_clients_affair(worker: Worker
 @pytest.mark.parametrize(
     ("sent", "low", "high"),
     [
-        ("2000", 1500, 2000),
-        ("90000", 4000, 5000),
-        ("-1", 4000, 5000),
-        ("1e9", 4000, 5000),
-        ("", 4000, 5000),
-        ("9999999999999999999", 4000, 5000),
-        ("\xb2\xb3", 4000, 5000),
+        ("30000", 10_000, 30_000),
+        ("90000", 40_000, 60_000),
+        ("-1", 40_000, 60_000),
+        ("1e9", 40_000, 60_000),
+        ("", 40_000, 60_000),
+        ("9999999999999999999", 40_000, 60_000),
+        ("\xb2\xb3", 40_000, 60_000),
     ],
 )
 async def test_a_client_may_shorten_it_and_no_more(worker: Worker, sent: str, low: int, high: int) -> None:
     async with answering_backend() as backend:
-        await worker.serve(traffic(backend.port, policy=deadline(5.0)))
+        await worker.serve(traffic(backend.port, policy=deadline(60.0)))
         data = get("/", "a", "X-A: 1", f"{NAME.lower()}: {sent}", "X-B: 2")
         assert (await request(worker.port, data)).status == 200
     (received,) = backend.received
@@ -74,9 +75,10 @@ async def test_it_runs_out_while_the_response_is_awaited(worker: Worker) -> None
             loop = asyncio.get_running_loop()
             began_s = loop.time()
             assert is_late(await client.exchange(get()))
-            assert 0.3 <= loop.time() - began_s < 5
+            assert 0.3 <= loop.time() - began_s < 15
             await until_ended(tries.connections[0])
             # The connection goes on.
+            await worker.serve(traffic(*ports))
             assert (await client.exchange(get())).status == 200
     assert len(tries.received) == 2
 
@@ -92,10 +94,12 @@ async def test_it_runs_out_while_the_request_waits_for_its_turn(worker: Worker) 
         await worker.serve(traffic(*ports, policy=policy))
         answers = await asyncio.gather(*(request(worker.port, get()) for _ in range(2)))
         assert all(is_late(answer) for answer in answers)
+        await worker.serve(traffic(*ports, policy=msgspec.structs.replace(policy, deadline=None)))
         assert (await request(worker.port, get())).status == 200
     assert len(tries.received) == 2
 
 
+@pytest.mark.real_time
 async def test_it_runs_out_within_the_response(worker: Worker) -> None:
     async def script(connection: BackendConnection) -> None:
         await connection.request()
@@ -113,6 +117,7 @@ async def test_it_runs_out_within_the_response(worker: Worker) -> None:
                 await client.receive_rest()
 
 
+@pytest.mark.real_time
 async def test_a_response_in_time_is_whole_and_the_next_request_has_its_own_time(worker: Worker) -> None:
     async with answering_backend() as backend:
         await worker.serve(traffic(backend.port, policy=deadline(0.5)))
@@ -130,12 +135,13 @@ async def test_a_retry_has_what_is_left(worker: Worker) -> None:
 
     tries = Tries(slow_refusal)
     async with backends(tries, 2) as ports:
-        await worker.serve(traffic(*ports, policy=deadline(5.0)))
+        await worker.serve(traffic(*ports, policy=deadline(60.0)))
         assert (await request(worker.port, get())).status == 200
     first, second = [int(received.get(NAME) or 0) for received in tries.received]
     assert second <= first - 290
 
 
+@pytest.mark.real_time
 async def test_a_tunnel_is_not_bound_by_it(worker: Worker) -> None:
     async def script(connection: BackendConnection) -> None:
         await connection.request()

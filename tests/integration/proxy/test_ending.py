@@ -47,7 +47,7 @@ async def test_a_request_in_flight_is_finished(worker: Worker, end: End) -> None
             answer = await client.receive()
             assert (answer.body, answer.get("connection")) == (b"ok", "close")
             assert await client.is_closed()
-        assert await worker.wait(10) == 0
+        assert await worker.wait() == 0
 
 
 @ENDS
@@ -62,19 +62,19 @@ async def test_idle_connections_do_not_hold_it_up(worker: Worker, end: End) -> N
             end(worker)
             assert await client.is_closed()
             assert await silent.is_closed()
-            assert await worker.wait(10) == 0
+            assert await worker.wait() == 0
 
 
 async def test_it_ends_at_once_when_nothing_is_open(worker: Worker) -> None:
     await worker.serve(traffic())
     worker.drain()
-    assert await worker.wait(5) == 0
+    assert await worker.wait() == 0
 
 
 async def test_it_ends_without_ever_having_been_sent_an_update(worker: Worker) -> None:
     await worker.wait_for(lambda: worker.beats)
     worker.drain()
-    assert await worker.wait(5) == 0
+    assert await worker.wait() == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -102,7 +102,7 @@ async def test_when_the_grace_is_over_what_is_left_is_cut(worker: Worker) -> Non
             worker.drain(grace_s=0.5)
             with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
                 await client.reader.readexactly(8)
-        assert await worker.wait(10) == 0
+        assert await worker.wait() == 0
 
 
 async def test_connections_that_are_queued_when_it_begins_are_accepted_and_answered(worker: Worker) -> None:
@@ -119,7 +119,7 @@ async def test_connections_that_are_queued_when_it_begins_are_accepted_and_answe
         for client in clients:
             assert (await client.receive()).body == b"ok"
             client.writer.close()
-        assert await worker.wait(10) == 0
+        assert await worker.wait() == 0
 
 
 async def test_no_request_is_lost_when_workers_are_replaced_under_load(tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ async def test_no_request_is_lost_when_workers_are_replaced_under_load(tmp_path:
                 loads = [asyncio.create_task(load()) for _ in range(20)]
             else:
                 old.drain()
-                assert await old.wait(10) == 0
+                assert await old.wait() == 0
             await asyncio.sleep(0.2)
             old = new
         stop.set()

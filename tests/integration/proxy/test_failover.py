@@ -16,6 +16,7 @@ from tests.support.backends import (
 )
 from tests.support.http import IncompleteResponseError, RawClient, Response, get, request
 from tests.support.ports import free_port
+from tests.support.tries import until_ended
 from tests.support.worker import Worker, traffic
 from weldr.model.values import Backend, Route, Service, Settings, Timeouts, UpstreamTimeouts
 
@@ -100,13 +101,13 @@ async def test_a_backend_that_leaves_while_it_is_connected_to_gets_no_request(wo
             filler.setblocking(False)
             with pytest.raises(BlockingIOError):
                 filler.connect(slow.getsockname())
-        settings = Settings(timeouts=Timeouts(connect_s=20.0))
+        settings = Settings(timeouts=Timeouts(connect_s=60.0))
         await worker.serve(traffic(slow.getsockname()[1], settings=settings))
         async with answering_backend() as backend:
             waiting = asyncio.create_task(request(worker.port, get()))
             await worker.wait_for(lambda: worker.beats and worker.beats[-1].in_flight == 1)
             await worker.serve(traffic(backend.port))
-            slow.settimeout(10)
+            slow.settimeout(30)
             for _ in range(3):
                 accepted, _ = await asyncio.to_thread(slow.accept)
                 accepted.close()
@@ -149,14 +150,17 @@ async def test_a_kept_connection_that_was_closed_is_not_used(worker: Worker) -> 
     async def script(connection: BackendConnection) -> None:
         backend.received.append(await connection.request())  # type: ignore[arg-type]
         await connection.send(response())
+        connection.writer.write_eof()
+        # The worker closes its side when it has noticed.
+        await connection.reader.read()
 
     async with scripted_backend(script) as backend:
         await worker.serve(traffic(backend.port))
         async with await RawClient.connect(worker.port) as client:
             for number in range(1, 4):
                 assert (await client.exchange(POST)).status == 200
-                await asyncio.sleep(0.05)
                 assert len(backend.connections) == number
+                await until_ended(backend.connections[-1])
 
 
 @pytest.mark.parametrize(
@@ -250,7 +254,7 @@ async def test_a_request_is_not_sent_again_once_a_byte_of_the_response_has_come(
             backend.received.append(received)
             await connection.send(b"HTTP/1.1 2")
             if how == "reset":
-                await asyncio.sleep(0.2)
+                await connection.until_read()
                 connection.reset()
             return
 
@@ -311,7 +315,7 @@ async def test_a_kept_connection_is_retired_when_it_is_not_used(worker: Worker) 
     async with scripted_backend(script) as backend:
         await worker.serve(traffic(backend.port, settings=Settings(timeouts=Timeouts(upstream_idle_s=0.5))))
         assert (await request(worker.port, get())).status == 200
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await closed.wait()
 
 

@@ -59,7 +59,7 @@ def fail_once(monkeypatch: pytest.MonkeyPatch, owner: object, name: str, *, firs
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
@@ -87,7 +87,7 @@ async def test_whatever_fails_in_an_exchange_nobody_waits_for_it(
 ) -> None:
     async with backends(Tries(reaction), 1) as ports, data_plane(traffic(*ports)) as (context, port):
         fail_once(monkeypatch, owner, name, first=first)
-        async with await RawClient.connect(port) as client, asyncio.timeout(10):
+        async with await RawClient.connect(port) as client, asyncio.timeout(30):
             await client.send(get())
             # Whether or not there was an answer before.
             with contextlib.suppress(ConnectionError):
@@ -111,7 +111,7 @@ async def test_a_request_that_fails_when_it_is_woken_fails_alone(monkeypatch: py
             fail_once(monkeypatch, Dispatch, "seek", first=True)
             gate.set()
             assert (await first.receive()).status == 200
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 with pytest.raises(IncompleteResponseError):
                     await second.receive()
             assert (await first.exchange(get())).status == 200
@@ -129,7 +129,7 @@ async def test_one_whose_time_is_over_keeps_no_other_from_its_end(monkeypatch: p
         context.tick()
         assert context.counters.faults == 1
         for client in clients:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 with contextlib.suppress(ConnectionError):
                     await client.reader.read()
             client.writer.transport.abort()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import msgspec
+import pytest
 
 from tests.support import tries as react
 from tests.support.backends import answering_backend, response
@@ -59,6 +60,7 @@ async def test_what_was_lost_on_a_kept_connection_and_connections_that_cannot_be
     assert (await counted(worker))["connect_failures"] == 1
 
 
+@pytest.mark.real_time
 async def test_hedges_and_those_that_win(worker: Worker) -> None:
     slow = asyncio.Event()
     tries = Tries(*[react.ok] * 30, react.late(slow), react.ok)
@@ -111,7 +113,9 @@ async def test_an_open_circuit_and_whom_it_keeps_away(worker: Worker) -> None:
 async def test_requests_that_wait_and_those_for_which_there_is_no_room(worker: Worker) -> None:
     gate = asyncio.Event()
     tries = Tries(react.late(gate))
-    policy = Service(limits=UpstreamLimits(requests_in_flight=1, pending_requests=1))
+    policy = Service(
+        limits=UpstreamLimits(requests_in_flight=1, pending_requests=1), timeouts=UpstreamTimeouts(connect_s=60)
+    )
     async with backends(tries, 1) as ports:
         await worker.serve(traffic(*ports, policy=policy))
         first = asyncio.create_task(request(worker.port, get()))

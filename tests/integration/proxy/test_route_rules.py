@@ -122,12 +122,13 @@ async def test_a_routes_timeouts_are_before_the_services(worker: Worker) -> None
         assert (await request(worker.port, get())).status == 504
 
 
+@pytest.mark.real_time
 async def test_a_routes_retries_are_before_the_services(worker: Worker) -> None:
     tries = Tries(react.status(503), react.status(503), react.ok, react.hang)
     async with backends(tries, 3) as ports:
         routes = {
             "none": Route(host="none", service="default", retries=Retries(attempts=0)),
-            "quick": Route(host="quick", service="default", retries=Retries(per_try_s=0.1)),
+            "quick": Route(host="quick", service="default", retries=Retries(per_try_s=0.3)),
         }
         await worker.serve(traffic(*ports, routes=routes))
         assert (await request(worker.port, get("/", "none"))).status == 503
@@ -173,7 +174,7 @@ async def test_a_copy_goes_to_the_mirror(worker: Worker, data: bytes, bytewise: 
             for _ in range(2):
                 copied.clear()
                 assert (await client.exchange(data, bytewise=bytewise)).body == b"original"
-                await asyncio.wait_for(copied.wait(), 10)
+                await asyncio.wait_for(copied.wait(), 30)
     assert [(each.line, each.body) for each in mirror.received] == [
         (each.line, each.body) for each in backend.received
     ]
@@ -212,7 +213,7 @@ async def test_a_body_too_large_to_be_held_is_not_mirrored(worker: Worker) -> No
         head = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % len(large)
         assert (await request(worker.port, head + large)).status == 200
         assert (await request(worker.port, get("/last"))).status == 200
-        await asyncio.wait_for(copied.wait(), 10)
+        await asyncio.wait_for(copied.wait(), 30)
     assert [received.target for received in mirror.received] == ["/last"]
 
 

@@ -90,7 +90,7 @@ async def test_a_tunnel_half_closed_by_the_backend_goes_on_from_the_client(worke
             assert await client.receive_rest() == b""
             await client.send(b"still here")
             client.writer.write_eof()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 assert await got == b"still here"
 
 
@@ -150,7 +150,7 @@ async def test_a_side_of_a_tunnel_that_never_reads_is_cut_off(worker: Worker) ->
         async with await RawClient.connect(worker.port) as client:
             await client.exchange(UPGRADE)
             client.writer.transport.pause_reading()
-            async with asyncio.timeout(15):
+            async with asyncio.timeout(30):
                 await ended.wait()
 
 
