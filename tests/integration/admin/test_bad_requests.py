@@ -116,7 +116,7 @@ def test_a_request_that_is_no_http_gets_an_answer_or_an_end(site: Site) -> None:
         b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\n\r\n",
         b"GET / HTTP/9.9\r\n\r\n",
     ):
-        with socket.create_connection((host, int(port)), 10) as connection:
+        with socket.create_connection((host, int(port)), 30) as connection:
             connection.sendall(data)
             assert connection.recv(100).startswith((b"HTTP/1.1 4", b"HTTP/1.0 4"))
     assert site.api.get("/healthz").status == 200
@@ -124,7 +124,7 @@ def test_a_request_that_is_no_http_gets_an_answer_or_an_end(site: Site) -> None:
 
 
 def test_heads_of_absurd_size_are_refused(site: Site) -> None:
-    connection = http.client.HTTPConnection(site.weldr.admin, timeout=10)
+    connection = http.client.HTTPConnection(site.weldr.admin, timeout=30)
     connection.request("GET", "/api/v1/keys", headers={"X-Big": "x" * 20_000})
     assert connection.getresponse().status in (400, 431)
     connection.close()

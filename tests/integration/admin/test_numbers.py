@@ -59,7 +59,7 @@ def test_what_the_other_instance_counts_is_told_here(pair: tuple[Site, Instance,
     with contextlib.ExitStack() as stack:
         for address in (other.address, site.weldr.address):
             host, _, port = address.rpartition(":")
-            waiting = stack.enter_context(socket.create_connection((host, int(port)), 10))
+            waiting = stack.enter_context(socket.create_connection((host, int(port)), 30))
             waiting.sendall(b"GET / HTTP/1.1\r\nHost: counted.example\r\n\r\n")
         both = "what is in flight at both is added up"
         wait_until(lambda: numbers(site.api)["backends"]["counted"]["b1"][2] == 2, both)
@@ -110,7 +110,7 @@ def test_who_has_not_the_key_is_not_heard(pair: tuple[Site, Instance, NamedServe
     host, _, port = address.rpartition(":")
     frame = bytes(32) + b"\x91\xa3bad"
     for sent in (b"GET / HTTP/1.1\r\n\r\n", len(frame).to_bytes(4, "big") + frame, b"\xff" * 100):
-        with socket.create_connection((host, int(port)), 10) as stranger:
+        with socket.create_connection((host, int(port)), 30) as stranger:
             assert len(stranger.recv(16)) == 16
             stranger.sendall(sent)
             with contextlib.suppress(ConnectionError):

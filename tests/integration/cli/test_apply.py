@@ -111,6 +111,7 @@ def test_a_change_that_cannot_be_staged_is_refused_with_the_reason(shell: Shell,
     assert shell.value("backends/default/b0") == ""
 
 
+@pytest.mark.real_time
 def test_wait_names_the_instance_that_has_not_applied_it_and_why(shell: Shell, file: Path) -> None:
     with Instance("--instance", "stuck", etcd=shell.etcd.endpoint, prefix=shell.prefix) as stuck:
         stuck.wait_ready()

@@ -67,7 +67,7 @@ def explained(traffic: Traffic, request: bytes) -> Explanation:
 
 def answered(address: str, request: bytes) -> tuple[int, str]:
     host, _, port = address.rpartition(":")
-    with socket.create_connection((host, int(port)), 10) as connection:
+    with socket.create_connection((host, int(port)), 30) as connection:
         connection.sendall(request)
         connection.shutdown(socket.SHUT_WR)
         answer = b""

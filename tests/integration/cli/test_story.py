@@ -41,7 +41,7 @@ def test_the_story_tells_who_came_and_how_each_left(shell: Shell, via: str) -> N
     lease = shell.etcd.etcdctl("lease", "grant", "60").split()[1]
 
     def told(words: str) -> None:
-        wait_until(lambda: any(words in line for line in lines), words, 10)
+        wait_until(lambda: any(words in line for line in lines), words)
 
     with watching(shell, via) as lines:
         shell.put("backends/story/b1", "127.0.0.1:1", f"--lease={lease}")

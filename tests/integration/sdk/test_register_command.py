@@ -153,7 +153,7 @@ def test_leaving_waits_until_no_instance_has_a_request_in_flight(
         assert registering.process.poll() is None
         assert '"drain":true' in value_of(etcd_server, f"{etcd_prefix}backends/default/b1")
         one.release()
-        client.join(20)
+        client.join(60)
         assert answers == [(200, "one")]
         assert registering.wait() == 0
         assert value_of(etcd_server, f"{etcd_prefix}backends/default/b1") == ""
@@ -172,10 +172,10 @@ def test_leaving_waits_no_longer_than_the_grace(etcd_server: EtcdServer, etcd_pr
         client.start()
         wait_until(lambda: one.waiting == 1, "a request is in flight")
         registering.signal(signal.SIGTERM)
-        assert registering.wait(15) == 0
+        assert registering.wait() == 0
         registering.wait_logged("left with requests still in flight")
         one.release()
-        client.join(20)
+        client.join(60)
 
 
 def test_a_lost_lease_is_followed_by_a_new_registration(etcd_server: EtcdServer, etcd_prefix: str) -> None:
