@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.etcd.recording import Recording, connect
+from tests.integration.etcd.recording import Recording, connect, until
 from tests.support.etcd import EtcdBinary, EtcdServer
 from weldr.etcd.client import EtcdClient
 from weldr.etcd.errors import EtcdAuthError, EtcdUnavailableError
@@ -183,13 +183,12 @@ async def test_a_forbidden_prefix_is_told_once_and_followed_once_permitted(
     caplog.set_level(logging.INFO, "weldr.etcd.trouble")
     async with as_weldr(guarded) as client:
         starting = asyncio.create_task(_record_one(client, b"/elsewhere/"))
-        await asyncio.sleep(4)
+        await until(lambda: _told(caplog), "the trouble is told")
         assert not starting.done()
         grant = ("role", "grant-permission", "--prefix", "weldr", "readwrite", "/elsewhere/")
         await asyncio.to_thread(guarded.etcdctl, *ROOT, *grant)
         await asyncio.wait_for(starting, 30)
-    lines = [record.message for record in caplog.records if record.name == "weldr.etcd.trouble"]
-    assert lines == ["etcd cannot be followed", "following etcd works again"]
+    assert _told(caplog) == ["etcd cannot be followed", "following etcd works again"]
 
 
 async def test_authentication_that_is_enabled_later_is_met_with_a_login(each_binary: EtcdBinary) -> None:
@@ -200,6 +199,10 @@ async def test_authentication_that_is_enabled_later_is_met_with_a_login(each_bin
             await client.put(b"a", b"1")
             await asyncio.to_thread(server.etcdctl, "auth", "enable")
             await client.put(b"a", b"2")
+
+
+def _told(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.message for record in caplog.records if record.name == "weldr.etcd.trouble"]
 
 
 async def _record_one(client: EtcdClient, prefix: bytes) -> None:

@@ -13,7 +13,7 @@ from tests.support.etcd import EtcdCluster, EtcdServer
 from weldr.etcd.client import EtcdClient
 from weldr.etcd.errors import EtcdError
 
-FAULTS_S = 15.0
+FAULTS_S = 10.0
 PREFIX = b"/numbers/"
 
 

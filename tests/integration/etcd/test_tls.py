@@ -81,13 +81,13 @@ async def test_a_missing_client_certificate_is_no_connection(
 ) -> None:
     async with connect(strict_server.endpoint, cacert=str(authority.ca)) as client:
         with pytest.raises(EtcdUnavailableError):
-            await client.put(b"a", b"1", timeout_s=3)
+            await client.put(b"a", b"1", timeout_s=1)
 
 
 async def test_plain_http_to_a_tls_port_is_no_connection(server: EtcdServer) -> None:
     async with connect(server.endpoint.replace("https://", "http://")) as client:
         with pytest.raises(EtcdUnavailableError):
-            await client.put(b"a", b"1", timeout_s=3)
+            await client.put(b"a", b"1", timeout_s=1)
 
 
 async def test_renewed_files_are_used_at_the_next_connection(

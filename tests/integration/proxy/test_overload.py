@@ -12,6 +12,7 @@ from tests.support.http import RawClient, Response, get, request
 from tests.support.tries import Tries, backends
 from tests.support.worker import Worker, traffic
 from weldr.model.resilience import AdaptiveConcurrency, Retries
+from weldr.model.traffic import ServiceTraffic, Traffic
 from weldr.model.values import Backend, Route, Service, UpstreamLimits, UpstreamTimeouts
 
 
@@ -60,12 +61,15 @@ def is_full(answer: Response) -> bool:
     )
 
 
-async def ask_one_after_another(worker: Worker, count: int, begin: int) -> list[asyncio.Task[Response]]:
-    """So many requests, each sent when the worker has the one before it; `begin` are in flight already."""
+async def ask_one_after_another(
+    worker: Worker, count: int, hosts: tuple[str, ...] = ("test",)
+) -> list[asyncio.Task[Response]]:
+    """So many requests to each host, each sent when the worker has the one before it."""
     asked = []
     for number in range(1, count + 1):
-        asked.append(asyncio.create_task(request(worker.port, get(f"/{begin + number}"))))
-        await worker.wait_for(lambda n=begin + number: worker.beats and worker.beats[-1].in_flight == n)
+        asked += [asyncio.create_task(request(worker.port, get(f"/{number}", host))) for host in hosts]
+        sent = len(asked)
+        await worker.wait_for(lambda n=sent: worker.beats and worker.beats[-1].in_flight == n)
     return asked
 
 
@@ -82,26 +86,34 @@ async def test_no_more_requests_than_may_be_are_in_flight_at_all_backends_togeth
 
 
 async def test_requests_that_wait_go_in_the_order_in_which_they_came(worker: Worker) -> None:
-    for policy in (limited(in_flight=1), limited(connections=1), limited(in_flight=1, connections=1)):
-        gated = Gated()
-        async with scripted_backend(gated.script) as backend:
-            await worker.serve(traffic(backend.port, policy=policy))
-            asked = await ask_one_after_another(worker, 5, begin=0)
-            # A change of the table has all of them try again: they keep their order.
-            await worker.serve(
-                traffic(backend.port, services={"other": {"b": Backend(host="::1", port=1)}}, policy=policy)
-            )
-            for _ in asked:
-                gated.answers.release()
-            assert [answer.status for answer in await asyncio.gather(*asked)] == [200] * 5
-        assert [received.target for received in gated.received] == ["/1", "/2", "/3", "/4", "/5"]
+    policies = {
+        "requests": limited(in_flight=1),
+        "connections": limited(connections=1),
+        "both": limited(in_flight=1, connections=1),
+    }
+    gated = Gated()
+    async with scripted_backend(gated.script) as backend:
+        here = {"b": Backend(host="127.0.0.1", port=backend.port)}
+        services = {name: ServiceTraffic(policy=policy, backends=here) for name, policy in policies.items()}
+        routes = {name: Route(service=name, host=name) for name in policies}
+        await worker.serve(Traffic(services=services, routes=routes))
+        asked = await ask_one_after_another(worker, 5, tuple(policies))
+        # A change of the table has all of them try again: they keep their order.
+        other = ServiceTraffic(backends={"b": Backend(host="::1", port=1)})
+        await worker.serve(Traffic(services={**services, "other": other}, routes=routes))
+        for _ in asked:
+            gated.answers.release()
+        assert [answer.status for answer in await asyncio.gather(*asked)] == [200] * 15
+    for name in policies:
+        came = [received.target for received in gated.received if received.get("host") == name]
+        assert came == ["/1", "/2", "/3", "/4", "/5"], name
 
 
 async def test_nobody_overtakes_those_that_wait(worker: Worker) -> None:
     gated = Gated()
     async with scripted_backend(gated.script) as backend:
         await worker.serve(traffic(backend.port, policy=limited(in_flight=1)))
-        asked = await ask_one_after_another(worker, 3, begin=0)
+        asked = await ask_one_after_another(worker, 3)
         async with await RawClient.connect(worker.port) as eager:
             for number in range(3):
                 gated.answers.release()
@@ -153,7 +165,7 @@ async def test_a_full_queue_is_answered_at_once(worker: Worker) -> None:
     gated = Gated()
     async with scripted_backend(gated.script) as backend:
         await worker.serve(traffic(backend.port, policy=limited(in_flight=1, pending=2, wait_s=60)))
-        asked = await ask_one_after_another(worker, 3, begin=0)
+        asked = await ask_one_after_another(worker, 3)
         for _ in range(50):
             assert is_full(await request(worker.port, get()))
         for _ in asked:
