@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterator
 import hypothesis
 import pytest
 
-from tests.support import real_time
+from tests.support import order, real_time
 from tests.support.etcd import EtcdServer
 
 # What an example takes depends on what else the machine does.
@@ -37,6 +37,13 @@ def own_etcd() -> Iterator[EtcdServer]:
     """A running etcd of the test's own, to stop, freeze or wipe."""
     with EtcdServer() as server:
         yield server
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if processes > 1:
+        items[:] = order.for_processes(items, processes)
 
 
 @pytest.hookimpl(tryfirst=True)
