@@ -37,6 +37,9 @@ before `*.` before none, a longer `*.` before a shorter one; then an exact path 
 before a glob before an expression before none; then more conditions before fewer; then the name that sorts
 first. Paths are compared in normal form: `/%61`, `//a` and `/x/../a` are all `/a`. What is forwarded stays as
 it came, but for `strip_prefix` and `add_prefix`.
+
+Of routes that ask for just the same, the one that was written last is refused, and so is one whose mirror would
+close a circle of mirrors: as if it could not be understood, until the other goes or is changed.
 """
 
 _NOTES = {

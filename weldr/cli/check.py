@@ -20,6 +20,7 @@ from weldr.model.collections import COLLECTIONS, path_of
 from weldr.model.conflicts import Conflicts
 from weldr.model.decode import Fault
 from weldr.model.keys import KeyLayoutError, KeyName, KeySpace, Kind
+from weldr.model.route_claims import RouteClaims, Written
 from weldr.model.traffic import ServiceTraffic, Traffic
 from weldr.model.values import Backend, Route
 
@@ -77,7 +78,8 @@ async def _watch(where: Where, output: str) -> None:
 
 def _findings(state: State, keys: KeySpace) -> list[Finding]:
     values = {name: pair.value for name, pair in state.pairs.items()}
-    return [*_strangers(state, keys), *judged(values), *_lonely(values)]
+    revisions = {name: pair.mod_revision for name, pair in state.pairs.items()}
+    return [*_strangers(state, keys), *judged(values, revisions), *_lonely(values)]
 
 
 def _count(state: State) -> int:
@@ -112,8 +114,10 @@ def _strangers(state: State, keys: KeySpace) -> Iterator[Finding]:
             yield Finding("error", pair.key.decode("utf-8", "backslashreplace"), "key", error.reason)
 
 
-def judged(values: Mapping[KeyName, bytes]) -> Iterator[Finding]:
-    """What is wrong, key by key, and then what does not fit together."""
+def judged(values: Mapping[KeyName, bytes], revisions: Mapping[KeyName, int] = {}) -> Iterator[Finding]:
+    """What is wrong, key by key, and then what does not fit together. Without revisions, as if all were
+    written at one instant.
+    """
     understood = {}
     for name, raw in values.items():
         collection = COLLECTIONS[name.kind.value]
@@ -125,7 +129,21 @@ def judged(values: Mapping[KeyName, bytes]) -> Iterator[Finding]:
             yield Finding("error", path_of(name), found.place, found.reason)
         else:
             understood[name] = found
-    routes = {name.names[0]: value for name, value in understood.items() if isinstance(value, Route)}
+    claims = RouteClaims()
+    claims.settle(
+        {
+            name.names[0]: Written(revisions.get(name, 0), value)
+            for name, value in understood.items()
+            if isinstance(value, Route)
+        }
+    )
+    for route, conflict in sorted(claims.refused.items()):
+        yield Finding("error", f"{Kind.ROUTE}/{route}", conflict.place, conflict.reason)
+    routes = {
+        name.names[0]: value
+        for name, value in understood.items()
+        if isinstance(value, Route) and name.names[0] not in claims.refused
+    }
     services = {
         name.names[0]: ServiceTraffic(backends={name.names[1]: value})
         for name, value in understood.items()

@@ -8,6 +8,7 @@ Two rules make folding safe to repeat and to resume:
 - A revision that is not above the catalog's has been folded before and is skipped.
 - A value that cannot be understood harms its own key only. The key keeps its last good value while it lives
   (its creation revision stays the same), and is left out if it never had one. The problem is kept with it.
+  So it is with a route that clashes with others, which `RouteClaims` decides.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from weldr.model.conflicts import Conflicts
 from weldr.model.decode import DECODED, Fault, decode
 from weldr.model.events import Event, KeyValue, Revision
 from weldr.model.keys import KeyLayoutError, KeyName, KeySpace, Kind
+from weldr.model.route_claims import Conflict, RouteClaims, Written
 from weldr.model.traffic import ServiceTraffic, Traffic
 from weldr.model.values import Backend, InstanceOverride, Override, Route, Service, Settings, StickyKey, Value
 
@@ -82,6 +84,7 @@ class Catalog:
     through all entries at each change."""
     problems: Mapping[bytes, Problem] = field(default_factory=dict)
     """The faults, and what is wrong with keys beside others."""
+    claims: RouteClaims = field(default_factory=RouteClaims)
     conflicts: Conflicts = field(default_factory=Conflicts)
     override_ends: Mapping[bytes, datetime] = field(default_factory=dict)
     """The `until` of each override that has one."""
@@ -100,6 +103,7 @@ class Catalog:
             builder.revision = revision.revision
             for event in revision.events:
                 builder.event(event)
+            builder.settle_routes()
         return builder.catalog()
 
     def resync(self, revision: int, key_values: Iterable[KeyValue]) -> Catalog:
@@ -116,6 +120,7 @@ class Catalog:
             builder.put(key_value)
         for key in [key for key in builder.entries if key not in seen]:
             builder.delete(key)
+        builder.settle_routes()
         return builder.catalog()
 
     def end_overrides(self, now: datetime) -> Catalog:
@@ -166,7 +171,14 @@ class _Builder:
         self.ended_overrides = base.ended_overrides
         self._backends: set[tuple[str, str]] = set()
         self._policies: set[str] = set()
+        self._claims = base.claims
+        self._written: dict[str, Written | None] = {}
+        self._ended: set[str] = set()
+        """Routes that were written at this instant, and those of them whose keys went, or are others."""
         self._routes: set[str] = set()
+        """Those of which another value is accepted now."""
+        self._changed_routes: set[str] = set()
+        """Those of which another value is in force now."""
         self._settings = False
         self._sticky_key = False
         self._problem_rewritten = False
@@ -190,6 +202,9 @@ class _Builder:
         self._problem_rewritten |= key_value.key in self.base.problems
         self._index(key_value.key, entry)
         self.ended_overrides -= {key_value.key}
+        if entry.name is not None and entry.name.kind is Kind.ROUTE:
+            self._write_route(entry.name.names[0], entry, held)
+            return
         if held is None or held.value is not entry.value or key_value.key in self.base.ended_overrides:
             self.touch(entry)
 
@@ -198,7 +213,28 @@ class _Builder:
         if entry is not None:
             self._index(key, None)
             self.ended_overrides -= {key}
+            if entry.name is not None and entry.name.kind is Kind.ROUTE:
+                self._write_route(entry.name.names[0], None, entry)
             self.touch(entry)
+
+    def _write_route(self, name: str, entry: Entry | None, held: Entry | None) -> None:
+        if entry is None or held is None or held.create_revision != entry.create_revision:
+            self._ended.add(name)
+        elif held == entry and held.value is entry.value:
+            return
+        self._written[name] = None
+        if entry is not None and entry.problem is None and isinstance(entry.value, Route):
+            self._written[name] = Written(entry.mod_revision, entry.value)
+
+    def settle_routes(self) -> None:
+        """Judge the routes after each instant: what is kept of a refused one is what was accepted before it,
+        however many instants are folded at once."""
+        if not self._written:
+            return
+        if self._claims is self.base.claims:
+            self._claims = self.base.claims.copy()
+        self._routes |= self._claims.settle(self._written, self._ended)
+        self._written, self._ended = {}, set()
 
     def _index(self, key: bytes, entry: Entry | None) -> None:
         if entry is not None and entry.problem is not None:
@@ -239,8 +275,6 @@ class _Builder:
             self._backends.add((names[0], names[1]))
         elif kind is Kind.SERVICE:
             self._policies.add(names[0])
-        elif kind is Kind.ROUTE:
-            self._routes.add(names[0])
         elif kind is Kind.SETTINGS:
             self._settings = True
         elif kind is Kind.STICKY_KEY:
@@ -257,6 +291,7 @@ class _Builder:
             traffic,
             self.faults,
             self._problems(conflicts),
+            self._claims,
             conflicts,
             self.override_ends,
             self.ended_overrides,
@@ -265,24 +300,30 @@ class _Builder:
 
     def _conflicts(self, traffic: Traffic) -> Conflicts:
         services = {service for service, _ in self._backends}
-        if not self._routes and not services:
+        before = self.base.traffic
+        routes = self._changed_routes
+        if not routes and not services:
             return self.base.conflicts
-        return self.base.conflicts.changed(self.base.traffic, traffic, self._routes, services)
+        return self.base.conflicts.changed(before, traffic, routes, services)
 
     def _problems(self, conflicts: Conflicts) -> Mapping[bytes, Problem]:
-        if not conflicts.by_route:
+        refused, base = self._claims.refused, self.base
+        if not conflicts.by_route and not refused:
             return self.faults
-        same = conflicts.by_route is self.base.conflicts.by_route and self.faults == self.base.faults
-        if same and not self._problem_rewritten:
-            return self.base.problems
+        same = conflicts.by_route is base.conflicts.by_route and refused == base.claims.refused
+        if same and self.faults == base.faults and not self._problem_rewritten:
+            return base.problems
         problems = dict(self.faults)
-        for name, conflict in conflicts.by_route.items():
-            key = self.keys.key(Kind.ROUTE, name)
-            if key not in problems:
-                text = key.decode("utf-8", "backslashreplace")
-                revision = self.entries[key].mod_revision
-                problems[key] = Problem(text, revision, conflict.place, conflict.reason)
+        for found in (refused, conflicts.by_route):
+            for name, conflict in found.items():
+                key = self.keys.key(Kind.ROUTE, name)
+                if key not in problems:
+                    problems[key] = self._problem(key, conflict)
         return problems
+
+    def _problem(self, key: bytes, conflict: Conflict) -> Problem:
+        text = key.decode("utf-8", "backslashreplace")
+        return Problem(text, self.entries[key].mod_revision, conflict.place, conflict.reason)
 
     def _traffic(self) -> Traffic:
         before = self.base.traffic
@@ -290,14 +331,8 @@ class _Builder:
         sticky_key = before.sticky_key
         if self._backends or self._policies:
             services = self._services(before.services)
-        if self._routes:
-            routes = dict(before.routes)
-            for name in self._routes:
-                route = self._value(Kind.ROUTE, name)
-                if isinstance(route, Route):
-                    routes[name] = route
-                else:
-                    routes.pop(name, None)
+        if self._claims is not self.base.claims:
+            routes = self._routes_in_force(before.routes)
         if self._settings:
             found = self._value(Kind.SETTINGS)
             settings = found if isinstance(found, Settings) else Settings()
@@ -308,6 +343,19 @@ class _Builder:
         if all(new is old for new, old in zip(after, msgspec.structs.astuple(before), strict=True)):
             return before
         return Traffic(*after)
+
+    def _routes_in_force(self, before: Mapping[str, Route]) -> Mapping[str, Route]:
+        kept = self._claims.kept()
+        concerned = self._routes | self._claims.last_good.keys() | self.base.claims.last_good.keys()
+        now = {name: self._claims.accepted(name) or kept.get(name) for name in concerned}
+        self._changed_routes = {name for name, route in now.items() if before.get(name) is not route}
+        routes = dict(before)
+        for name in self._changed_routes:
+            if (route := now[name]) is not None:
+                routes[name] = route
+            else:
+                routes.pop(name, None)
+        return routes if self._changed_routes else before
 
     def _services(self, before: Mapping[str, ServiceTraffic]) -> Mapping[str, ServiceTraffic]:
         changed: dict[str, dict[str, Backend]] = {}

@@ -297,6 +297,56 @@ def test_a_route_without_backends_is_a_problem_for_as_long_as_that_lasts(
         wait_until(lambda: problems() == [], "the problem is over")
 
 
+def test_a_route_that_clashes_with_another_is_refused_alone_by_old_and_new_instances_alike(
+    etcd_server: EtcdServer, etcd_prefix: str
+) -> None:
+    def put(name: str, route: dict[str, object]) -> str:
+        key = f"{etcd_prefix}routes/{name}"
+        etcd_server.etcdctl("put", key, json.dumps(route))
+        return key
+
+    def saying(text: str, path: str) -> dict[str, object]:
+        return {"path": path, "response": {"status": 200, "body": text}}
+
+    def mirrored(service: str, path: str, to: str) -> dict[str, object]:
+        return {"path": path, "service": service, "mirror": {"service": to}}
+
+    with (
+        named_servers("one") as (one,),
+        Instance(etcd=etcd_server.endpoint, prefix=etcd_prefix) as old,
+    ):
+        for service in ("shop", "copy"):
+            etcd_server.etcdctl("put", f"{etcd_prefix}backends/{service}/b1", one.address)
+        old.wait_ready()
+        put("z", saying("first", "/x"))
+        put("m1", mirrored("shop", "/m1", "copy"))
+        same = put("y", saying("before", "/y"))
+        wait_until(lambda: old.get("/y") == (200, "before"), "the good value is in force")
+        put("y", saying("second", "/x"))
+        circle = put("m2", mirrored("copy", "/m2", "shop"))
+        assert old.wait_logged("a key cannot mean what it says", key=same)["place"] == "$"
+        record = old.wait_logged("a key cannot mean what it says", key=circle)
+        assert record["place"] == "$.mirror.service"
+        assert "copy → shop → copy" in record["reason"]
+        put("last", saying("behind", "/last"))
+        with Instance(etcd=etcd_server.endpoint, prefix=etcd_prefix) as new:
+            new.wait_ready()
+            for weldr, kept in ((old, (200, "before")), (new, (503, None))):
+                wait_until(lambda weldr=weldr: weldr.get("/last") == (200, "behind"), "it serves")
+                assert weldr.get("/x") == (200, "first")
+                assert weldr.get("/m1") == (200, "one")
+                assert weldr.get("/m2")[0] == 503
+                status, body = weldr.get("/y")
+                assert (status, kept[1] and body) == kept
+            etcd_server.etcdctl("del", f"{etcd_prefix}routes/z")
+            etcd_server.etcdctl("del", f"{etcd_prefix}routes/m1")
+            for weldr in (old, new):
+                wait_until(lambda weldr=weldr: weldr.get("/m2") == (200, "one"), "the refused one comes")
+                assert weldr.get("/x") == (200, "second")
+                assert weldr.get("/y")[0] == 503
+                weldr.wait_logged("a key is understood again, or gone", key=same)
+
+
 def test_a_prefix_is_not_taken_for_a_longer_one(etcd_server: EtcdServer, etcd_prefix: str) -> None:
     with (
         named_servers("one", "two") as (one, two),

@@ -9,7 +9,7 @@ from tests.unit.model.test_catalog import History, backend_key, keys
 from weldr.model.catalog import Catalog
 from weldr.model.conflicts import Conflicts
 from weldr.model.keys import Kind
-from weldr.model.routes import Match, Mirror, Route
+from weldr.model.routes import Mirror, Route
 from weldr.model.traffic import ServiceTraffic, Traffic
 from weldr.model.values import Backend
 
@@ -34,34 +34,6 @@ def test_a_route_to_a_service_without_backends_says_so() -> None:
     assert judged({"r": Route(service="s", mirror=Mirror(service="m"))}, "s") == {
         "r": ("$.mirror.service", "the service m has no backend: nothing is mirrored")
     }
-
-
-def test_of_routes_that_ask_for_the_same_all_but_the_first_say_so() -> None:
-    routes = {
-        "b": Route(service="s", host="h", path="/x/", headers={"X-A": "1"}, methods=["GET", "PUT"]),
-        "a": Route(service="t", host="h", path="/x", headers={"x-a": Match(exact="1")}, methods=["PUT", "GET"]),
-        "c": Route(service="s", host="h", path="/x", headers={"X-A": "2"}, methods=["GET", "PUT"]),
-        "d": Route(service="s", host="h", path="/x", headers={"X-A": "1"}, methods=["GET", "PUT"], priority=1),
-    }
-    [(name, (place, reason))] = judged(routes, "s", "t").items()
-    assert (name, place) == ("b", "$")
-    assert "as the route a," in reason
-
-
-def test_mirrors_in_a_circle_say_so() -> None:
-    routes = {
-        "a": Route(service="a", path="/a", mirror=Mirror(service="b")),
-        "b": Route(services={"b": 1, "x": 1}, path="/b", mirror=Mirror(service="c")),
-        "c": Route(service="c", path="/c", mirror=Mirror(service="a")),
-        "d": Route(service="d", path="/d", mirror=Mirror(service="a")),
-        "self": Route(service="e", path="/e", mirror=Mirror(service="e")),
-    }
-    found = judged(routes, *"abcdex")
-    assert found.keys() == {"a", "b", "c", "self"}
-    assert found["a"] == ("$.mirror.service", "these mirrors go in a circle: a → b → c → a")
-    assert found["self"] == ("$.mirror.service", "these mirrors go in a circle: e → e")
-    del routes["c"]
-    assert judged(routes, *"abcdex").keys() == {"self"}
 
 
 any_route = st.builds(
