@@ -166,7 +166,8 @@ class EmbeddedEtcd:
         if process is not None and process.returncode is None:
             process.terminate()
             try:
-                await asyncio.wait_for(process.wait(), _STOP_LIMIT_S)
+                async with asyncio.timeout(_STOP_LIMIT_S):
+                    await process.wait()
             except TimeoutError:
                 process.kill()
                 await process.wait()

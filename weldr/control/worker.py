@@ -188,7 +188,8 @@ class WorkerSlot:
                     backoff_s = _BACKOFF_FIRST_S
                 # Also before the first replacement: a worker that dies at once must not spin.
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._drained.wait(), backoff_s * random.uniform(0.5, 1.0))
+                    async with asyncio.timeout(backoff_s * random.uniform(0.5, 1.0)):
+                        await self._drained.wait()
                 backoff_s = min(backoff_s * 2, _BACKOFF_LIMIT_S)
                 if self._is_over:
                     return

@@ -141,7 +141,8 @@ class WorkerPool:
         for slot in self.slots:
             slot.drain(grace_s, patient=patient)
         try:
-            await asyncio.wait_for(self._ended.wait(), grace_s + _KILL_AFTER_GRACE_S)
+            async with asyncio.timeout(grace_s + _KILL_AFTER_GRACE_S):
+                await self._ended.wait()
         except TimeoutError:
             self.kill()
             await self._ended.wait()

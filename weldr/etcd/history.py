@@ -66,7 +66,8 @@ async def _since(client: EtcdClient, prefix: bytes, first: int) -> AsyncGenerato
         while last < now.revision:
             complete = reached == wanted
             try:
-                batch = await asyncio.wait_for(anext(batches), _SILENCE_S if complete else _LIMIT_S)
+                async with asyncio.timeout(_SILENCE_S if complete else _LIMIT_S):
+                    batch = await anext(batches)
             except TimeoutError:
                 if complete:
                     return
