@@ -7,10 +7,13 @@ them as often as one likes; the suite runs those that `test_hosts.py` names.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import signal
+import tempfile
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from tests.hosts.namespaces import Host
@@ -38,6 +41,30 @@ def stopping(site: Site, value: Value) -> None:
             assert trial.lost(client, began_s) == 0
             assert trial.instances[holder].wait() == 0
         assert site.get("holders/web")["instance"] != holder
+
+
+def started_together(site: Site, value: Value) -> None:
+    """All three instances are started at the same instant, and later the key comes at the same instant for all:
+    exactly one claims, and nobody else ever does."""
+    with Trial(site, {"web": value}, hosts=0) as trial, tempfile.NamedTemporaryFile() as gate:
+        fcntl.flock(gate, fcntl.LOCK_EX)
+        for host in site.hosts:
+            trial.start(host.name, "flock", "--shared", "--no-fork", gate.name)
+        commands = [Path(f"/proc/{instance.pid}/comm") for instance in trial.instances.values()]
+        wait_until(lambda: {command.read_text() for command in commands} == {"flock\n"}, "all wait at the gate")
+        fcntl.flock(gate, fcntl.LOCK_UN)
+        assert _only_holders(trial, trial.wait_settled())
+        site.delete("vips/web")
+        trial.watcher.wait(trial.address, None)
+        began_s = time.monotonic()
+        site.put("vips/web", value)
+        assert _only_holders(trial, trial.wait_settled(), began_s)
+
+
+def _only_holders(trial: Trial, holder: str, since_s: float = 0.0) -> bool:
+    """Whether that one alone has held the address, and goes on so for a while."""
+    time.sleep(STAYS_S / 2)
+    return {name for span in _spans(trial, since_s) for name in span.holders} == {holder}
 
 
 def killed(site: Site, value: Value) -> None:
@@ -400,6 +427,7 @@ CASES: dict[str, Callable[[Site, Value], None]] = {
     case.__name__: case
     for case in (
         stopping,
+        started_together,
         killed,
         cut_off,
         unplugged,

@@ -9,9 +9,11 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import itertools
+import math
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -77,6 +79,8 @@ class Host:
         self.front = f"10.77.0.{number}"
         self.front6 = f"fd77::{number}"
         self.back = f"10.78.0.{number}"
+        self.cut_s = -math.inf
+        """When it was last cut off from the front network; as long as it is: for ever."""
 
     def ip(self, *arguments: str, check: bool = True) -> str:
         """`ip` in this host."""
@@ -139,15 +143,24 @@ class Network:
 
     def unplug(self, host: Host, network: str = "front") -> None:
         """The switch's end of the cable goes down: the host may see that its carrier is gone."""
+        self._note_cut(host, network)
         ip("-n", self._switch, "link", "set", f"{network}{host.number}", "down")
 
     def plug(self, host: Host, network: str = "front") -> None:
         """Undo `unplug` and `isolate`."""
         ip("-n", self._switch, "link", "set", f"{network}{host.number}", "up", "master", network)
+        if network == "front" and host.cut_s == math.inf:
+            host.cut_s = time.monotonic()
 
     def isolate(self, host: Host, network: str = "front") -> None:
         """The switch forwards nothing of this host any more: it cannot see that."""
+        self._note_cut(host, network)
         ip("-n", self._switch, "link", "set", f"{network}{host.number}", "nomaster")
+
+    @staticmethod
+    def _note_cut(host: Host, network: str) -> None:
+        if network == "front":
+            host.cut_s = math.inf
 
     def part(self, host: Host, apart: bool) -> None:
         """Hosts that are apart hear nothing of each other on the front network, and all others do of them."""

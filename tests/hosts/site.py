@@ -91,7 +91,7 @@ class Trial:
         for name, value in self.vips.items():
             self.site.put(f"vips/{name}", value)
         addresses = [value["address"] for value in self.vips.values()] or [VIP]
-        self.watcher = Watcher(self.site.hosts, addresses)
+        self.watcher = Watcher(self.site.hosts, addresses, self.site.client_host)
         self._stack.callback(self.watcher.stop if self._may_be_double else self.watcher.close)
         self._stack.callback(self._end_instances)
         for host in self._hosts:
@@ -182,12 +182,18 @@ class Trial:
         """Requests that failed, but for those whose connection was open when the address left its host."""
         spans = self.watcher.histories[self.address].spans
         left_s = [
-            after.began_s for before, after in itertools.pairwise(spans) if before.holders and not after.holders
+            after.began_s
+            for before, after in itertools.pairwise(spans)
+            if set(before.holders) - set(after.holders)
         ]
-        return sum(
-            sent_s > after_s and not any(-_OPEN_S < sent_s - moment_s < _SAMPLE_S for moment_s in left_s)
+        lost_s = [
+            sent_s
             for sent_s in client.tally.bad
-        )
+            if sent_s > after_s and not any(-_OPEN_S < sent_s - moment_s < _SAMPLE_S for moment_s in left_s)
+        ]
+        for sent_s in lost_s:
+            print(f"lost: a request sent {sent_s - spans[0].began_s:.3f} s after the first look")
+        return len(lost_s)
 
     def others(self, name: str) -> list[str]:
         return [other for other in self.instances if other != name]

@@ -8,10 +8,18 @@ import time
 from dataclasses import dataclass, field
 
 from tests.hosts.namespaces import Host, inside
+from tests.hosts.neighbour_table import NeighbourTable
 from tests.support.real_time import InexcusableError
 from weldr.control.announce.rtnetlink import Rtnetlink
 
 _INTERVAL_S = 0.005
+_ANNOUNCED_S = 1.0
+"""By then whoever holds an address has announced it four times, the first time in the instant of the claim."""
+_CUT_S = 5.0
+"""A host whose cable was cut may have announced in vain: until then its next announcement is due."""
+_STARVED_S = 0.25
+"""What happened in a longer pause between two looks is not known."""
+_SPEAK_S = 0.5
 
 
 @dataclass
@@ -40,19 +48,40 @@ class History:
         return [span for span in self.spans if len(span.holders) > 1]
 
 
-class Watcher:
-    """A thread. `close` raises if two hosts ever held an address together."""
+@dataclass
+class Astray:
+    """Since when the client's packets go to a host that does not hold the address, while another one does."""
 
-    def __init__(self, hosts: list[Host], addresses: list[str]) -> None:
+    holder: str
+    shown: str
+    began_s: float
+    seen_s: float
+
+    def goes_on(self, holder: str, shown: str, now_s: float) -> bool:
+        return (self.holder, self.shown) == (holder, shown) and now_s - self.seen_s < _STARVED_S
+
+
+class Watcher:
+    """A thread. `close` raises if two hosts ever held an address together, or if the client's neighbour table
+    showed it at a host that did not hold it for longer than an announcement of the one that did takes."""
+
+    def __init__(self, hosts: list[Host], addresses: list[str], client: Host | None = None) -> None:
         self.histories = {address: History() for address in addresses}
         self.samples = 0
         self._hosts = hosts
         self._addresses = [ipaddress.ip_address(address) for address in addresses]
         self._stopped = threading.Event()
+        self._table = NeighbourTable(client) if client is not None else None
+        self._names: dict[str, str] = {}
+        self._astray: dict[str, Astray] = {}
+        self._spoke_s = 0.0
+        self.misled: dict[tuple[str, str, str], float] = {}
+        """For how long at most: by address, holder, and who was shown in the neighbour table."""
         self._links: list[Rtnetlink] = []
         for host in hosts:
             with inside(host.namespace):
                 self._links.append(Rtnetlink())
+            self._names |= {link.mac: host.name for link in self._links[-1].links() if link.name == "eth0"}
         self._thread = threading.Thread(target=self._watch, name="watcher", daemon=True)
         self._thread.start()
 
@@ -65,7 +94,31 @@ class Watcher:
                     again = self._look()[address]
                     names = [name for name in names if name in again]
                 self.histories[address].note(tuple(names), time.monotonic())
+            if self._table is not None:
+                self._look_at_table(self._table)
             self.samples += 1
+
+    def _look_at_table(self, table: NeighbourTable) -> None:
+        now_s = time.monotonic()
+        hosts = {host.name: host for host in self._hosts}
+        for ip in self._addresses:
+            address, mac = str(ip), table.mac_of(ip)
+            shown, holders = self._names.get(mac or "", mac), self.holders(str(ip))
+            before = self._astray.pop(address, None)
+            if shown is None or len(holders) != 1 or shown == holders[0]:
+                continue
+            if now_s - hosts[holders[0]].cut_s < _CUT_S:
+                continue
+            if before is None or not before.goes_on(holders[0], shown, now_s):
+                before = Astray(holders[0], shown, now_s, now_s)
+            before.seen_s = now_s
+            self._astray[address] = before
+            key = (address, before.holder, before.shown)
+            self.misled[key] = max(self.misled.get(key, 0.0), now_s - before.began_s)
+        if now_s - self._spoke_s > _SPEAK_S:
+            self._spoke_s = now_s
+            for ip in self._addresses:
+                table.speak_to(ip)
 
     def _look(self) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {str(address): [] for address in self._addresses}
@@ -118,6 +171,8 @@ class Watcher:
         self._thread.join(10)
         for link in self._links:
             link.close()
+        if self._table is not None:
+            self._table.close()
 
     def check(self) -> None:
         """Two holders at one moment are what must never be."""
@@ -127,3 +182,7 @@ class Watcher:
     def close(self) -> None:
         self.stop()
         self.check()
+        misled = {key: span_s for key, span_s in self.misled.items() if span_s > _ANNOUNCED_S}
+        assert not misled, (
+            f"a client's packets went astray (address, holder, where to: seconds): {misled}\n{self.story()}"
+        )
