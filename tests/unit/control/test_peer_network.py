@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from typing import Any
 
 import msgspec
 import pytest
 
-from weldr.control.vip.messages import MAX_DATAGRAM_BYTES, Body, Heartbeat, Message, PromiseQuestion, seal
+from weldr.control.vip.messages import (
+    MAX_DATAGRAM_BYTES,
+    Body,
+    Heartbeat,
+    Message,
+    PromiseQuestion,
+    seal,
+    unseal,
+)
 from weldr.control.vip.peers import PeerNetwork
 from weldr.control.vip.promises import PromiseBook
 from weldr.control.vip.view import Secret, View
@@ -158,6 +167,37 @@ def test_what_was_recorded_before_an_instance_lost_its_key_is_worth_nothing_when
     network._view.peers["b"] = peer
     network.datagram_received(recorded, ("10.0.0.2", 8688))
     assert not heard(network)
+
+
+async def test_an_address_that_is_none_costs_no_other_peer_its_heartbeats(network: PeerNetwork) -> None:
+    heard: asyncio.Queue[bytes] = asyncio.Queue()
+
+    class Peers(asyncio.DatagramProtocol):
+        def datagram_received(self, data: bytes, addr: Any) -> None:
+            heard.put_nowait(data)
+
+    there, _ = await asyncio.get_running_loop().create_datagram_endpoint(Peers, ("127.0.0.1", 0))
+    bad = [
+        "10.0.0.2:99999",
+        "10.0.0.2:0",
+        "10.0.0.2:x",
+        "a" * 70 + ".example:1",
+        "host.example:1",
+        "",
+        "[::1:1",
+    ]
+    network._view.peers = {str(number): Peer(address=text, boot="x") for number, text in enumerate(bad)}
+    address = "127.0.0.1:{}".format(there.get_extra_info("sockname")[1])
+    network._view.peers["z"] = Peer(address=address, boot="life-1")
+    await network.open([("127.0.0.1", 9)])
+    try:
+        for _ in range(2):
+            message = unseal(KEY, await asyncio.wait_for(heard.get(), 10))
+            assert message is not None
+            assert isinstance(message.body, Heartbeat)
+    finally:
+        await network.close()
+        there.close()
 
 
 def test_a_secret_is_not_in_what_is_printed() -> None:

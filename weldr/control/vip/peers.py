@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import itertools
 import logging
 import secrets
@@ -266,10 +267,12 @@ class PeerNetwork(asyncio.DatagramProtocol):
         key, peer = self._key(), self._view.peers.get(name)
         if key is None or peer is None or self._transport is None or self._muted or name == self._me:
             return
-        host, _, port = peer.address.rpartition(":")
+        place = _place(peer.address)
+        if place is None:
+            return
         message = Message(self._me, self.boot, next(self._sequence), peer.boot, body)
-        with contextlib.suppress(OSError, ValueError):
-            self._transport.sendto(seal(key, message), (host.strip("[]"), int(port)))
+        with contextlib.suppress(OSError):
+            self._transport.sendto(seal(key, message), place)
 
     def _key(self) -> bytes | None:
         secret = self._view.secrets.get(SECRET_NAME)
@@ -280,3 +283,16 @@ class PeerNetwork(asyncio.DatagramProtocol):
         except ValueError:
             return None
         return key if len(key) >= KEY_BYTES else None
+
+
+def _place(address: str) -> tuple[str, int] | None:
+    """Where that is, `None` if it is no place. A name would have to be looked up, and a port that is none would
+    close the socket."""
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    try:
+        ipaddress.ip_address(host)
+        number = int(port)
+    except ValueError:
+        return None
+    return (host, number) if 0 < number < 1 << 16 else None
