@@ -91,6 +91,8 @@ def test_a_hold_ends_by_the_clock_and_is_prolonged_from_before_the_question() ->
     hold.confirm(10.0)
     assert hold.window_end_s == pytest.approx(10 + timing.window_s)
     assert hold.latest_set_s == pytest.approx(10.1)
+    assert hold.may_set_again(10.079)
+    assert not hold.may_set_again(10.081), "too close: a system call that ends too late takes the address away"
     hold.confirm(9.0)
     assert hold.window_end_s == pytest.approx(10 + timing.window_s), "an older answer takes nothing away"
     hold.promise(10.5)

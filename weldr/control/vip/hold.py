@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from weldr.model.vip_timing import Timing
 
+_SYSTEM_CALL_S = 0.02
+
 
 @dataclass(slots=True)
 class Hold:
@@ -37,6 +39,11 @@ class Hold:
     def latest_set_s(self) -> float:
         """Until when the address may be set for another lifetime."""
         return self.timing.latest_set_s(self.window_end_s)
+
+    def may_set_again(self, now_s: float) -> bool:
+        """Whether there is time to set an address that is there for another lifetime. On a busy host that takes
+        some: what ends too late takes the address away, and what is left out does not."""
+        return now_s <= self.latest_set_s - _SYSTEM_CALL_S
 
     def note_set(self, set_s: float) -> None:
         """The address was set, no earlier than this."""

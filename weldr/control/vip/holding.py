@@ -132,7 +132,7 @@ class Holding:
         hold = self.hold
         assert hold is not None
         hold.confirm(confirmation.sent_s)
-        if now_s() <= hold.latest_set_s:
+        if hold.may_set_again(now_s()):
             hold.confirmed_s = confirmation.sent_s
             self._set_again()
 
@@ -175,7 +175,7 @@ class Holding:
         if hold is None or hold.token != asked.token or self.rests:
             return
         hold.promise(asked.sent_s)
-        if now_s() <= hold.latest_set_s:
+        if hold.may_set_again(now_s()):
             self._set_again()
 
     def look(self, *, removed: bool = False) -> None:
@@ -192,7 +192,7 @@ class Holding:
             logger.warning(
                 "a virtual IP was removed by somebody else: it is put back", extra={"vip": self._name}
             )
-        if not self.problem and now <= hold.latest_set_s:
+        if not self.problem and hold.may_set_again(now_s()):
             self._set_again()
         else:
             self._wake()
