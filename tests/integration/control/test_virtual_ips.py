@@ -127,8 +127,11 @@ def test_a_move_by_hand_and_its_refusals(etcd_server: EtcdServer, etcd_prefix: s
 def test_a_command_is_told_what_it_has_to_know(
     etcd_server: EtcdServer, etcd_prefix: str, tmp_path: Path
 ) -> None:
-    log, program = tmp_path / "log", tmp_path / "move-address"
-    program.write_text(f'#!/bin/sh\necho "$1 $WELDR_VIP $WELDR_VIP_ADDRESS $WELDR_VIP_STATE" >> {log}\n')
+    log, may_end, program = tmp_path / "log", tmp_path / "may-end", tmp_path / "move-address"
+    program.write_text(
+        f'#!/bin/sh\necho "$1 $WELDR_VIP $WELDR_VIP_ADDRESS $WELDR_VIP_STATE" >> {log}\n'
+        f"while [ $1 = release ] && [ ! -e {may_end} ]; do sleep 0.05; done\n"
+    )
     program.chmod(0o755)
     value = {"address": "10.9.9.1", "announce": "exec", "command": "move-address", "ttl_s": TTL_S}
     etcd_server.etcdctl("put", f"{etcd_prefix}vips/web", json.dumps(value))
@@ -136,8 +139,18 @@ def test_a_command_is_told_what_it_has_to_know(
         wait_until(
             lambda: log.exists() and log.read_text() == "acquire web 10.9.9.1 announcing\n", "it is acquired"
         )
+        etcd_server.etcdctl("del", f"{etcd_prefix}vips/web")
+        wait_until(lambda: "release" in log.read_text(), "it is released")
+        etcd_server.etcdctl("put", f"{etcd_prefix}vips/web", json.dumps(value))
+        etcd_server.etcdctl("put", f"{etcd_prefix}vips/other", '{"address": "10.9.9.2", "announce": "none"}')
+        wait_until(
+            lambda: holder(etcd_server, etcd_prefix, "other"), "a slow command keeps nobody else waiting"
+        )
+        assert log.read_text().splitlines()[1:] == ["release web 10.9.9.1 following"]
+        may_end.touch()
+        wait_until(lambda: log.read_text().count("acquire") == 2, "it is acquired anew")
         instance.close()
-    assert log.read_text().splitlines()[1:] == ["release web 10.9.9.1 following"]
+    assert log.read_text().splitlines()[3:] == ["release web 10.9.9.1 following"]
 
 
 def test_a_command_that_fails_its_check_keeps_the_instance_from_holding(

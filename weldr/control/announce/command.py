@@ -38,6 +38,8 @@ async def run_command(path: Path, argument: str, environment: dict[str, str], li
         )
     except OSError as error:
         return f"{path} cannot be run: {error.strerror or error}"
+    except ValueError as error:  # the name of a virtual IP may have any byte in it
+        return f"{path} cannot be run: {error}"
     assert process.stderr is not None
     try:
         async with asyncio.timeout(limit_s):
@@ -46,6 +48,9 @@ async def run_command(path: Path, argument: str, environment: dict[str, str], li
                 pass
             status = await process.wait()
     except TimeoutError:
+        # It may have ended and left others behind that hold its standard error.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         return f"{path} took longer than {limit_s:g} s and was killed"
     finally:
         if process.returncode is None:

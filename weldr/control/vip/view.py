@@ -31,6 +31,8 @@ class WantedVip:
     vip: Vip
     revision: int
     """Its key's modification revision: it tells one wish from the next."""
+    created: int = 0
+    """Its key's creation revision: which was there first."""
 
 
 class _InstanceValue(msgspec.Struct, frozen=True):
@@ -180,7 +182,7 @@ class View:
         value = decode(Kind.VIP, event.key_value.value)
         # A value that cannot be understood leaves the last good one in force; the catalog tells the problem.
         if isinstance(value, Vip):
-            self.vips[name] = WantedVip(value, event.key_value.mod_revision)
+            self.vips[name] = WantedVip(value, event.key_value.mod_revision, event.key_value.create_revision)
 
 
 def _decoded(pair: KeyValue | None, into: type[T]) -> T | None:

@@ -28,6 +28,7 @@ from weldr.control.vip.peers import SECRET_NAME, PeerNetwork
 from weldr.control.vip.promises import PromiseBook
 from weldr.control.vip.tidy import HostWatch, IpInterface
 from weldr.control.vip.view import Secret, View
+from weldr.control.vip.wanted import chosen
 from weldr.etcd.client import Compare, EtcdClient, Put
 from weldr.etcd.clock import now_s
 from weldr.etcd.errors import EtcdError
@@ -41,7 +42,6 @@ logger = logging.getLogger(__name__)
 
 _TIDY_S = 1.0
 _ANY_PORT = 9
-_MAX_VIPS = 64
 _SETTLING_LOOKS, _SETTLING_PAUSE_S = 100, 0.01
 _PARK_S = 0.5
 """An upgrade waits no longer for what is under way: meanwhile no address is renewed."""
@@ -89,11 +89,15 @@ class VirtualIps:
             on_change=on_change,
             zone=zone,
         )
+        self._wanted: dict[str, Vip] = {}
+        self._left_out: dict[str, str] = {}
         self._running: dict[str, tuple[Vip, VirtualIp]] = {}
+        self._ending: dict[str, asyncio.Task[None]] = {}
+        """A command may take long to give an address up; meanwhile the others go on."""
         self._changed = asyncio.Event()
         self._told = ""
         self._one_at_a_time = asyncio.Lock()
-        """Held while the set of those that run is changed, and as long as all are frozen."""
+        """Held while it is decided which ones begin and end, and as long as all are frozen."""
         self._tidy_from_s = 0.0
         self._host = HostWatch(self._look)
 
@@ -104,11 +108,12 @@ class VirtualIps:
         touched = self._view.fold(changes, now_s())
         if not touched:
             return
+        self._wanted, self._left_out = chosen(self._view.vips)
         for name, (_, running) in self._running.items():
             self._context.note_queue(name, self._view.queue(name), now_s())
             if name in touched or "" in touched:
                 running.wake()
-        if any(self._wants(name) is not self._has(name) for name in touched - {""}):
+        if any(self._wants(name) != self._has(name) for name in {*self._wanted, *self._running}):
             self._changed.set()
 
     async def run(self) -> None:
@@ -124,8 +129,9 @@ class VirtualIps:
 
     async def stop(self, reason: str) -> None:
         """Give all of them up, at once."""
-        ending = [self._end(name, reason) for name in list(self._running)]
-        await asyncio.gather(*ending, return_exceptions=True)
+        for name in self._running:
+            self._begin_to_end(name, reason)
+        await asyncio.gather(*self._ending.values(), return_exceptions=True)
         await self._peers.close()
         self._checks.close()
         self._host.close()
@@ -153,6 +159,8 @@ class VirtualIps:
         self._peers.mute()
         try:
             async with asyncio.timeout(_PARK_S):
+                if self._ending:
+                    await asyncio.wait(self._ending.values())
                 await asyncio.gather(*(running.park() for _, running in self._running.values()))
         except TimeoutError:
             self.thaw()
@@ -252,10 +260,14 @@ class VirtualIps:
 
     def problems(self) -> list[str]:
         """Why virtual IPs cannot be held here, a line each."""
-        return [
-            f"{self._keys.key(Kind.VIP, name).decode('utf-8', 'backslashreplace')}: {running.holding.problem}"
-            for name, (_, running) in sorted(self._running.items())
+        reasons = self._left_out | {
+            name: running.holding.problem
+            for name, (_, running) in self._running.items()
             if running.holding.problem
+        }
+        return [
+            f"{self._keys.key(Kind.VIP, name).decode('utf-8', 'backslashreplace')}: {reason}"
+            for name, reason in sorted(reasons.items())
         ]
 
     # --- for other instances that ask
@@ -288,8 +300,7 @@ class VirtualIps:
     # --- inside
 
     def _wants(self, name: str) -> Vip | None:
-        wanted = self._view.vips.get(name)
-        return wanted.vip if wanted is not None else None
+        return self._wanted.get(name)
 
     def _has(self, name: str) -> Vip | None:
         running = self._running.get(name)
@@ -297,19 +308,19 @@ class VirtualIps:
 
     async def _bring_about(self) -> None:
         """Have exactly those running that etcd wants, as it wants them."""
-        names = sorted({*self._view.vips, *self._running})
-        if not names:
+        if not self._wanted and not self._running:
             return
-        for name in names:
-            has, wants = self._has(name), self._wants(name)
-            if has is not None and has != wants:
-                reason = "its key in etcd is gone" if wants is None else "its key in etcd has changed"
-                await self._end(name, reason)
-        if self._view.vips and not await self._open():
-            return
-        for name in names[:_MAX_VIPS]:
+        for name, (has, _) in self._running.items():
             wants = self._wants(name)
-            if wants is not None and self._has(name) is None:
+            if has != wants:
+                gone = self._left_out.get(name, "its key in etcd is gone")
+                self._begin_to_end(name, gone if wants is None else "its key in etcd has changed")
+        if self._wanted and not await self._open():
+            return
+        # An address is not taken up here before it has been given up here, by whatever name.
+        leaving = {self._running[name][0].ip for name in self._ending}
+        for name, wants in self._wanted.items():
+            if name not in self._running and wants.ip not in leaving:
                 self._begin(name, wants)
         self._book.forget_all_but(set(self._view.vips), now_s())
         self._peers.forget_all_but(set(self._view.vips))
@@ -326,12 +337,19 @@ class VirtualIps:
             self._checks.start(name, vip.check, vip.ip)
         virtual_ip.start()
 
+    def _begin_to_end(self, name: str, reason: str) -> None:
+        if name not in self._ending:
+            self._ending[name] = asyncio.create_task(self._end(name, reason), name=f"vip-end-{name}")
+
     async def _end(self, name: str, reason: str) -> None:
         self._checks.stop(name)
-        await self._running[name][1].stop(reason)
-        del self._running[name]
-        if self._wants(name) is None:
-            self._context.forget_transitions(name)
+        try:
+            await self._running[name][1].stop(reason)
+        finally:
+            del self._running[name], self._ending[name]
+            if self._wants(name) is None:
+                self._context.forget_transitions(name)
+            self._changed.set()
 
     async def _open(self) -> bool:
         """What only virtual IPs need; whether it is there."""

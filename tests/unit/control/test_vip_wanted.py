@@ -1,0 +1,53 @@
+"""Which virtual IPs an instance takes part in: by the keys alone, whatever the order they were seen in."""
+
+from __future__ import annotations
+
+from itertools import permutations
+
+import pytest
+
+from weldr.control.vip.view import WantedVip
+from weldr.control.vip.wanted import MAX_VIPS, chosen
+from weldr.model.vips import Vip
+
+
+def wanted(created: int, address: str, **rest: str) -> WantedVip:
+    return WantedVip(Vip(address=address, **rest), 100 - created, created)  # type: ignore[arg-type]
+
+
+def test_of_two_keys_with_one_address_the_older_one_counts() -> None:
+    keys = {
+        "a": wanted(3, "10.0.0.100/24"),
+        "b": wanted(1, "10.0.0.100"),
+        "c": wanted(2, "10.0.0.101"),
+        "d": wanted(4, "2001:db8:0::1"),
+        "e": wanted(5, "2001:db8::1"),
+    }
+    for order in permutations(keys):
+        taken, left_out = chosen({name: keys[name] for name in order})
+        assert set(taken) == {"b", "c", "d"}
+        assert left_out == {
+            "a": "10.0.0.100 is the address of vips/b, which was there first",
+            "e": "2001:db8::1 is the address of vips/d, which was there first",
+        }
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (wanted(1, "fe80::1", interface="eth0"), wanted(2, "fe80::1", interface="eth1")),
+        (wanted(1, "10.0.0.100", announce="none"), wanted(2, "10.0.0.100")),
+        (wanted(1, "10.0.0.100"), wanted(2, "10.0.0.100", announce="none")),
+    ],
+    ids=["link-local on two networks", "leadership alone, first", "leadership alone, second"],
+)
+def test_what_is_no_second_holder_is_taken(first: WantedVip, second: WantedVip) -> None:
+    assert chosen({"a": first, "b": second}) == ({"a": first.vip, "b": second.vip}, {})
+
+
+def test_there_is_a_limit_and_a_new_key_pushes_out_none() -> None:
+    keys = {f"v{99 - number}": wanted(number, f"10.0.0.{number + 1}") for number in range(MAX_VIPS + 1)}
+    taken, left_out = chosen(keys)
+    assert len(taken) == MAX_VIPS
+    assert list(left_out) == [f"v{99 - MAX_VIPS}"]
+    assert "at most" in left_out[f"v{99 - MAX_VIPS}"]

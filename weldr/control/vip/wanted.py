@@ -1,0 +1,38 @@
+"""Which of the virtual IPs in etcd an instance takes part in, and why not in the others. Pure.
+
+The same on every instance, since it is decided by the keys alone. Two keys with one address would be two
+elections for it, and so two holders: the key that was there first counts.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+
+from weldr.control.vip.view import WantedVip
+from weldr.model.vips import Vip
+
+MAX_VIPS = 64
+
+
+def chosen(wanted: Mapping[str, WantedVip]) -> tuple[dict[str, Vip], dict[str, str]]:
+    """Those to take part in, and for each of the others the reason."""
+    taken: dict[str, Vip] = {}
+    left_out: dict[str, str] = {}
+    first: dict[object, str] = {}
+    for name, found in sorted(wanted.items(), key=lambda item: (item[1].created, item[0])):
+        vip = found.vip
+        # Who asks for leadership alone puts the address nowhere.
+        rival = first.setdefault(_place(vip), name) if vip.announce != "none" else name
+        if rival != name:
+            left_out[name] = f"{vip.ip} is the address of vips/{rival}, which was there first"
+        elif len(taken) >= MAX_VIPS:
+            left_out[name] = f"an instance takes part in {MAX_VIPS} virtual IPs at most, the oldest ones"
+        else:
+            taken[name] = vip
+    return taken, left_out
+
+
+def _place(vip: Vip) -> object:
+    ip = ipaddress.ip_address(vip.ip)
+    return (ip, vip.interface if ip.is_link_local else None)
