@@ -397,18 +397,26 @@ def removed_by_others(site: Site, value: Value) -> None:
 
 
 def conflict(site: Site, value: Value) -> None:
-    """An address that another host has is not claimed but told; with `on_conflict: claim` it is claimed."""
+    """An address that another host has is not claimed but told; with `on_conflict: claim` it is claimed.
+    It is of no importance that weldr held it once. And one that a host has itself is never taken from it."""
     length = 128 if ":" in value["address"] else 32
     address = f"{value['address']}/{length}"
     foreign = ["nodad"] if length == 128 else []
     with Trial(site, {"web": value}, hosts=0) as trial:
         site.client_host.ip("addr", "add", address, "dev", "eth0", *foreign)
         try:
+            record = {"instance": "h9", "address": trial.address, "token": 1, "lease": 1, "host": "h9"}
+            times = {"since": "", "window_s": 2.2, "promise_s": 3.0}
+            site.put("holders/web", {**record, **times, "state": "released"})
             instance = trial.start("h1")
             instance.wait_logged("a virtual IP cannot be held here")
             assert trial.watcher.holder(trial.address) is None
             site.put("vips/web", {**value, "on_conflict": "claim"})
             trial.watcher.wait(trial.address, "h1")
+            host = trial.host("h1")
+            site.put("vips/web", {"address": host.front6 if length == 128 else host.front})
+            instance.wait_logged("virtual IP: fault")
+            assert "is an address of this host itself" in trial.command("get", "instances", "-o", "json")
         finally:
             site.client_host.ip("addr", "del", address, "dev", "eth0", check=False)
 

@@ -25,6 +25,7 @@ class KernelAnnouncer:
         self._interface = vip.interface_address
         self._wanted_link = vip.interface
         self._lifetime_s = vip.lifetime_s
+        self._may_replace = vip.on_conflict == "claim"
         self._netlink = netlink
         self._link: Link | None = None
         self._neighbours: Neighbours | None = None
@@ -34,6 +35,8 @@ class KernelAnnouncer:
         for capability, name in ((_CAP_NET_ADMIN, "CAP_NET_ADMIN"), (_CAP_NET_RAW, "CAP_NET_RAW")):
             if not _has_capability(capability):
                 return f"this process lacks {name}: run weldr as root or give it that capability"
+        if not self._may_replace and self._is_hosts_own():
+            return f"{self._interface.ip} is an address of this host itself: choose one that no host has"
         link = self._find_link()
         return link if isinstance(link, str) else None
 
@@ -140,6 +143,14 @@ class KernelAnnouncer:
         if not link.running:
             return f"the interface {link.name} has no carrier"
         return link
+
+    def _is_hosts_own(self) -> bool:
+        """Whether somebody else has set it here: as ours it would go with our lease. (What is deprecated may be
+        ours: kernels before 5.18 do not keep the mark of an IPv6 address.)"""
+        return any(
+            address.interface.ip == self._interface.ip and not address.marked and not address.deprecated
+            for address in self._netlink.addresses()
+        )
 
     def _links_of_network(self) -> list[int]:
         ip = self._interface.ip

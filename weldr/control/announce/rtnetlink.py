@@ -32,7 +32,7 @@ _NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_DUMP = 0x1, 0x4, 0x300
 _NLM_F_REPLACE, _NLM_F_CREATE = 0x100, 0x400
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _IFF_UP, _IFF_LOOPBACK, _IFF_RUNNING = 0x1, 0x8, 0x40
-_IFA_F_NODAD, _IFA_F_NOPREFIXROUTE = 0x02, 0x200
+_IFA_F_NODAD, _IFA_F_DEPRECATED, _IFA_F_NOPREFIXROUTE = 0x02, 0x20, 0x200
 _RTMGRP_LINK, _RTMGRP_IPV4_IFADDR, _RTMGRP_IPV6_IFADDR = 0x1, 0x10, 0x100
 _BUFFER_BYTES = 1 << 17
 _TIMEOUT_S = 2.0
@@ -63,6 +63,8 @@ class HostAddress:
     interface: IpInterface
     marked: bool
     """Whether weldr put it there."""
+    deprecated: bool
+    """As weldr's are from the start."""
 
 
 class Rtnetlink:
@@ -102,6 +104,7 @@ class Rtnetlink:
                 interface=_interface_of(found),
                 marked=found.get_attr("IFA_PROTO") == PROTOCOL
                 or (found.get_attr("IFA_LABEL") or "").endswith(LABEL),
+                deprecated=bool(found["flags"] & _IFA_F_DEPRECATED),
             )
             for found in self._ask(ifaddrmsg(), _RTM_GETADDR)
         ]

@@ -280,6 +280,7 @@ class VirtualIp:
             self._note_lost(token, error.reason)
             raise
         hold, holder = self.holding.hold, self._record.holder
+        self._probed = self._probed or (holder is not None and holder.state == "held")
         if hold is None or hold.token != confirmation.token or not confirmation.leads:
             return confirmation
         # A renewal counts only while nobody doubts us.
@@ -400,7 +401,8 @@ class VirtualIp:
         return True
 
     async def _claim(self, *, unseating: Contender | None = None) -> float:
-        if self._record.holder is None and not self._probed and self.holding.hold is None:
+        if not self._probed and self.holding.hold is None:
+            # Nobody has held it for as long as we know: some other host may have it by now.
             self._probed = True
             conflict = await self.holding.conflict()
             if conflict is not None and self.vip.on_conflict == "report":
