@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from weldr.model.vips import Vip
 logger = logging.getLogger(__name__)
 
 _CAP_NET_ADMIN, _CAP_NET_RAW = 12, 13
+_REST_S = 0.005
+"""By then it is on its way to etcd that the address is free: whoever waits for that need not wait for more."""
 
 
 class KernelAnnouncer:
@@ -27,18 +30,26 @@ class KernelAnnouncer:
         self._lifetime_s = vip.lifetime_s
         self._may_replace = vip.on_conflict == "claim"
         self._netlink = netlink
+        self._usable: Link | None = None
+        """As `problem` found it."""
         self._link: Link | None = None
         self._neighbours: Neighbours | None = None
+        self._cut = 0
+        self._rest: asyncio.TimerHandle | None = None
 
     def problem(self) -> str | None:
         """See `Announcer`."""
+        self._usable = None
         for capability, name in ((_CAP_NET_ADMIN, "CAP_NET_ADMIN"), (_CAP_NET_RAW, "CAP_NET_RAW")):
             if not _has_capability(capability):
                 return f"this process lacks {name}: run weldr as root or give it that capability"
         if not self._may_replace and self._is_hosts_own():
             return f"{self._interface.ip} is an address of this host itself: choose one that no host has"
         link = self._find_link()
-        return link if isinstance(link, str) else None
+        if isinstance(link, str):
+            return link
+        self._usable = link
+        return None
 
     async def conflict(self) -> str | None:
         """See `Announcer`."""
@@ -47,7 +58,8 @@ class KernelAnnouncer:
 
     def acquire(self, token: int, latest_s: float) -> None:
         """See `Announcer`."""
-        link = self._usable_link()
+        self._cut_rest()
+        link, self._usable = self._usable or self._usable_link(), None
         speaker = self._speaker(link)
         self._netlink.set_address(link, self._interface, self._lifetime_s, latest_s, now_s)
         self._link = link
@@ -84,16 +96,25 @@ class KernelAnnouncer:
         if self._link is None:
             return
         # The resets need the address to leave from, but an address that must not be here waits for nothing.
-        cut = cut_connections(self._interface.ip) if in_order else 0
+        self._cut = cut_connections(self._interface.ip) if in_order else 0
         self._netlink.delete_address(self._link.index, self._interface)
-        cut += cut_connections(self._interface.ip)
         self._link = None
-        if cut:
-            logger.info("connections to a virtual IP were reset", extra={"vip": self._name, "connections": cut})
+        self._rest = asyncio.get_running_loop().call_later(_REST_S, self._cut_rest)
 
     async def close(self) -> None:
         """See `Announcer`."""
+        self._cut_rest()
         self._close_neighbours()
+
+    def _cut_rest(self) -> None:
+        """Those that came between the first cut, if there was one, and the end of the address."""
+        if self._rest is None:
+            return
+        self._rest.cancel()
+        self._rest = None
+        cut = self._cut + cut_connections(self._interface.ip)
+        if cut:
+            logger.info("connections to a virtual IP were reset", extra={"vip": self._name, "connections": cut})
 
     def _close_neighbours(self) -> None:
         if self._neighbours is not None:

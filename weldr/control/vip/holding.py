@@ -24,6 +24,9 @@ logger = logging.getLogger(__name__)
 
 _GUARD_S = 0.05
 _LOOK_S = 1.0
+_KNOWN_S = 5.0
+"""A host without a problem has none for so long, unless it tells of a change there: the look takes
+milliseconds, and a handover waits for it."""
 _FAULT_S = 1.0
 
 
@@ -62,11 +65,14 @@ class Holding:
         self._wake = wake
         self._look_at_s = 0.0
         self._problem_until_s = 0.0
+        self._known_until_s = 0.0
 
     def find_problem(self) -> str:
         """Why this host cannot hold the address; empty if it can."""
-        if self.hold is None and now_s() >= self._problem_until_s:
+        now = now_s()
+        if self.hold is None and now >= max(self._problem_until_s, self._known_until_s):
             self.problem = self._announcer.problem() or ""
+            self._known_until_s = now + _KNOWN_S if not self.problem else 0.0
         return self.problem
 
     async def conflict(self) -> str | None:
@@ -182,6 +188,7 @@ class Holding:
         """An address or interface of this host has changed; maybe this address was `removed`, and a renewal has
         put it back since."""
         hold, now = self.hold, now_s()
+        self._known_until_s = 0.0
         if self.rests:
             return
         # At the end of its lifetime it was the kernel, and rightly so.
@@ -221,6 +228,7 @@ class Holding:
         if problem != self.problem:
             logger.error("a virtual IP cannot be held here", extra={"vip": self._name, "reason": problem})
         self.problem = problem
+        self._known_until_s = 0.0
         self._problem_until_s = now_s() + pause_s
         self.take_down(problem, in_order=False)
 
