@@ -76,7 +76,11 @@ class Catalog:
     revision: int = 0
     """The last revision of etcd that is folded in."""
     configuration_revision: int = 0
-    """The last one that changed a key which instances do not write themselves."""
+    """The last one that may have changed a key which instances do not write themselves: of a read of all keys,
+    its own. Whoever waits for a change, be it a deletion, waits for this."""
+    known_change: int = 0
+    """The last one that is known to have changed such a key: of a read of all keys, the newest key's. It does
+    not depend on when somebody read, and is never above the `configuration_revision` of who is not behind."""
     entries: Mapping[bytes, Entry] = field(default_factory=dict)
     traffic: Traffic = field(default_factory=Traffic)
     faults: Mapping[bytes, Problem] = field(default_factory=dict)
@@ -114,9 +118,12 @@ class Catalog:
         """
         builder = _Builder(self)
         builder.revision = builder.configuration_revision = revision
+        builder.known_change = 0
         seen = set()
         for key_value in key_values:
             seen.add(key_value.key)
+            if key_value.mod_revision > builder.known_change and not self.keys.is_reported(key_value.key):
+                builder.known_change = key_value.mod_revision
             builder.put(key_value)
         for key in [key for key in builder.entries if key not in seen]:
             builder.delete(key)
@@ -165,6 +172,7 @@ class _Builder:
         self.keys = base.keys
         self.revision = base.revision
         self.configuration_revision = base.configuration_revision
+        self.known_change = base.known_change
         self.entries = dict(base.entries)
         self.faults = dict(base.faults)
         self.override_ends = dict(base.override_ends)
@@ -187,7 +195,7 @@ class _Builder:
     def event(self, event: Event) -> None:
         key = event.key_value.key
         if not self.keys.is_reported(key):
-            self.configuration_revision = self.revision
+            self.configuration_revision = self.known_change = self.revision
         if event.deleted:
             self.delete(key)
         else:
@@ -287,6 +295,7 @@ class _Builder:
             self.keys,
             self.revision,
             self.configuration_revision,
+            self.known_change,
             self.entries,
             traffic,
             self.faults,

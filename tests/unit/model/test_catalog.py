@@ -262,6 +262,20 @@ def test_only_configuration_counts_as_configuration() -> None:
     assert (catalog.revision, catalog.configuration_revision) == (3, 3)
 
 
+def test_who_has_read_all_keys_later_knows_of_no_later_change() -> None:
+    history = History()
+    first = Catalog(keys).fold([history.transaction({backend_key("a"): b"10.0.0.1:80"})])
+    assert (first.known_change, first.configuration_revision) == (1, 1)
+    read = [
+        KeyValue(backend_key("a"), b"10.0.0.1:80", 1, 1),
+        KeyValue(keys.key(Kind.INSTANCE, "i"), b"{}", 2, 7),
+    ]
+    second = first.resync(9, read)
+    assert (second.known_change, second.configuration_revision) == (1, 9)
+    later = second.fold([Revision(10, (Event(KeyValue(backend_key("a"), b"", 0, 10), deleted=True),))])
+    assert (later.known_change, later.configuration_revision) == (10, 10)
+
+
 def test_a_problem_is_short_whatever_the_key_and_the_value_hold() -> None:
     problem = Problem("k" * 10_000, 7, "$", "v" * 100_000)
     assert len(str(problem)) < 600

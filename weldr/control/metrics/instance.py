@@ -86,12 +86,13 @@ def _of_catalog(parts: InstanceParts) -> Iterator[Metric]:
     )
     yield _gauge(
         "weldr_catalog_configuration_revision",
-        "The last revision of configuration in the catalog: what instances write of themselves does not count.",
-        catalog.configuration_revision if catalog else 0,
+        "The last revision that changed configuration in the catalog: what instances write of themselves does "
+        "not count.",
+        catalog.known_change if catalog else 0,
     )
     yield _gauge(
         "weldr_catalog_applied_revision",
-        "The revision of configuration that every worker serves.",
+        "The revision up to which every worker serves the configuration.",
         parts.applied_revision(),
     )
     if parts.catalog_at_s():
