@@ -9,7 +9,7 @@ RUN python -m venv /opt/weldr \
  && /opt/weldr/bin/pip uninstall --yes --quiet pip
 
 FROM python:3.13-slim
-RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin weldr
+RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin weldr
 COPY --from=build /opt/weldr /opt/weldr
 ENV PATH=/opt/weldr/bin:$PATH PYTHONUNBUFFERED=1
 USER 10001:10001
