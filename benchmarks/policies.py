@@ -150,6 +150,9 @@ def _measure_switches() -> None:
     catalog = Catalog(_KEYS).resync(1, [_backend("s", number, 1) for number in range(_BACKENDS)])
     fleet = Fleet(lambda: None)
     fleet.apply(difference(Traffic(), catalog.traffic))
+    # As a worker does with its first catalog.
+    gc.collect()
+    gc.freeze()
     print("| | at once | longest step after that | steps in all |\n| --- | --- | --- | --- |")
     for policy in ("least_requests", "consistent_hash", "round_robin"):
         revision, before = catalog.revision + 1, catalog.traffic
@@ -163,6 +166,7 @@ def _measure_switches() -> None:
             pass
         at_once, steps = took["at once"][0] * 1e3, took["steps"]
         print(f"| {policy} | {at_once:.0f} | {max(steps) * 1e3:.1f} | {sum(steps) * 1e3:.0f} |")
+    gc.unfreeze()
 
 
 def _timed(took: dict[str, list[float]], title: str, action: Callable[[], T]) -> T:
