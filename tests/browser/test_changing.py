@@ -76,6 +76,23 @@ def test_a_weight_is_set_and_taken_back_beside_a_drain_that_stays(site: Site, vi
     assert json.loads(site.value("overrides/weighed/b1")) == {"drain": True}
 
 
+def test_an_instance_is_drained_and_taken_back_from_the_page(site: Site, visitor: Visit) -> None:
+    page, name = visitor.page, site.weldr.name
+    row = page.locator(".instance")
+    page.get_by_role("button", name=f"Drain the instance {name}", exact=True).click()
+    # The last one in service takes a second press.
+    assert site.value(f"instance_overrides/{name}") == ""
+    page.get_by_role("button", name=f"Really drain the instance {name}, the last in service?").click()
+    expect(row).to_contain_text("drained")
+    assert json.loads(site.value(f"instance_overrides/{name}")) == {"drain": True}
+    wait_until(lambda: site.weldr.admin_get("/readyz")[0] == 503, "it is not ready")
+    expect(story(page).filter(has_text=f"instance {name}, by the operator: drained")).to_be_visible()
+    page.get_by_role("button", name=f"Undrain the instance {name}").click()
+    expect(row).to_contain_text("serving")
+    assert site.value(f"instance_overrides/{name}") == ""
+    wait_until(lambda: site.weldr.admin_get("/readyz")[0] == 200, "it is ready again")
+
+
 def test_a_change_by_somebody_else_meanwhile_is_not_overwritten(site: Site, visitor: Visit) -> None:
     page = visitor.page
     site.put("backends/raced/b1", "127.0.0.1:9001")

@@ -211,6 +211,25 @@ def test_a_wrong_value_in_etcd_is_listed_with_its_place(site: Site, api: Api) ->
     site.etcd.etcdctl("del", site.prefix + "routes/wrong")
 
 
+def test_a_list_of_all_keys_can_be_bounded_and_says_what_it_leaves_out(site: Site, api: Api) -> None:
+    for number in range(4):
+        site.put(f"backends/bounded/b{number}", "127.0.0.1:1")
+    revision = api.put("/api/v1/services/bounded", {}).json["revision"]
+    every = api.get("/api/v1/keys").json
+    assert every["left_out"] == {}
+    for query in ("limit=2", f"limit=2&revision={revision}"):
+        some = api.get(f"/api/v1/keys?{query}").json
+        for name in COLLECTIONS:
+            there, here = (
+                [item["key"] for item in found["items"] if item["key"].split("/")[0] == name]
+                for found in (every, some)
+            )
+            assert here == there[:2]
+            assert some["left_out"].get(name, 0) == max(0, len(there) - 2)
+    for limit in ("0", "-1", "x", "1" * 30):
+        assert api.get(f"/api/v1/keys?limit={limit}").status == 400
+
+
 def test_every_collection_can_be_listed(api: Api) -> None:
     for name, collection in COLLECTIONS.items():
         path = f"/api/v1/{name}"

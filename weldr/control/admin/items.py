@@ -40,6 +40,15 @@ class Items(msgspec.Struct, frozen=True):
     items: list[Item]
 
 
+class AllItems(msgspec.Struct, frozen=True):
+    """Keys of every collection as they were at one revision."""
+
+    revision: int
+    items: list[Item]
+    left_out: dict[str, int]
+    """By collection, how many keys are beyond `limit`."""
+
+
 class KeyOutcome(msgspec.Struct, frozen=True):
     """What became of a key. A revision is 0 where there is no key."""
 
@@ -78,15 +87,20 @@ def item(keys: KeySpace, pair: KeyValue, problems: Mapping[bytes, Problem]) -> I
 
 
 async def encoded(
-    keys: KeySpace, revision: int, pairs: Sequence[KeyValue], problems: Mapping[bytes, Problem]
+    keys: KeySpace,
+    revision: int,
+    pairs: Sequence[KeyValue],
+    problems: Mapping[bytes, Problem],
+    left_out: Mapping[str, int] | None = None,
 ) -> bytes:
-    """`Items` as JSON, made piece by piece: however long the list, nothing else has to wait for it."""
+    """`Items`, or `AllItems`, as JSON, made piece by piece: however long the list, nothing else has to wait."""
     pieces = []
     for first in range(0, len(pairs), _AT_ONCE):
         some = [item(keys, pair, problems) for pair in pairs[first : first + _AT_ONCE]]
         pieces.append(msgspec.json.encode(some)[1:-1])
         await asyncio.sleep(0)
-    return b'{"revision":%d,"items":[%b]}' % (revision, b",".join(pieces))
+    rest = b"" if left_out is None else b',"left_out":%b' % msgspec.json.encode(left_out)
+    return b'{"revision":%d,"items":[%b]%b}' % (revision, b",".join(pieces), rest)
 
 
 def outcome(found: Outcome) -> KeyOutcome:

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from weldr.control.admin.conditions import Conditions, tag
 from weldr.control.admin.endpoint import DRY_RUN, REVISION, Call, Endpoint, Parameter
-from weldr.control.admin.items import Items, Written, encoded, value_for, written
+from weldr.control.admin.items import AllItems, Items, Written, encoded, value_for, written
 from weldr.control.admin.mirror import Mirror
 from weldr.control.admin.problem import ProblemError
 from weldr.control.admin.tokens import Role
@@ -33,6 +33,11 @@ TTL = Parameter(
     "ttl",
     "Register: the key lives for so many seconds, and again for as long by the same request.",
     {"type": "integer", "minimum": 1, "maximum": MOST_TTL_S},
+)
+LIMIT = Parameter(
+    "limit",
+    "Of each collection at most so many, the first by name.",
+    {"type": "integer", "minimum": 1, "maximum": 1_000_000},
 )
 IF_MATCH = Parameter("If-Match", "Only if the key has one of these ETags.", {"type": "string"}, "header")
 IF_NONE_MATCH = Parameter(
@@ -61,7 +66,17 @@ class KeyEndpoints:
 
     def endpoints(self) -> list[Endpoint]:
         """All of them, for every collection."""
-        found = [self._list_endpoint(f"{_PREFIX}/keys", "keys", "Every key, at one revision", self._all)]
+        found = [
+            Endpoint(
+                "GET",
+                f"{_PREFIX}/keys",
+                "keys",
+                "Every key, at one revision",
+                self._all,
+                {200: AllItems},
+                (REVISION, LIMIT),
+            )
+        ]
         for collection in COLLECTIONS.values():
             found += self._lists(collection)
             found += self._single(collection)
@@ -139,7 +154,22 @@ class KeyEndpoints:
     # --- reading
 
     async def _all(self, call: Call) -> web.Response:
-        return await self._items(call, lambda: [p for kind in Kind for p in self._mirror.of_kind(kind)], b"")
+        revision, limit = call.number(REVISION.name), call.number(LIMIT.name)
+        problems = self._mirror.problems
+        if revision is None:
+            self._need_mirror()
+            revision = self._mirror.revision
+            found = {kind: self._mirror.of_kind(kind) for kind in Kind}
+        else:
+            problems, found = {}, {kind: [] for kind in Kind}
+            for pair in await self._past(self._keys.prefix_bytes, revision):
+                found[self._keys.parse(pair.key).kind].append(pair)
+        some = [pair for pairs in found.values() for pair in pairs[:limit]]
+        left_out = {
+            kind.value: len(pairs) - limit for kind, pairs in found.items() if limit and len(pairs) > limit
+        }
+        body = await encoded(self._keys, revision, some, problems, left_out)
+        return web.Response(body=body, content_type=JSON)
 
     def _lister(self, collection: Collection) -> Callable[[Call], Any]:
         async def handler(call: Call) -> web.Response:
@@ -155,7 +185,7 @@ class KeyEndpoints:
             self._need_mirror()
             body = await encoded(self._keys, self._mirror.revision, now(), self._mirror.problems)
         else:
-            pairs = await self._past(prefix or self._keys.prefix_bytes, revision)
+            pairs = await self._past(prefix, revision)
             body = await encoded(self._keys, revision, pairs, {})
         return web.Response(body=body, content_type=JSON)
 

@@ -1,7 +1,8 @@
-// What people change from here: the operator's word on a backend, `overrides/<service>/<id>`, and nothing else.
+// What people change from here: the operator's word on a backend, `overrides/<service>/<id>`, and on an instance,
+// `instance_overrides/<instance>`, and nothing else.
 
 import { keyPath, send } from "./api.js";
-import { byId, setText } from "./dom.js";
+import { byId, setAttribute, setText } from "./dom.js";
 import { item } from "./state.js";
 
 const TOAST_MS = 6000;
@@ -17,11 +18,35 @@ export function toast(text, level = "good") {
   toastTimer = setTimeout(() => (node.hidden = true), level === "bad" ? 2 * TOAST_MS : TOAST_MS);
 }
 
-/** Change members of the override; `null` takes one back. What is left empty is removed. */
-export async function override(backend, patch, words) {
-  const place = `${backend.service}/${backend.id}`;
-  const path = keyPath("overrides", backend.service, backend.id);
-  const held = item(`overrides/${place}`);
+/** Have a button say that work is under way. */
+export async function busy(button, work) {
+  button.asking = false;
+  setAttribute(button, "aria-busy", "true");
+  try {
+    await work();
+  } finally {
+    setAttribute(button, "aria-busy", null);
+  }
+}
+
+/** Whether this is the second press; the first has the button ask, until it loses the focus, and then `reset`. */
+export function confirmed(button, question, label, reset) {
+  if (button.asking) {
+    button.asking = false;
+    return true;
+  }
+  button.asking = true;
+  setText(button, question);
+  setAttribute(button, "aria-label", label);
+  button.addEventListener("blur", () => (button.asking = false, reset()), { once: true });
+  return false;
+}
+
+/** Change members of an override; `null` takes one back. What is left empty is removed. */
+async function override(kind, names, patch, words) {
+  const place = names.join("/");
+  const path = keyPath(kind, ...names);
+  const held = item(`${kind}/${place}`);
   try {
     await write(path, held, patch);
     toast(`${place}: ${words}`);
@@ -44,11 +69,18 @@ function without(value) {
   return Object.fromEntries(Object.entries(value).filter(([, member]) => member !== null));
 }
 
-export const drain = (backend) => override(backend, { drain: true }, "drained, gets no new requests");
+const ofBackend = (backend, patch, words) => override("overrides", [backend.service, backend.id], patch, words);
+
+export const drain = (backend) => ofBackend(backend, { drain: true }, "drained, gets no new requests");
 
 /** Take the operator's word back; where the backend itself wishes to drain, say that it shall not. */
 export const undrain = (backend) =>
-  override(backend, { drain: backend.ownDrain && !backend.override?.drain ? false : null }, "no longer drained by us");
+  ofBackend(backend, { drain: backend.ownDrain && !backend.override?.drain ? false : null }, "no longer drained by us");
 
 export const weigh = (backend, weight) =>
-  override(backend, { weight }, weight === null ? "has its own weight again" : `has weight ${weight}`);
+  ofBackend(backend, { weight }, weight === null ? "has its own weight again" : `has weight ${weight}`);
+
+export const drainInstance = (name) =>
+  override("instance_overrides", [name], { drain: true }, "drained: not ready any more, gives its virtual IPs away");
+
+export const undrainInstance = (name) => override("instance_overrides", [name], { drain: null }, "in service again");

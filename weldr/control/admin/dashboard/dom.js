@@ -59,6 +59,14 @@ export function list(parent, items, keyOf, make, update) {
   }
 }
 
+/** The first `most` of what is found; `node` says how many more there are, and how they are found. */
+export function firstOf(found, most, node, how) {
+  const more = found.length - most;
+  node.hidden = more <= 0;
+  if (more > 0) setText(node, `and ${more.toLocaleString("en")} more: ${how}`);
+  return found.slice(0, most);
+}
+
 /** A mark that says by its shape what its colour says, too, with its word beside it. */
 export function state(node, glyph, word, level) {
   setAttribute(node, "class", `state ${level}`);

@@ -1,27 +1,34 @@
 // Instances, virtual IPs, and the sums of all.
 
+import { busy, confirmed, drainInstance, undrainInstance } from "./actions.js";
 import { drawTraffic, trafficGraph } from "./chart.js";
-import { byId, h, list, setAttribute, setText, state as mark } from "./dom.js";
+import { byId, firstOf, h, list, setAttribute, setText, state as mark } from "./dom.js";
 import { ago, count, latency, plural, rate, share } from "./format.js";
 import { past } from "./numbers.js";
-import { all, item, names, own, size, state } from "./state.js";
+import { activeOverride, all, byName, item, names, own, size, state } from "./state.js";
+
+const MOST = 100;
+const HOW = "weldr get tells of all";
 
 /** Each instance, with what there is to say of it. */
-export function instances() {
+export function instances(vips) {
   const newest = Math.max(0, ...all("instances").map((entry) => Number(entry.value?.applied) || 0));
   return all("instances").map((entry) => {
     const [name] = names(entry.key);
     const value = entry.value !== null && typeof entry.value === "object" ? entry.value : {};
     const numbers = own(state.numbers?.instances, name);
-    return { name, value, numbers, newest, holds: holders().filter((vip) => vip.holder === name && vip.held), ...condition(numbers) };
+    const holds = vips.filter((vip) => vip.holder === name && vip.held);
+    const drained = activeOverride(name, "instance_overrides")?.drain === true;
+    return { name, value, numbers, newest, holds, drained, ...condition(numbers, drained, holds) };
   });
 }
 
-function condition(numbers) {
+function condition(numbers, drained, holds) {
   if (!numbers) return { glyph: "○", word: "there", level: "calm" };
   if (numbers.reason) return { glyph: "△", word: "no numbers", level: "warn" };
   if (numbers.follows_etcd === false) return { glyph: "△", word: "without etcd", level: "warn", lost: true };
   if (numbers.serving < numbers.workers) return { glyph: "▲", word: `${numbers.serving} of ${numbers.workers} workers`, level: "warn" };
+  if (drained) return numbers.in_flight || holds.length ? { glyph: "▮", word: "draining", level: "calm" } : { glyph: "▯", word: "drained", level: "calm" };
   return { glyph: "●", word: "serving", level: "good" };
 }
 
@@ -46,11 +53,12 @@ export function holders() {
 export function drawInstances(found, vips) {
   setText(byId("instances-count"), count(found.length));
   byId("instances-empty").hidden = found.length > 0 || !state.loaded;
-  found.sort((a, b) => a.name.localeCompare(b.name, "en", { numeric: true }));
-  list(byId("instances-list"), found, (each) => each.name, makeInstance, updateInstance);
+  found.sort((a, b) => byName(a.name, b.name));
+  const inService = found.filter((each) => !each.drained).length;
+  list(byId("instances-list"), firstOf(found, MOST, byId("instances-more"), HOW), (each) => each.name, makeInstance, (node, each) => updateInstance(node, each, inService));
   byId("vips").hidden = vips.length === 0;
-  vips.sort((a, b) => a.name.localeCompare(b.name, "en", { numeric: true }));
-  list(byId("vips-list"), vips, (each) => each.name, makeVip, updateVip);
+  vips.sort((a, b) => byName(a.name, b.name));
+  list(byId("vips-list"), firstOf(vips, MOST, byId("vips-more"), HOW), (each) => each.name, makeVip, updateVip);
 }
 
 function makeInstance() {
@@ -62,11 +70,31 @@ function makeInstance() {
   node.figures = h("p", { class: "figures" });
   node.details = h("p", { class: "details" });
   node.reason = h("p", { class: "why" });
-  node.append(h("div", { class: "line" }, node.mark, node.name, node.here), node.holds, node.figures, node.details, node.reason);
+  node.drainButton = h("button", { type: "button", class: "small", onclick: () => press(node) });
+  node.append(h("div", { class: "line" }, node.mark, node.name, node.here, node.drainButton), node.holds, node.figures, node.details, node.reason);
   return node;
 }
 
-function updateInstance(node, { name, value, numbers, holds, newest, glyph, word, level }) {
+/** To drain the last one in service takes a second press. */
+function press(node) {
+  const { name, drained } = node.instance;
+  if (drained) return busy(node.drainButton, () => undrainInstance(name));
+  if (node.isLast && !confirmed(node.drainButton, "Drain the last one?", `Really drain the instance ${name}, the last in service?`, () => updateButton(node))) return undefined;
+  return busy(node.drainButton, () => drainInstance(name));
+}
+
+function updateButton(node) {
+  if (node.drainButton.asking) return;
+  const word = node.instance.drained ? "Undrain" : "Drain";
+  setText(node.drainButton, word);
+  setAttribute(node.drainButton, "aria-label", `${word} the instance ${node.instance.name}`);
+}
+
+function updateInstance(node, instance, inService) {
+  const { name, value, numbers, holds, newest, drained, glyph, word, level } = instance;
+  node.instance = instance;
+  node.isLast = !drained && inService === 1;
+  updateButton(node);
   mark(node.mark, glyph, word, level);
   setText(node.name, name);
   node.here.hidden = name !== state.numbers?.instance;
@@ -77,7 +105,7 @@ function updateInstance(node, { name, value, numbers, holds, newest, glyph, word
   const listen = Array.isArray(value.addresses) ? value.addresses.join(", ") : "";
   const up = Date.parse(value.started);
   setText(node.details, [listen, value.version ? `version ${value.version}` : "", Number.isNaN(up) ? "" : `up ${ago(Date.now() - up)}`, `applied ${value.applied ?? "?"}${value.applied < newest ? ` (behind ${newest})` : ""}`].filter(Boolean).join(" · "));
-  setText(node.reason, reasonOf(numbers));
+  setText(node.reason, reasonOf(numbers) || (drained ? "by the operator: not ready, and no virtual IP while others stand" : ""));
 }
 
 /** Why an instance is not well, if it is not. */
@@ -124,6 +152,7 @@ export function drawSums(services, found) {
   const slow = every.reduce((worst, each) => ((each.p99 ?? 0) > (worst?.p99 ?? 0) ? each : worst), null);
   const up = total("up");
   const all = total("total");
+  const drained = found.filter((each) => each.drained).length;
   const silent = found.filter((each) => each.level === "warn").length;
   const values = {
     requests: [rate(requests), lost[0] ? `${rate(lost[0])} to no service` : ""],
@@ -131,7 +160,7 @@ export function drawSums(services, found) {
     latency: [slow ? latency(slow.p99) : "–", slow?.name ?? ""],
     flight: [count(total("inFlight")), ""],
     backends: [`${count(up)}/${count(all)}`, all > up ? `${count(all - up)} not` : "", total("bad") ? "bad" : ""],
-    instances: [count(found.length), silent ? `${silent} not well` : `${size("vips") ? plural(size("vips"), "virtual IP") : ""}`, silent ? "warn" : ""],
+    instances: [count(found.length), silent ? `${silent} not well` : drained ? `${drained} drained` : size("vips") ? plural(size("vips"), "virtual IP") : "", silent ? "warn" : ""],
     revision: [count(state.revision), ""],
   };
   list(byId("sums"), SUMS, (each) => each.key, makeSum, (node, each) => {

@@ -3,7 +3,7 @@
 import { Refused, follow, get, keyPath, token, whenTokenIsWanted } from "./api.js";
 import { byId, setText, state as mark } from "./dom.js";
 import { drawInstances, drawSums, holders, instances } from "./fleet.js";
-import { plural } from "./format.js";
+import { count, plural } from "./format.js";
 import { keepAsking } from "./numbers.js";
 import { drawProblems } from "./problems.js";
 import * as routes from "./routes.js";
@@ -17,35 +17,64 @@ const LONGEST_PAUSE_MS = 5000;
 const LEASES_MS = 2000;
 const MOST_LEASE_SERVICES = 4;
 const TICK_MS = 1000;
+/** Of the time, drawing takes a fifth at most, however much there is. */
+const REST = 4;
+const LONGEST_REST_MS = 2000;
 
 const live = { ok: true, why: "" };
 let due = false;
+let waiting = 0;
+let restUntil = 0;
 let drawn = false;
 let leaseTurn = 0;
 
 /** Draw soon, once for all that has changed by then. */
 function draw() {
+  if (due || waiting) return;
+  const pause = restUntil - performance.now();
+  if (pause <= 0) return drawAtOnce();
+  waiting = setTimeout(drawAtOnce, pause);
+  return undefined;
+}
+
+/** What the user does is seen at once. */
+function drawAtOnce() {
+  clearTimeout(waiting);
+  waiting = 0;
   if (due) return;
   due = true;
   // A page that is not seen draws nothing until it is.
   requestAnimationFrame(() => {
     due = false;
+    const began = performance.now();
     drawNow();
+    // What the browser makes of it comes before the next task.
+    setTimeout(() => {
+      const now = performance.now();
+      restUntil = now + Math.min(LONGEST_REST_MS, (now - began) * REST);
+    });
   });
 }
 
 function drawNow() {
   const filter = byId("filter").value.trim().toLowerCase();
   const found = known.services();
-  const there = instances();
   const vips = holders();
+  const there = instances(vips);
   services.drawServices(found, filter);
   drawSums(found, there);
   drawInstances(there, vips);
   drawProblems(found, there, vips, live);
   routes.drawRoutes(filter);
+  drawLeftOut();
   if (state.loaded && !drawn) performance.mark("weldr-drawn");
   drawn ||= state.loaded;
+}
+
+function drawLeftOut() {
+  const parts = [...state.leftOut].map(([kind, more]) => `${count(more)} ${kind}`);
+  byId("left-out").hidden = parts.length === 0;
+  setText(byId("left-out"), `There is more than this page holds: ${parts.join(", ")} are left out, here and in all sums. The commands show all: weldr get, weldr top.`);
 }
 
 function setLive(ok, why = "") {
@@ -76,7 +105,7 @@ async function keepFollowing() {
 }
 
 async function load() {
-  const [keys, problems] = await Promise.all([get("/api/v1/keys"), get("/api/v1/problems")]);
+  const [keys, problems] = await Promise.all([get(`/api/v1/keys?limit=${known.MOST_HELD}`), get("/api/v1/problems")]);
   known.load(keys);
   known.loadProblems(problems);
   story.note("here", `${plural(known.size("backends"), "backend")}, ${plural(known.size("instances"), "instance")} at revision ${keys.revision}`);
@@ -168,7 +197,7 @@ function beginToken() {
 
 function beginKeys() {
   const filter = byId("filter");
-  filter.addEventListener("input", draw);
+  filter.addEventListener("input", drawAtOnce);
   document.addEventListener("keydown", (event) => {
     if (event.key === "/" && !event.target.matches("input, textarea, select") && !event.ctrlKey && !event.metaKey && !event.altKey) {
       event.preventDefault();
@@ -178,14 +207,14 @@ function beginKeys() {
   filter.addEventListener("keydown", (event) => {
     if (event.key !== "Escape") return;
     filter.value = "";
-    draw();
+    drawAtOnce();
   });
 }
 
 beginToken();
 beginKeys();
-services.begin(draw);
-routes.begin(draw);
+services.begin(drawAtOnce);
+routes.begin(drawAtOnce);
 keepFollowing();
 keepAsking(draw, () => {});
 keepAskingForLeases();

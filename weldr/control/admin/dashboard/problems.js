@@ -4,7 +4,7 @@ import { byId, h, list, setText, state as mark } from "./dom.js";
 import { reasonOf } from "./fleet.js";
 import { count, plural } from "./format.js";
 import { reveal } from "./services.js";
-import { shortKey, state } from "./state.js";
+import { byName, shortKey, state } from "./state.js";
 
 const MOST = 60;
 const FEW = 4;
@@ -25,7 +25,7 @@ function connection(live) {
 }
 
 function* ofKeys() {
-  const problems = [...state.problems.values()].sort((a, b) => a.key.localeCompare(b.key, "en", { numeric: true }));
+  const problems = [...state.problems.values()].sort((a, b) => byName(a.key, b.key));
   for (const problem of problems) {
     const key = shortKey(problem.key);
     const [kind, service] = key.split("/");

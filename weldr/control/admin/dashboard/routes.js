@@ -1,12 +1,12 @@
 // Routes in the order in which they are tried, and what a request would meet.
 
 import { send } from "./api.js";
-import { byId, h, list, setAttribute, setText, state as mark } from "./dom.js";
+import { byId, firstOf, h, list, setAttribute, setText, state as mark } from "./dom.js";
 import { compact, count } from "./format.js";
-import { all, names, services, state } from "./state.js";
+import { all, byName, names, services, state } from "./state.js";
 
 const ORDER_PAUSE_MS = 400;
-const MOST = 500;
+const MOST = 200;
 
 let explained = null;
 let draw = () => {};
@@ -100,11 +100,12 @@ function verdict(level, glyph, word, lines) {
 export function drawRoutes(filter) {
   const found = all("routes").map((entry) => ({ name: names(entry.key)[0], value: entry.value !== null && typeof entry.value === "object" ? entry.value : {}, raw: entry.value }));
   const place = (route) => state.order?.get(route.name) ?? Infinity;
-  found.sort((a, b) => place(a) - place(b) || a.name.localeCompare(b.name));
+  found.sort((a, b) => place(a) - place(b) || byName(a.name, b.name));
   const wanted = found.filter((route) => !filter || `${route.name} ${condition(route.value)} ${target(route.value)}`.toLowerCase().includes(filter));
   setText(byId("routes-count"), filter ? `${count(wanted.length)} of ${count(found.length)}` : count(found.length));
   byId("routes-empty").hidden = found.length > 0 || !state.loaded;
-  list(byId("routes-list"), wanted.slice(0, MOST), (route) => route.name, makeRoute, (node, route) => updateRoute(node, route, place(route)));
+  const drawn = firstOf(wanted, MOST, byId("routes-more"), "filter by name, condition or service");
+  list(byId("routes-list"), drawn, (route) => route.name, makeRoute, (node, route) => updateRoute(node, route, place(route)));
 }
 
 function makeRoute() {

@@ -1,13 +1,16 @@
 // Services and their backends.
 
-import { drain, undrain, weigh } from "./actions.js";
+import { busy, confirmed, drain, undrain, weigh } from "./actions.js";
 import { drawLatency, drawMeter, drawTraffic, latencyGraph, meter, trafficGraph } from "./chart.js";
-import { byId, h, list, setAttribute, setText, state as mark } from "./dom.js";
-import { ago, count, latency, plural, rate, share } from "./format.js";
+import { byId, firstOf, h, list, setAttribute, setText, state as mark } from "./dom.js";
+import { ago, count, latency, rate, share } from "./format.js";
 import { past } from "./numbers.js";
-import { own, state } from "./state.js";
+import { byName, inOrder, own, state } from "./state.js";
 
-const MOST_BACKENDS = 200;
+const MOST_SERVICES = 100;
+const MOST_BACKENDS = 100;
+/** Of all services together, however many are open. */
+const MOST_ROWS = 400;
 const FEW = 3;
 const MOST_WEIGHT = 1_000_000;
 
@@ -16,7 +19,7 @@ const COLUMNS = [
   { name: "requests", text: "Requests/s", by: (each) => -each.requests },
   { name: "errors", text: "Errors/s", by: (each) => -each.errors },
   { name: "latency", text: "Latency p50 · p99", by: (each) => -(each.p99 ?? 0) },
-  { name: "backends", text: "Backends", by: (each) => -(each.bad * 1e6 + each.warn * 1e3 + each.draining) },
+  { name: "backends", text: "Backends", by: (each) => -(each.bad * 1e6 + each.warn * 1e3 + each.draining + each.drained) },
   { name: "flight", text: "In flight", by: (each) => -each.inFlight },
 ];
 
@@ -24,6 +27,8 @@ const open = new Map();
 let sorted = COLUMNS[0];
 let draw = () => {};
 let few = false;
+let revealed = "";
+let room = MOST_ROWS;
 
 /** `redraw` is called when something that the user did is to be seen. */
 export function begin(redraw) {
@@ -59,6 +64,7 @@ function move(event) {
 /** Show a service's backends, and go there. */
 export function reveal(name) {
   open.set(name, true);
+  revealed = name;
   byId("filter").value = "";
   draw();
   requestAnimationFrame(() => {
@@ -78,14 +84,19 @@ export function drawServices(services, filter) {
   few = services.size <= FEW;
   const found = [...services.values()].filter((each) => matches(each, filter));
   found.sort((a, b) => compare(sorted.by(a), sorted.by(b)) || compare(a.name, b.name));
-  list(byId("services-list"), found, (each) => each.name, makeService, (row, each) => updateService(row, each, filter));
+  const drawn = firstOf(found, MOST_SERVICES, byId("services-more"), "filter by name, or sort by another column");
+  // Where somebody has been sent to is there, however far down it would be.
+  const sent = services.get(revealed);
+  if (sent && !filter && !drawn.includes(sent)) drawn.unshift(sent);
+  room = MOST_ROWS;
+  list(byId("services-list"), drawn, (each) => each.name, makeService, (row, each) => updateService(row, each, filter));
   setText(byId("services-count"), filter ? `${count(found.length)} of ${count(services.size)}` : count(services.size));
   const empty = byId("services-empty");
   empty.hidden = found.length > 0 || !state.loaded;
   setText(empty, services.size ? "No service and no backend has that in its name." : "There is no service yet. Register a first backend: etcdctl put /weldr/backends/default/b1 127.0.0.1:9001");
 }
 
-const compare = (a, b) => (typeof a === "string" ? a.localeCompare(b, "en", { numeric: true }) : a - b);
+const compare = (a, b) => (typeof a === "string" ? byName(a, b) : a - b);
 const matches = (each, filter) => !filter || each.name.toLowerCase().includes(filter) || [...each.backends.values()].some((backend) => matchesBackend(backend, filter));
 const matchesBackend = (backend, filter) => `${backend.id} ${backend.address} ${backend.word}`.toLowerCase().includes(filter);
 
@@ -164,19 +175,18 @@ function drawHealth(node, service) {
   if (!service.total) parts[0] = { key: "none", class: "state bad", glyph: "✕", text: "no backend" };
   if (service.bad) parts.push({ key: "bad", class: "state bad", glyph: "✕", text: `${service.bad} down` });
   if (service.warn) parts.push({ key: "warn", class: "state warn", glyph: "▲", text: `${service.warn} spared` });
-  if (service.draining) parts.push({ key: "calm", class: "state calm", glyph: "▮", text: `${service.draining} draining` });
+  if (service.draining) parts.push({ key: "draining", class: "state calm", glyph: "▮", text: `${service.draining} draining` });
+  if (service.drained) parts.push({ key: "drained", class: "state calm", glyph: "▯", text: `${service.drained} drained` });
   list(node, parts, (part) => part.key, () => h("span"), (each, part) => {
     mark(each, part.glyph, part.text, part.class.replace("state ", "").replace("state", ""));
   });
 }
 
 function drawBackends(row, service, filter) {
-  const found = [...service.backends.values()].filter((backend) => !filter || matchesBackend(backend, filter));
-  found.sort((a, b) => a.id.localeCompare(b.id, "en", { numeric: true }));
-  const drawn = found.slice(0, MOST_BACKENDS);
+  const found = inOrder(service).filter((backend) => !filter || matchesBackend(backend, filter));
+  const drawn = firstOf(found, Math.min(room, MOST_BACKENDS), row.more, "filter by id, address or state");
+  room -= drawn.length;
   list(row.list, drawn, (backend) => backend.id, makeBackend, (node, backend) => updateBackend(node, backend, service));
-  row.more.hidden = found.length === drawn.length;
-  setText(row.more, `and ${plural(found.length - drawn.length, "more")}: filter by id, address or state`);
 }
 
 function field(name, label) {
@@ -239,7 +249,7 @@ function drawLease(node, backend) {
 
 function updateButtons(node, backend) {
   const drains = backend.drains && (backend.override?.drain || backend.ownDrain);
-  if (!node.asking) {
+  if (!node.drainButton.asking) {
     setText(node.drainButton, drains ? "Undrain" : "Drain");
     setAttribute(node.drainButton, "aria-label", `${drains ? "Undrain" : "Drain"} ${backend.service}/${backend.id}`);
   }
@@ -247,28 +257,13 @@ function updateButtons(node, backend) {
 }
 
 /** To drain the last one that is up takes a second press. */
-async function press(node) {
+function press(node) {
   const { backend } = node;
   const button = node.drainButton;
   if (button.textContent === "Undrain") return busy(button, () => undrain(backend));
-  if (node.isLast && !node.asking) {
-    node.asking = true;
-    setText(button, "Drain the last one?");
-    setAttribute(button, "aria-label", `Really drain ${backend.service}/${backend.id}, the last that is up?`);
-    button.addEventListener("blur", () => (node.asking = false, updateButtons(node, node.backend)), { once: true });
-    return undefined;
-  }
-  node.asking = false;
+  const label = `Really drain ${backend.service}/${backend.id}, the last that is up?`;
+  if (node.isLast && !confirmed(button, "Drain the last one?", label, () => updateButtons(node, node.backend))) return undefined;
   return busy(button, () => drain(backend));
-}
-
-async function busy(button, work) {
-  setAttribute(button, "aria-busy", "true");
-  try {
-    await work();
-  } finally {
-    setAttribute(button, "aria-busy", null);
-  }
 }
 
 function openWeight(node) {

@@ -1,6 +1,8 @@
 // What is known: every key as it is now, and what follows from the keys. Owner of all of it; the panels only read.
 
-const KINDS = ["backends", "overrides", "services", "routes", "vips", "settings", "instances", "elections", "holders", "health"];
+const KINDS = ["backends", "overrides", "services", "routes", "vips", "settings", "instances", "instance_overrides", "elections", "holders", "health"];
+/** Keys of each kind that are held; the page says how many more there are. */
+export const MOST_HELD = 10_000;
 const LEFT_SHOWN_MS = 120_000;
 const MOST_LEFT = 200;
 
@@ -33,15 +35,26 @@ export const state = {
   lastSlot: 0,
   leases: new Map(),
   order: null,
+  /** By kind, how many keys there are beyond those that are held. */
+  leftOut: new Map(),
 };
 
 const kinds = new Map(KINDS.map((kind) => [kind, new Map()]));
 const left = new Map();
 
+const collator = new Intl.Collator("en", { numeric: true });
+/** As people count: b2 before b10. */
+export const byName = collator.compare;
+
+/** The ids of each service's backends in order: sorting thousands at each drawing would be felt. */
+const sortedIds = new Map();
+
 /** Every key, anew. */
 export function load(answer) {
   for (const held of kinds.values()) held.clear();
   for (const item of answer.items) held(item.key)?.set(item.key, item);
+  state.leftOut = new Map(Object.entries(answer.left_out).filter(([kind]) => kinds.has(kind)));
+  sortedIds.clear();
   state.revision = answer.revision;
   state.loaded = true;
 }
@@ -56,14 +69,36 @@ export function loadProblems(answer) {
 export function change(data) {
   state.revision = Math.max(state.revision, data.revision);
   for (const { key, action, after, before } of data.changes) {
+    const into = held(key);
     if (action === "delete") {
-      held(key)?.delete(key);
+      if (into?.delete(key) === false) countLeftOut(key, -1);
       if (key.startsWith("backends/")) noteLeft(key, before);
     } else {
-      held(key)?.set(key, { key, ...after });
+      if (into?.has(key) || into?.size < MOST_HELD) into.set(key, { key, ...after });
+      else if (!before) countLeftOut(key, 1);
       left.delete(key);
     }
+    if (key.startsWith("backends/") && !(before && after)) sortedIds.delete(names(key)[0]);
   }
+}
+
+function countLeftOut(key, more) {
+  const kind = key.split("/", 1)[0];
+  const count = (state.leftOut.get(kind) ?? 0) + more;
+  if (count > 0) state.leftOut.set(kind, count);
+  else state.leftOut.delete(kind);
+}
+
+/** A service's backends in the order of their ids. */
+export function inOrder(service) {
+  const { backends, name } = service;
+  let ids = sortedIds.get(name);
+  // Some come and go without a key: those that have left, and those that are used without one.
+  if (ids?.length !== backends.size || !ids.every((id) => backends.has(id))) {
+    ids = [...backends.keys()].sort(byName);
+    sortedIds.set(name, ids);
+  }
+  return ids.map((id) => backends.get(id));
 }
 
 export function changeProblems(data) {
@@ -102,7 +137,7 @@ export const names = (key) => key.split("/").slice(1);
 
 /** A key as people name it, from one with the prefix. */
 export function shortKey(key) {
-  const found = /(?:^|\/)((?:backends|overrides|services|routes|vips|certs|settings|instances|elections|holders|health|moves|secrets)(?:\/.*)?)$/s.exec(key);
+  const found = /(?:^|\/)((?:backends|overrides|services|routes|vips|certs|settings|instances|instance_overrides|elections|holders|health|moves|secrets)(?:\/.*)?)$/s.exec(key);
   return found ? found[1] : key;
 }
 
@@ -209,8 +244,9 @@ function judged(found, entry, health, drain) {
   return { kind: "up", why: "", at: back.length ? Math.max(...back) : null };
 }
 
-function activeOverride(place) {
-  const value = item(`overrides/${place}`)?.value;
+/** The operator's word on a backend or an instance, while it is in force. */
+export function activeOverride(place, kind = "overrides") {
+  const value = item(`${kind}/${place}`)?.value;
   if (value === null || typeof value !== "object") return null;
   return value.until && Date.parse(value.until) <= Date.now() ? null : value;
 }
@@ -221,7 +257,8 @@ function summarize(service) {
   service.up = there.filter((each) => each.kind === "up").length;
   service.bad = there.filter((each) => each.level === "bad").length;
   service.warn = there.filter((each) => each.level === "warn").length;
-  service.draining = there.filter((each) => each.level === "calm").length;
+  service.draining = there.filter((each) => each.kind === "draining").length;
+  service.drained = there.filter((each) => each.kind === "drained").length;
   service.inFlight = there.reduce((sum, each) => sum + each.inFlight, 0);
   const [requests, errors, p50, p99] = own(state.numbers?.services, service.name) ?? [0, 0, null, null];
   Object.assign(service, { requests, errors, p50, p99 });

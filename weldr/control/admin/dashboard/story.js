@@ -54,7 +54,7 @@ export function tellProblems(data) {
 function words({ key, action, before, after }) {
   const kind = key.split("/", 1)[0];
   const place = names(key).join("/");
-  const teller = { backends: backend, overrides: override, instances: instance, holders: holder, health, elections: nothing, viewers: nothing, moves: nothing, secrets: nothing }[kind];
+  const teller = { backends: backend, overrides: override, instances: instance, instance_overrides: instanceOverride, holders: holder, health, elections: nothing, viewers: nothing, moves: nothing, secrets: nothing }[kind];
   return teller ? teller(place, action, before, after) : anything(key, action, after);
 }
 
@@ -88,6 +88,12 @@ function instance(place, action, before) {
   // Each change of configuration makes every instance write its key: only its coming and going is news.
   if (action === "delete") return ["went", `instance ${place} left`];
   return before ? null : ["came", `instance ${place} came`];
+}
+
+function instanceOverride(place, action, before, after) {
+  const now = action === "delete" ? {} : after.value ?? {};
+  if ((before?.value?.drain === true) === (now.drain === true)) return null;
+  return ["changed", `instance ${place}, by the operator: ${now.drain === true ? "drained" : "in service again"}${now.until ? `, until ${now.until}` : ""}`];
 }
 
 function holder(place, action, before, after) {
