@@ -274,6 +274,22 @@ FORWARDED: dict[str, Forwarded] = {
     ),
     "Upgrade to TLS": Forwarded(head("Connection: Upgrade", "Upgrade: TLS/1.0"), "GET / HTTP/1.1"),
     "Upgrade to HTTP/2.0": Forwarded(head("Connection: Upgrade", "Upgrade: HTTP/2.0, h2C"), "GET / HTTP/1.1"),
+    "Upgrade to TLS and HTTP without a version": Forwarded(
+        head("Connection: Upgrade", "Upgrade: tls, HTTP"), "GET / HTTP/1.1"
+    ),
+    "Upgrade to HTTP/2 by other names": Forwarded(
+        head("Connection: Upgrade", "Upgrade: h2, H2c-14, h2/1"), "GET / HTTP/1.1"
+    ),
+    "Upgrade to protocols whose names begin like those": Forwarded(
+        head("Connection: Upgrade", "Upgrade: HTTPx, tls-x/1"),
+        "GET / HTTP/1.1",
+        ("Host: a", "Connection: Upgrade", "Upgrade: HTTPx, tls-x/1"),
+    ),
+    "Upgrade to what is no protocol": Forwarded(
+        head("Connection: Upgrade", "Upgrade: we b, a(b), /1, x/, foo/2/3, foo/2, ,"),
+        "GET / HTTP/1.1",
+        ("Host: a", "Connection: Upgrade", "Upgrade: foo/2"),
+    ),
     "Upgrade to several, one of them harmless": Forwarded(
         head("Connection: Upgrade", "Upgrade: h2c, websocket"),
         "GET / HTTP/1.1",

@@ -398,10 +398,12 @@ async def test_a_request_is_refused_behind_a_good_one_with_the_same_fields(
 
 
 async def test_the_allowed_methods_are_named(worker: Worker, recording_backend: ScriptedBackend) -> None:
-    async with await RawClient.connect(worker.port) as client:
-        answer = await client.exchange(b"TRACE / HTTP/1.1\r\nHost: a\r\n\r\n")
-        assert "GET" in (answer.get("allow") or "")
-        assert "TRACE" not in (answer.get("allow") or "")
+    for refused in (b"TRACE / HTTP/1.1\r\nHost: a\r\n\r\n", b"CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n"):
+        async with await RawClient.connect(worker.port) as client:
+            allowed = (await client.exchange(refused)).get("allow") or ""
+            assert "GET" in allowed
+            assert "TRACE" not in allowed
+            assert "CONNECT" not in allowed
 
 
 async def test_the_answer_to_a_refused_head_request_has_no_body(

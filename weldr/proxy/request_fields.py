@@ -17,6 +17,7 @@ from weldr.proxy.fields import (
     MAX_REMEMBERED_SECTION_BYTES,
     PROTECTED,
     REMEMBERED_SECTIONS,
+    TOKEN,
     VIA_10,
     VIA_11,
     MalformedFieldError,
@@ -32,8 +33,9 @@ _HOST = re.compile(rb"((?:[A-Za-z0-9\-._~!$&'()*+;=]|%[0-9A-Fa-f]{2})++|\[[0-9A-
 """`uri-host [":" port]`, but without the comma: it is in no name, and is what joining two fields makes."""
 _MAX_HOST_BYTES = 261
 _MAX_PORT = 65535
-# A backend that took one of these would speak another protocol than the one that weldr relays.
-_REFUSED_UPGRADES = (b"h2c", b"http/", b"tls/")
+_PROTOCOL = re.compile(rb"(?i:(?!h2|(?:http|tls)(?:/|$)))" + TOKEN + rb"(?:/" + TOKEN + rb")?")
+"""What may be offered in `Upgrade` (RFC 9110, section 7.8). By the others a backend would go on to answer
+requests, where weldr relays bytes."""
 
 
 class RequestRefusedError(Exception):
@@ -132,7 +134,7 @@ class RequestFields:
         # RFC 9110, section 7.8: Upgrade in an HTTP/1.0 request is ignored.
         if self._upgrade is not None and b"upgrade" in options and self._version_11:
             tokens = [token.strip(b" \t") for token in self._upgrade.split(b",")]
-            offered = [token for token in tokens if token and not token.lower().startswith(_REFUSED_UPGRADES)]
+            offered = [token for token in tokens if _PROTOCOL.fullmatch(token)]
             self.upgrade = b", ".join(offered) or None
         named = options - _NOT_IN_SECTION
         if named:

@@ -1,8 +1,8 @@
 """A connection to a backend: one exchange at a time, kept in the pool between them.
 
 While it is kept it is still read: a backend that closes it, or says anything unasked, takes it out of the pool.
-So it is until the next request is sent, which waits in the outbox for the end of the turn: what is read in the
-same turn was said before. Then the request is given back, whatever its method.
+So it is, also on a new one, until the request is sent, which waits in the outbox for the end of the turn: what
+is read in the same turn was said before. Then the request is given back, whatever its method.
 """
 
 from __future__ import annotations
@@ -184,7 +184,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         user = self.user
-        if user is None or (self._turn == self._context.outbox.turn and self.used):
+        if user is None or self._turn == self._context.outbox.turn:
             # Nobody has asked for it.
             self._pool.forget(self)
             self.transport.abort()

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 RETRY_AFTER = b"Retry-After: 1"
 """For what may be better at any moment."""
 
-CLOSED_AT_ONCE = Verdict(502, "the backend closed the connection at once", "connection_terminated")
+CLOSED_AT_ONCE = Verdict(502, "the backend closed the connection, or spoke, unasked", "connection_terminated")
 LOST = Verdict(502, "the backend closed the connection without a response", "connection_terminated")
 INCOMPLETE = Verdict(502, "the backend closed before the response was complete", "http_response_incomplete")
 NOT_READING = Verdict(504, "the backend does not read the request", "connection_write_timeout")

@@ -1,4 +1,4 @@
-"""A new connection that ends before its request is sent is as good as none: the next backend gets that."""
+"""A new connection that ends, or is spoken on, before its request is sent is as good as none."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from weldr.proxy.client_connection import ClientConnection
 from weldr.proxy.context import Context
 
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"
+UNASKED = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 LOCAL = ("10.9.9.9", 8080)
 
 
@@ -52,17 +53,16 @@ def answer_of(loop: MemoryLoop, backends: list[Callable[[MemoryTransport], None]
 
 
 def test_the_next_backend_gets_what_was_not_sent(loop: MemoryLoop) -> None:
-    answer, received = answer_of(
-        loop, [MemoryTransport.deliver_eof, MemoryTransport.deliver_reset, lambda link: None]
-    )
+    shut, reset = MemoryTransport.deliver_eof, MemoryTransport.deliver_reset
+    answer, received = answer_of(loop, [shut, reset, lambda link: link.deliver(UNASKED), lambda link: None])
     assert answer == b""
-    assert received[:2] == [b"", b""]
-    assert received[2].startswith(b"POST / HTTP/1.1\r\n")
-    assert received[2].endswith(b"\r\n\r\nabc")
+    assert received[:3] == [b"", b"", b""]
+    assert received[3].startswith(b"POST / HTTP/1.1\r\n")
+    assert received[3].endswith(b"\r\n\r\nabc")
 
 
 def test_if_all_end_at_once_that_is_said(loop: MemoryLoop) -> None:
     answer, received = answer_of(loop, [MemoryTransport.deliver_eof] * 2)
     assert answer.startswith(b"HTTP/1.1 502 ")
-    assert b"the backend closed the connection at once" in answer
+    assert b"the backend closed the connection, or spoke, unasked" in answer
     assert received == [b"", b""]
