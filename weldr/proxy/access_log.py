@@ -2,26 +2,27 @@
 
 What a client sent cannot forge a line or drive a terminal: JSON escapes control characters, and the combined
 format escapes them as Apache does. Values of secret parameters are masked. No field is longer than
-`_MOST_CHARACTERS`.
+`_MOST_CHARACTERS`, and no line than what is written in one piece: of one that is, the fields are cut.
 """
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import msgspec
 
 from weldr.model.access_log import AccessField, AccessLogSettings
-from weldr.proxy.line_writer import LineWriter
+from weldr.proxy.line_writer import WRITE_BYTES, LineWriter
 from weldr.proxy.request_fields import RequestRefusedError
 from weldr.proxy.request_head import RequestHead
 from weldr.proxy.routing.compiled import CompiledRoute
 from weldr.proxy.routing.rules import Verdict
 
 _MOST_CHARACTERS = 2048
+_SHORTER = (1024, 512, 256, 64)
 _MASK = "***"
 _MICROSECONDS = 6
 
@@ -75,10 +76,11 @@ class AccessLog:
             return
         line = _Line(request, way, status, elapsed_s, self._masked)
         if self._settings.format == "combined":
-            self.writer.write(_combined(line).encode("ascii") + b"\n")
+            self.writer.write(_combined(line))
             return
-        values = {name: value for name in self._settings.fields if (value := _READ[name](line)) is not None}
-        self.writer.write(msgspec.json.encode(values) + b"\n")
+        self.writer.write(
+            _json({name: value for name in self._settings.fields if (value := _READ[name](line)) is not None})
+        )
 
     def write_refused(
         self, client: str, refusal: RequestRefusedError, error: str | None, request_id: str
@@ -98,8 +100,9 @@ class AccessLog:
                 "error": error,
                 "details": refusal.reason[:_MOST_CHARACTERS],
             }
-            values = {name: known[name] for name in settings.fields if known.get(name) is not None}
-            self.writer.write(msgspec.json.encode(values) + b"\n")
+            self.writer.write(
+                _json({name: value for name in settings.fields if (value := known.get(name)) is not None})
+            )
 
     def _masked(self, target: str) -> str:
         if self._secrets is None or "?" not in target:
@@ -195,15 +198,28 @@ def _apache_time() -> str:
     return time.strftime("%d/%b/%Y:%H:%M:%S +0000", time.gmtime())
 
 
-def _combined(line: _Line) -> str:
+def _json(values: Mapping[str, str | int | float]) -> bytes:
+    text = msgspec.json.encode(values) + b"\n"
+    for most in _SHORTER:
+        if len(text) <= WRITE_BYTES:
+            break
+        short = {name: value[:most] if isinstance(value, str) else value for name, value in values.items()}
+        text = msgspec.json.encode(short) + b"\n"
+    return text
+
+
+def _combined(line: _Line) -> bytes:
     request = line.request
     asked = f"{_text(request.head.method)} {line.target} {line.protocol}"
-    sent = request.response_bytes or "-"
     referer, agent = line.referer or "-", line.field(_USER_AGENT) or "-"
-    return (
-        f'{request.client_address} - - [{_apache_time()}] "{_escaped(asked)}" {line.status} {sent} '
-        f'"{_escaped(referer)}" "{_escaped(agent)}"'
-    )
+    before = f"{request.client_address} - - [{_apache_time()}]"
+    between = f"{line.status} {request.response_bytes or '-'}"
+    for most in (_MOST_CHARACTERS, *_SHORTER):
+        texts = [_escaped(text[:most]) for text in (asked, referer, agent)]
+        written = f'{before} "{texts[0]}" {between} "{texts[1]}" "{texts[2]}"\n'
+        if len(written) <= WRITE_BYTES:
+            break
+    return written.encode("ascii")
 
 
 def _escaped(text: str) -> str:

@@ -11,7 +11,7 @@ import threading
 from collections import deque
 
 _MOST_QUEUED_BYTES = 4 * 1024 * 1024
-_WRITE_BYTES = 4096
+WRITE_BYTES = 4096
 """Pipes take so much at once or nothing (PIPE_BUF): lines of several workers do not mix."""
 _EAGER_BYTES = 64 * 1024
 
@@ -28,6 +28,8 @@ class LineWriter:
         self._dropped = 0
         self._failed = 0
         self._told = 0
+        self._is_torn = False
+        """Whether the last line is only there in part: the disk became full in its midst."""
         self._work = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -67,13 +69,15 @@ class LineWriter:
     def _write_some(self) -> None:
         lines = [self._lines.popleft()]
         size = len(lines[0])
-        while self._lines and size + len(self._lines[0]) <= _WRITE_BYTES:
+        while self._lines and size + len(self._lines[0]) <= WRITE_BYTES:
             lines.append(self._lines.popleft())
             size += len(lines[-1])
-        data = memoryview(b"".join(lines))
+        text = b"".join(lines)
+        data = memoryview(b"\n" + text if self._is_torn else text)
         try:
             while data:
                 data = data[os.write(self._descriptor, data) :]
+                self._is_torn = bool(data)
         except OSError:
             self._failed += len(lines)
         self._gone_bytes += size

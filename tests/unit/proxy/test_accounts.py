@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections import Counter
 from dataclasses import dataclass
 from time import perf_counter_ns
+from typing import Literal
 
 import msgspec
 import pytest
 
+from tests.support.instance import wait_until
 from weldr.model.access_log import AccessLogSettings
 from weldr.model.latency import bucket_of
 from weldr.model.tally import BY_ROUTE, Counted
 from weldr.model.values import Limits, Route
 from weldr.proxy.access_log import AccessLog
 from weldr.proxy.accounts import Accounts
-from weldr.proxy.line_writer import LineWriter
+from weldr.proxy.line_writer import WRITE_BYTES, LineWriter
 from weldr.proxy.request_fields import RequestRefusedError, request_id_of
 from weldr.proxy.request_head import RequestHead, read_head
 from weldr.proxy.routing.compiled import CompiledRoute
@@ -180,6 +183,39 @@ def test_a_combined_line_cannot_be_forged() -> None:
     (line,) = log.lines(1)
     assert line.startswith(b"192.0.2.1 - - [")
     assert line.endswith(b'+0000] "GET /\\"a\\\\ HTTP/1.1" 200 5 "r" "a\\" 1 \\"\\x09b\\xc3\\xa9"\n')
+
+
+@pytest.mark.parametrize("log_format", ["json", "combined"])
+@pytest.mark.parametrize("text", [b"a", b"\xff", b'"', b"\xe2\x82\xac"])
+def test_a_line_is_never_longer_than_what_is_written_in_one_piece(
+    log_format: Literal["json", "combined"], text: bytes
+) -> None:
+    log = Log(AccessLogSettings(sample=1.0, format=log_format))
+    head = head_of(b"/" + b"a" * 3000, b"Referer: " + text * 3000, b"User-Agent: " + text * 3000)
+    log.record(head, 200)
+    (line,) = log.lines(1)
+    assert 1000 < len(line) <= WRITE_BYTES
+    if log_format == "json":
+        assert msgspec.json.decode(line)["user_agent"]
+    else:
+        assert line.count(b'"') - line.count(b'\\"') == 6
+
+
+def test_a_line_behind_a_torn_one_begins_on_its_own() -> None:
+    reader, descriptor = os.pipe()
+    fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, 4096)
+    os.set_blocking(descriptor, False)
+    writer = LineWriter(descriptor)
+    writer.write(b"x" * 5000 + b"\n")
+    writer.flush()
+    wait_until(writer.take_dropped, "the pipe takes no more")
+    assert os.read(reader, 5000) == b"x" * 4096
+    writer.write(b"next\n")
+    writer.write(b"last\n")
+    writer.flush()
+    assert os.read(reader, 5000) == b"\nnext\nlast\n"
+    os.close(reader)
+    os.close(descriptor)
 
 
 def test_failed_and_slow_requests_are_written_and_of_the_others_a_share() -> None:
