@@ -457,7 +457,9 @@ class Exchange(FurtherTries):
         self._note_answer(head)
         if self._supervision is not None:
             self._supervision.tunnel_begins()
-        parts.append(head.interim())
+        ruled, lines = self._ruled, head.fields.lines
+        lines = lines if ruled is None else ruled.response_lines(lines)
+        parts.append(head.interim(lines + self._cookie_line))
         client.write(parts)
         self._context.outbox.flush()
         backend_end, from_backend = upstream.become_tunnel(service.read_s)
@@ -465,3 +467,6 @@ class Exchange(FurtherTries):
         join(client_end, backend_end, service.tunnel_idle_s, self._end)
         client_end.data_received(from_client)
         backend_end.data_received(from_backend)
+        if self._supervision is not None:
+            # It has left a place in the adaptive limit.
+            self._wake_others()

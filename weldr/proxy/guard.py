@@ -77,5 +77,5 @@ class Guard:
 
     def _limit(self) -> None:
         fixed = self._policy.limits.requests_in_flight
-        limit = inf if fixed is None else fixed
-        self.pending.limit = limit if self.gradient is None else min(limit, self.gradient.limit)
+        self.pending.limit = inf if fixed is None else fixed
+        self.pending.adaptive_limit = inf if self.gradient is None else self.gradient.limit

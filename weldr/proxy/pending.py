@@ -24,7 +24,7 @@ class Waiter(Protocol):
 class Pending:
     """First come, first served. Belongs to the service for as long as that has requests or backends."""
 
-    __slots__ = ("exhausted", "in_flight", "limit", "waiting")
+    __slots__ = ("adaptive_limit", "exhausted", "in_flight", "limit", "tunnels", "waiting")
 
     def __init__(self) -> None:
         self.waiting: dict[Waiter, None] = {}
@@ -32,7 +32,11 @@ class Pending:
         self.in_flight = 0
         """Requests at any backend, of those that are counted: see `Supervision`."""
         self.limit: float = inf
-        """How many there may be."""
+        """How many there may be, ..."""
+        self.adaptive_limit: float = inf
+        """... and how many that are to be answered."""
+        self.tunnels = 0
+        """Those of them that have been answered with a tunnel: how long these last tells nothing of load."""
         self.exhausted = False
         """Whether no backend had room when all were last looked at, and nobody has left one since that nobody
         took. So requests to a service with many full backends do not each look at all of them. Good only while
@@ -42,7 +46,12 @@ class Pending:
     @property
     def full(self) -> bool:
         """Whether as many are in flight as may be."""
-        return self.in_flight >= self.limit
+        return self.in_flight >= self.limit or self.unanswered >= self.adaptive_limit
+
+    @property
+    def unanswered(self) -> int:
+        """Those in flight that may load the service as requests do."""
+        return self.in_flight - self.tunnels
 
     def wake_one(self, pool: BackendPool) -> None:
         """There is room at this backend: for who waits longest and can use it."""

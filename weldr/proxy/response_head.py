@@ -81,11 +81,16 @@ class ResponseHead:
             return False
         return connection_options(upgrade) <= connection_options(offered)
 
-    def interim(self) -> bytes:
-        """The bytes of a 1xx response, including the 101 that begins a tunnel."""
+    def interim(self, lines: bytes | None = None) -> bytes:
+        """The bytes of a 1xx response, including the 101 that begins a tunnel.
+
+        `lines` stand in place of the section's own.
+        """
         upgrade = self.fields.upgrade if self.switches else None
         connection = b"" if upgrade is None else b"\r\nConnection: Upgrade\r\nUpgrade: " + upgrade
-        return b"".join((self._line, self.fields.lines, connection, _EMPTY_LINE))
+        if lines is None:
+            lines = self.fields.lines
+        return b"".join((self._line, lines, connection, _EMPTY_LINE))
 
     def final(
         self,

@@ -51,6 +51,7 @@ class Supervision:
         "_exchange",
         "_guard",
         "_is_hedged",
+        "_is_tunnel",
         "_sent_ns",
         "_service",
         "_ticket",
@@ -65,6 +66,7 @@ class Supervision:
         self._service = service
         self._guard = service.guard
         self._admitted = False
+        self._is_tunnel = False
         self._ticket: Ticket | None = None
         """Until its outcome is known."""
         self._sent_ns = 0
@@ -106,6 +108,9 @@ class Supervision:
         """What follows is no response, and may take as long as it likes."""
         if self._deadline_timer is not None:
             self._deadline_timer.cancel()
+        if self._admitted:
+            self._is_tunnel = True
+            self._guard.pending.tunnels += 1
 
     # Its place among others.
 
@@ -131,6 +136,9 @@ class Supervision:
             return False
         self._admitted = False
         self._guard.pending.in_flight -= 1
+        if self._is_tunnel:
+            self._is_tunnel = False
+            self._guard.pending.tunnels -= 1
         if self._ticket is not None and self._guard.breaker is not None:
             self._guard.breaker.abandoned(self._ticket)
         self._ticket = None
@@ -191,7 +199,7 @@ class Supervision:
         if guard.latency is not None:
             guard.latency.add(latency_s)
         if guard.gradient is not None:
-            guard.gradient.answered(now_s, latency_s, guard.pending.in_flight)
+            guard.gradient.answered(now_s, latency_s, guard.pending.unanswered)
 
     def _judge(self, is_good: bool) -> None:
         breaker, ticket = self._guard.breaker, self._ticket
