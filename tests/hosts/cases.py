@@ -21,6 +21,7 @@ from tests.hosts.site import PORT, Site, Trial
 from tests.hosts.watcher import Span
 from tests.support.instance import wait_until
 from tests.support.steady_load import SteadyLoad, echo_backend, steady_load
+from weldr.control.presence import LEASE_TTL_S
 
 Value = dict[str, Any]
 STAYS_S = 4.0
@@ -191,14 +192,16 @@ def stalled(site: Site, value: Value) -> None:
 
 
 def without_etcd(site: Site, value: Value) -> None:
-    """A holder that is cut off from etcd alone keeps the address by promises, and no request is lost."""
+    """A holder that is cut off from etcd alone, for longer than its leases, keeps the address by promises, and no
+    request is lost."""
     with Trial(site, {"web": value}) as trial:
         holder = trial.wait_settled()
         host = trial.host(holder)
         with trial.client() as client:
             began_s = time.monotonic()
             site.network.isolate(host, "back")
-            time.sleep(STAYS_S * 2)
+            time.sleep(LEASE_TTL_S + STAYS_S)
+            assert site.get(f"instances/{holder}") is None
             assert trial.watcher.holder(trial.address) == holder
             site.network.plug(host, "back")
             time.sleep(STAYS_S)

@@ -22,7 +22,9 @@ from weldr.control.vip.peers import PeerNetwork
 from weldr.control.vip.promises import PromiseBook
 from weldr.control.vip.view import Secret, View
 from weldr.etcd.clock import now_s
-from weldr.model.keys import KeySpace
+from weldr.etcd.follow import Snapshot
+from weldr.model.events import KeyValue
+from weldr.model.keys import KeySpace, Kind
 from weldr.model.vips import Holder, Peer
 
 KEY = secrets.token_bytes(32)
@@ -198,6 +200,37 @@ async def test_an_address_that_is_none_costs_no_other_peer_its_heartbeats(networ
     finally:
         await network.close()
         there.close()
+
+
+def test_a_holder_that_etcd_no_longer_hears_is_answered_as_long_as_a_record_names_it(
+    network: PeerNetwork,
+) -> None:
+    view, keys = network._view, network._view.keys
+    record = view.holders["web"]
+
+    def snapshot(revision: int, holder: Holder, *instances: str) -> None:
+        values = {
+            keys.key(Kind.INSTANCE, name): {"peer": {"address": "h:1", "boot": f"{name}1"}}
+            for name in instances
+        }
+        values[keys.key(Kind.HOLDER, "web")] = msgspec.to_builtins(holder)
+        values[keys.key(Kind.SECRET, "peers")] = {"key": KEY.hex()}
+        pairs = [KeyValue(key, msgspec.json.encode(value), revision, revision) for key, value in values.items()]
+        view.fold([Snapshot(revision, tuple(pairs), "audit")], now_s())
+
+    view.peers.clear()
+    snapshot(2, record, "a", "b", "c")
+    snapshot(3, record, "a")
+    assert set(view.peers) == {"a"}
+    send(network, ASK, boot="b1")
+    assert network._book.until_s("web") > now_s() + 2.9, "its promise is given"
+    send(network, BEAT, sender="c", boot="c1", sequence=1)
+    assert not network.hearing.heard_now(), "whom no record names is no longer heard"
+    send(network, BEAT, boot="b0", sequence=2)
+    assert not network.hearing.heard_now(), "nor is another life"
+    snapshot(4, msgspec.structs.replace(record, instance="a", token=9, peers=[]), "a")
+    send(network, BEAT, boot="b1", sequence=3)
+    assert not network.hearing.heard_now(), "another one holds it now"
 
 
 def test_a_secret_is_not_in_what_is_printed() -> None:

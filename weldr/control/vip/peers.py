@@ -1,8 +1,9 @@
 """Talks to the other instances directly, over UDP: heartbeats, questions, answers.
 
-Whom there is to talk to, and in which life, is known from `instances/`. What does not come from one of those,
-or is not sealed with the key from etcd, is dropped without a word. Nothing here waits: questions are repeated
-by whoever has them, and an answer that does not come is no answer.
+Whom there is to talk to, and in which life, is known from `instances/`, also for a while after an instance's
+key went (`View.departed`). What does not come from one of those, or is not sealed with the key from etcd, is
+dropped without a word. Nothing here waits: questions are repeated by whoever has them, and an answer that does
+not come is no answer.
 """
 
 from __future__ import annotations
@@ -199,7 +200,7 @@ class PeerNetwork(asyncio.DatagramProtocol):
         for key in [key for key in self._refusals if key[0] not in vips]:
             del self._refusals[key]
         # An instance that loses its key in etcd comes back in the same life: what was recorded must not count.
-        gone = [name for name in self._last_sequences if name not in self._view.peers]
+        gone = [name for name in self._last_sequences if self._view.peer(name) is None]
         for name in gone[: max(0, len(self._last_sequences) - _MAX_REMEMBERED)]:
             del self._last_sequences[name]
 
@@ -219,7 +220,7 @@ class PeerNetwork(asyncio.DatagramProtocol):
         """Called by asyncio: a peer is not there. Its silence says the same."""
 
     def _is_new(self, message: Message) -> bool:
-        peer = self._view.peers.get(message.sender)
+        peer = self._view.peer(message.sender)
         if peer is None or peer.boot != message.boot or message.receiver_boot != self.boot:
             return False
         boot, sequence = self._last_sequences.get(message.sender, ("", 0))
@@ -264,7 +265,7 @@ class PeerNetwork(asyncio.DatagramProtocol):
         return self._book.refuse(vip, token, record.promise_s, now_s()) == 0.0
 
     def _send(self, name: str, body: Body) -> None:
-        key, peer = self._key(), self._view.peers.get(name)
+        key, peer = self._key(), self._view.peer(name)
         if key is None or peer is None or self._transport is None or self._muted or name == self._me:
             return
         place = _place(peer.address)

@@ -77,6 +77,9 @@ class View:
     moves: dict[str, Move] = field(default_factory=dict)
     peers: dict[str, Peer] = field(default_factory=dict)
     """By instance, those that take part in elections."""
+    departed: dict[str, Peer] = field(default_factory=dict)
+    """Those whose key is gone, but not their name from all records: a holder that etcd does not hear for longer
+    than its instance's lease still asks for promises, and has to be answered."""
     states: dict[str, dict[str, VipState]] = field(default_factory=dict)
     """By instance, what it tells of each virtual IP."""
     secrets: dict[str, Secret] = field(default_factory=dict)
@@ -89,6 +92,10 @@ class View:
     def queue(self, vip: str) -> tuple[Contender, ...]:
         """The candidates, in order."""
         return queue_of(self._queues.get(vip, {}).values())
+
+    def peer(self, instance: str) -> Peer | None:
+        """Where to reach an instance whose word counts."""
+        return self.peers.get(instance) or self.departed.get(instance)
 
     def gone_since_s(self, vip: str, token: int) -> float | None:
         """When the candidate key with this token was seen to go."""
@@ -103,6 +110,9 @@ class View:
             else:
                 for event in change.events:
                     self._take(event, now_s)
+        if self.departed:
+            named = {name for record in self.holders.values() for name in (record.instance, *record.peers)}
+            self.departed = {name: peer for name, peer in self.departed.items() if name in named}
         return self._touched
 
     def _replace(self, snapshot: Snapshot, now_s: float) -> None:
@@ -147,6 +157,8 @@ class View:
             if isinstance(value, _InstanceValue):
                 self.states[name.names[0]] = value.vips
                 value = value.peer
+            if name.kind is Kind.INSTANCE:
+                self._note_departed(name.names[0], gone=value is None)
             table = self._tables()[name.kind]
             if value is None:
                 table.pop(name.names[0], None)
@@ -156,6 +168,12 @@ class View:
                 self.records[name.names[0]] = pair
                 if value is None:
                     del self.records[name.names[0]]
+
+    def _note_departed(self, instance: str, *, gone: bool) -> None:
+        if not gone:
+            self.departed.pop(instance, None)
+        elif instance in self.peers:
+            self.departed[instance] = self.peers[instance]
 
     def _take_candidate(self, vip: str, event: Event, now_s: float) -> None:
         pair = event.key_value
