@@ -97,6 +97,8 @@ class Life:
     def _tell_ready(self) -> None:
         if self._acts and self._loaded.is_set():
             service_manager.notify(READY=1, STATUS=f"weldr {__version__} serves")
+        elif self._acts:
+            service_manager.notify(STATUS="no worker serves yet: GET /readyz says what is missing")
 
     def handle_signals(self) -> None:
         """Of the event loop that runs."""

@@ -107,6 +107,7 @@ def test_an_instance_that_has_no_catalog_is_not_ready_for_the_service_manager(
         for _ in range(3):
             service_manager.wait("WATCHDOG", after=len(service_manager.words))
         assert not any("READY" in words for words in service_manager.words)
+        assert "/readyz" in service_manager.wait("STATUS")["STATUS"]
 
 
 def test_sockets_of_the_service_manager_are_used_and_lose_nothing_while_weldr_is_away(
