@@ -35,5 +35,5 @@ def own_cluster() -> Iterator[EtcdCluster]:
 
 @pytest.fixture
 async def client(each_etcd: EtcdServer) -> AsyncIterator[EtcdClient]:
-    async with EtcdClient(EtcdConfig.from_text(each_etcd.endpoint)) as connected:
+    async with EtcdClient(EtcdConfig.from_text(each_etcd.endpoint, timeout_s=30.0)) as connected:
         yield connected

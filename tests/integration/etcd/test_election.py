@@ -8,10 +8,11 @@ import dataclasses
 import subprocess
 import threading
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
-from tests.integration.etcd.recording import until
+from tests.integration.etcd.recording import LIMIT_S, until
 from tests.support.etcd import EtcdServer
 from weldr.etcd.answers import LeaseGrant
 from weldr.etcd.client import Compare, EtcdClient, Put
@@ -20,6 +21,7 @@ from weldr.etcd.config import EtcdConfig
 from weldr.etcd.election import (
     CandidacyLostError,
     Candidate,
+    Confirmation,
     Contender,
     StaleRenewalError,
     leaders,
@@ -30,6 +32,22 @@ from weldr.etcd.election import (
 
 TTL_S = 20
 """No candidate is to lose its lease while a busy machine keeps it from running."""
+
+
+class Patient(Candidate):
+    """A candidate that waits for etcd's answers longer than a virtual IP could."""
+
+    async def stand(self, *, timeout_s: float = LIMIT_S) -> None:
+        await super().stand(timeout_s=timeout_s)
+
+    async def confirm(self, *arguments: Any, timeout_s: float = LIMIT_S) -> Confirmation:
+        return await super().confirm(*arguments, timeout_s=timeout_s)
+
+    async def withdraw(self, *arguments: Any, timeout_s: float = LIMIT_S) -> None:
+        await super().withdraw(*arguments, timeout_s=timeout_s)
+
+    async def close(self, *, timeout_s: float = LIMIT_S) -> None:
+        await super().close(timeout_s=timeout_s)
 
 
 class Etcdctl:
@@ -71,7 +89,7 @@ def prefix(etcd_prefix: str) -> bytes:
 async def standing(
     client: EtcdClient, prefix: bytes, name: str, ttl_s: int = TTL_S
 ) -> AsyncIterator[Candidate]:
-    candidate = Candidate(client, prefix, name.encode(), ttl_s)
+    candidate = Patient(client, prefix, name.encode(), ttl_s)
     try:
         await candidate.stand()
         yield candidate
@@ -150,9 +168,9 @@ async def test_a_revoked_lease_ends_the_candidacy_and_it_can_stand_anew(
     async with standing(client, prefix, "a") as candidate:
         assert candidate.lease_id is not None
         lease_id = candidate.lease_id
-        assert not await lease_is_gone(client, lease_id)
+        assert not await lease_is_gone(client, lease_id, timeout_s=LIMIT_S)
         await client.revoke_lease(lease_id)
-        assert await lease_is_gone(client, lease_id)
+        assert await lease_is_gone(client, lease_id, timeout_s=LIMIT_S)
         with pytest.raises(CandidacyLostError):
             await candidate.confirm()
         await candidate.stand()
@@ -164,10 +182,12 @@ async def test_unseating_is_guarded_by_the_candidacy(client: EtcdClient, prefix:
         leader = (await second.confirm()).queue[0]
         await first.withdraw()
         await first.stand()
-        assert not await unseat(client, leader, []), "that candidacy is over, this is another"
+        assert not await unseat(client, leader, [], timeout_s=LIMIT_S), (
+            "that candidacy is over, this is another"
+        )
         newer = Contender(first.key, b"a", first.token or 0, first.lease_id or 0)
-        assert await unseat(client, newer, [])
-        assert not await lease_is_gone(client, newer.lease)
+        assert await unseat(client, newer, [], timeout_s=LIMIT_S)
+        assert not await lease_is_gone(client, newer.lease, timeout_s=LIMIT_S)
 
 
 async def test_etcd_tells_for_how_long_nobody_has_renewed_a_lease(client: EtcdClient, prefix: bytes) -> None:
@@ -176,11 +196,13 @@ async def test_etcd_tells_for_how_long_nobody_has_renewed_a_lease(client: EtcdCl
         lease_id = candidate.lease_id or 0
         idle_s = 0.0
         while idle_s < 1.0:
-            idle_s = await lease_idle_s(client, lease_id, done.header)
+            idle_s = await lease_idle_s(client, lease_id, done.header, timeout_s=LIMIT_S)
         assert now_s() - done.sent_s >= idle_s, "it never says more than is true"
         for other in ({"member_id": 1}, {"raft_term": done.header.raft_term - 1}):
             stranger = dataclasses.replace(done.header, **other)
-            assert await lease_idle_s(client, lease_id, stranger) == 0.0, "another leader may know of more"
+            assert await lease_idle_s(client, lease_id, stranger, timeout_s=LIMIT_S) == 0.0, (
+                "another leader may know of more"
+            )
 
 
 async def test_a_renewal_by_a_leader_that_may_have_been_replaced_does_not_count(
@@ -260,7 +282,7 @@ async def test_etcdctl_elect_and_lock_stand_in_the_same_queue(
 @pytest.mark.real_time
 async def test_the_same_candidate_leads_after_an_outage_longer_than_its_lease(own_etcd: EtcdServer) -> None:
     async with EtcdClient(EtcdConfig.from_text(own_etcd.endpoint)) as client:
-        candidate = Candidate(client, b"/elections/web/", b"a", 3)
+        candidate = Patient(client, b"/elections/web/", b"a", 3)
         await candidate.stand()
         token = (await candidate.confirm()).token
         own_etcd.freeze()
@@ -268,7 +290,7 @@ async def test_the_same_candidate_leads_after_an_outage_longer_than_its_lease(ow
             await candidate.confirm(timeout_s=0.3)
         await asyncio.sleep(0.5)
         own_etcd.thaw()
-        assert (await candidate.confirm(timeout_s=5.0)).token == token
+        assert (await candidate.confirm()).token == token
         own_etcd.stop()
         own_etcd.start()
-        assert (await candidate.confirm(timeout_s=5.0)).token == token
+        assert (await candidate.confirm()).token == token
