@@ -25,8 +25,9 @@ async def until(condition: Callable[[], Any], what: str, limit_s: float = LIMIT_
     return time.monotonic() - began_s
 
 
-def connect(text: str, **options: Any) -> EtcdClient:
-    return EtcdClient(EtcdConfig.from_text(text, **options))
+def connect(text: str, *, timeout_s: float = LIMIT_S, **options: Any) -> EtcdClient:
+    """A client whose requests fail for no other reason than the test's."""
+    return EtcdClient(EtcdConfig.from_text(text, timeout_s=timeout_s, **options))
 
 
 def member_in_use(cluster: EtcdCluster, client: EtcdClient) -> EtcdServer:

@@ -34,12 +34,13 @@ async def test_any_member_will_do_when_the_others_are_dead_at_the_start(own_etcd
                 assert client.connection.endpoint == own_etcd.endpoint
 
 
+@pytest.mark.real_time
 async def test_a_member_that_hangs_at_the_start_is_passed_over(own_cluster: EtcdCluster) -> None:
     frozen = own_cluster.followers()[0]
     frozen.freeze()
     for _ in range(4):
         async with connect(own_cluster.endpoints) as client:
-            assert await client.get(b"a", timeout_s=30) is None
+            assert await client.get(b"a", timeout_s=8) is None
     frozen.thaw()
 
 
@@ -145,13 +146,14 @@ async def test_a_write_that_may_have_been_applied_is_not_sent_again(own_cluster:
         frozen.thaw()
 
 
+@pytest.mark.real_time
 async def test_a_read_is_sent_again_to_another_member(own_cluster: EtcdCluster) -> None:
     async with connect(own_cluster.endpoints) as client:
         await client.put(b"r", b"1")
         frozen = member_in_use(own_cluster, client)
         frozen.freeze()
         # If it was the leader, the rest has to elect another first.
-        found = await client.get(b"r", timeout_s=30)
+        found = await client.get(b"r", timeout_s=10)
         assert found is not None
         assert found.value == b"1"
         frozen.thaw()
