@@ -184,6 +184,9 @@ def test_any_instance_shows_the_whole_fleet_and_who_holds_a_virtual_ip(browser: 
                 return re.match(r"(?!0 req/s)[0-9.<]+ req/s", figures) is not None
 
             wait_until(counted, "the other instance's requests show here")
+            # It has read all keys at a later revision, of the same configuration.
+            expect(page.locator(".instance .details")).to_contain_text(["applied", "applied"])
+            expect(page.locator(".instance .details").get_by_text("behind")).to_have_count(0)
             expect(page.locator(".instance").filter(has=page.locator(".here:visible"))).to_contain_text(
                 "0 req/s"
             )

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
+from weldr.control import admin
 from weldr.model.collections import COLLECTIONS, PathError, parse_path, parse_path_prefix, path_of, validate
 from weldr.model.decode import DECODED, Fault
 from weldr.model.documents import shown
@@ -60,3 +64,10 @@ def test_of_a_value_with_a_secret_only_what_is_known_to_be_public_is_shown() -> 
     assert shown(COLLECTIONS["sticky_key"], raw) == {}
     assert shown(COLLECTIONS["secrets"], raw) == {}
     assert shown(COLLECTIONS["certs"], b"secret") is None
+
+
+def test_the_dashboard_knows_what_is_no_configuration() -> None:
+    text = (Path(admin.__file__).parent / "dashboard" / "state.js").read_text()
+    listed = re.search(r"REPORTED = new Set\(\[(.*)\]\)", text)
+    assert listed is not None
+    assert set(re.findall(r'"([^"]+)"', listed[1])) == {kind.value for kind in REPORTED}

@@ -12,14 +12,13 @@ const HOW = "weldr get tells of all";
 
 /** Each instance, with what there is to say of it. */
 export function instances(vips) {
-  const newest = Math.max(0, ...all("instances").map((entry) => Number(entry.value?.applied) || 0));
   return all("instances").map((entry) => {
     const [name] = names(entry.key);
     const value = entry.value !== null && typeof entry.value === "object" ? entry.value : {};
     const numbers = own(state.numbers?.instances, name);
     const holds = vips.filter((vip) => vip.holder === name && vip.held);
     const drained = activeOverride(name, "instance_overrides")?.drain === true;
-    return { name, value, numbers, newest, holds, drained, ...condition(numbers, drained, holds) };
+    return { name, value, numbers, holds, drained, ...condition(numbers, drained, holds) };
   });
 }
 
@@ -91,7 +90,7 @@ function updateButton(node) {
 }
 
 function updateInstance(node, instance, inService) {
-  const { name, value, numbers, holds, newest, drained, glyph, word, level } = instance;
+  const { name, value, numbers, holds, drained, glyph, word, level } = instance;
   node.instance = instance;
   node.isLast = !drained && inService === 1;
   updateButton(node);
@@ -104,7 +103,7 @@ function updateInstance(node, instance, inService) {
   setText(node.figures, known ? `${rate(numbers.requests_per_s)} req/s · ${count(numbers.in_flight)} in flight · ${plural(numbers.connections, "connection")}` : "");
   const listen = Array.isArray(value.addresses) ? value.addresses.join(", ") : "";
   const up = Date.parse(value.started);
-  setText(node.details, [listen, value.version ? `version ${value.version}` : "", Number.isNaN(up) ? "" : `up ${ago(Date.now() - up)}`, `applied ${value.applied ?? "?"}${value.applied < newest ? ` (behind ${newest})` : ""}`].filter(Boolean).join(" · "));
+  setText(node.details, [listen, value.version ? `version ${value.version}` : "", Number.isNaN(up) ? "" : `up ${ago(Date.now() - up)}`, `applied ${value.applied ?? "?"}${value.applied < state.configured ? ` (behind ${state.configured})` : ""}`].filter(Boolean).join(" · "));
   setText(node.reason, reasonOf(numbers) || (drained ? "by the operator: not ready, and no virtual IP while others stand" : ""));
 }
 

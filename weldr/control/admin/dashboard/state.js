@@ -18,6 +18,8 @@ const STATES = {
   left: { glyph: "–", word: "left", level: "gone" },
   up: { glyph: "●", word: "up", level: "good" },
 };
+/** What instances write of themselves. */
+const REPORTED = new Set(["instances", "elections", "holders", "health", "moves", "secrets", "viewers"]);
 const BY_HEALTH = ["down", "ejected", "expired", "resting"];
 const WHY_LEFT = { drained: "it had been drained", expired: "its lease ran out", removed: "removed by hand, or it deregistered" };
 
@@ -26,6 +28,8 @@ export const own = (object, name) => (object && Object.hasOwn(object, name) ? ob
 
 export const state = {
   revision: 0,
+  /** The last revision that is known to have changed configuration: no instance has to be further. */
+  configured: 0,
   loaded: false,
   problems: new Map(),
   /** By the key without the prefix. */
@@ -49,10 +53,16 @@ export const byName = collator.compare;
 /** The ids of each service's backends in order: sorting thousands at each drawing would be felt. */
 const sortedIds = new Map();
 
+const isConfiguration = (key) => !REPORTED.has(key.split("/", 1)[0]);
+
 /** Every key, anew. */
 export function load(answer) {
   for (const held of kinds.values()) held.clear();
-  for (const item of answer.items) held(item.key)?.set(item.key, item);
+  state.configured = 0;
+  for (const item of answer.items) {
+    held(item.key)?.set(item.key, item);
+    if (isConfiguration(item.key)) state.configured = Math.max(state.configured, item.mod_revision);
+  }
   state.leftOut = new Map(Object.entries(answer.left_out).filter(([kind]) => kinds.has(kind)));
   sortedIds.clear();
   state.revision = answer.revision;
@@ -69,6 +79,7 @@ export function loadProblems(answer) {
 export function change(data) {
   state.revision = Math.max(state.revision, data.revision);
   for (const { key, action, after, before } of data.changes) {
+    if (isConfiguration(key)) state.configured = Math.max(state.configured, data.revision);
     const into = held(key);
     if (action === "delete") {
       if (into?.delete(key) === false) countLeftOut(key, -1);
