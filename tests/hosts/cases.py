@@ -192,8 +192,8 @@ def stalled(site: Site, value: Value) -> None:
 
 
 def without_etcd(site: Site, value: Value) -> None:
-    """A holder that is cut off from etcd alone, for longer than its leases, keeps the address by promises, and no
-    request is lost."""
+    """A holder that is cut off from etcd alone, for longer than its leases, keeps the address by promises, and
+    no request is lost."""
     with Trial(site, {"web": value}) as trial:
         holder = trial.wait_settled()
         host = trial.host(holder)
