@@ -136,12 +136,7 @@ class BackendPool:
     def take(self) -> UpstreamConnection | None:
         """A kept connection."""
         kept = self._kept
-        while kept:
-            connection = kept.pop()
-            # One that has failed is closing before it is told so, and thus forgotten.
-            if not connection.transport.is_closing():
-                return connection
-        return None
+        return kept.pop() if kept else None
 
     def keep(self, connection: UpstreamConnection, until_s: float) -> None:
         """Take back a connection that is fit for another request, to be used before `until_s`."""

@@ -219,6 +219,9 @@ class UpstreamConnection(asyncio.Protocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._turn == self._context.outbox.turn:
+            # It had failed before it was taken out of the pool: nothing is sent then.
+            self._context.outbox.flush()
         if exc is not None and self.user is not None and not self.gate.held:
             self._receive_rest()
         self._context.deadlines.remove(self)
