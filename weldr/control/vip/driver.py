@@ -15,20 +15,20 @@ import logging
 from weldr.control.announce.announcer import Announcer
 from weldr.control.vip.context import Context
 from weldr.control.vip.holding import Holding
+from weldr.control.vip.judge import Judge
 from weldr.control.vip.machine import Action, Decision, Facts, State, decide
 from weldr.control.vip.record import wall_clock
-from weldr.control.vip.rules import AskPeers, Claim, Claimant, Verdict, Wait, may_claim
+from weldr.control.vip.rules import AskPeers, Claim, Wait
 from weldr.control.vip.seat import Seat
 from weldr.control.vip.silence import Silence
 from weldr.etcd.client import Compare, Delete
 from weldr.etcd.clock import now_s
-from weldr.etcd.election import CandidacyLostError, Confirmation, Contender, lease_is_gone, unseat
+from weldr.etcd.election import CandidacyLostError, Confirmation, Contender, unseat
 from weldr.etcd.errors import EtcdClosedError, EtcdError
 from weldr.etcd.operations import Operation
 from weldr.model.keys import Kind
 from weldr.model.takeover import Candidacy, HandedVip
-from weldr.model.vip_timing import wait_s
-from weldr.model.vips import Holder, Vip, VipState
+from weldr.model.vips import Vip, VipState
 
 logger = logging.getLogger(__name__)
 
@@ -52,12 +52,11 @@ class VirtualIp:
         self._seat = Seat(name, vip, context)
         self._record = self._seat.record
         self._silence = Silence(name, vip, context, self._seat)
+        self._judge = Judge(name, vip, context, self._seat, lambda: self.holding.hold is not None)
         self.holding = Holding(
             name, vip, context, announcer, lambda: self._record.peers_to_ask, self._lost, self.wake
         )
         self._vip_key = context.keys.key(Kind.VIP, name)
-        self._first_gone_s: tuple[int, float] = (0, 0.0)
-        self._unseated_token = 0
         self._elsewhere_since_s: float | None = None
         self._reason = ""
         self._since = wall_clock()
@@ -207,7 +206,7 @@ class VirtualIp:
         """One round of deciding and doing; how long to pause."""
         confirmation: Confirmation | None = None
         decision = decide(self._facts(None))
-        if decision.action is Action.CONFIRM and self._is_handed_over():
+        if decision.action is Action.CONFIRM and self._judge.is_handed_over():
             return await self._claim()
         if decision.action is Action.CONFIRM:
             confirmation = await self._confirm()
@@ -310,12 +309,12 @@ class VirtualIp:
         assert record is not None
         extra = {"vip": self.name, "holder": record.instance}
         logger.warning("the holder of a virtual IP stays silent: it is unseated", extra=extra)
-        verdict = self._judge(record, self._claimant(record, lease_gone=False, waited=True))
-        if isinstance(verdict, Claim) and not self._context.better(self.name, self.vip, confirmation.queue):
+        free = isinstance(self._judge.judge_silent(), Claim)
+        if free and not self._context.better(self.name, self.vip, confirmation.queue):
             return await self._claim(unseating=silent)
         client, timeout_s = self._context.client, self._timing.request_timeout_s
         if await unseat(client, silent, [self._record.unchanged], timeout_s=timeout_s):
-            self._unseated_token = record.token
+            self._judge.note_unseated(record.token)
         return 0.0
 
     async def _approach(self, decision: Decision, confirmation: Confirmation) -> float:
@@ -324,8 +323,7 @@ class VirtualIp:
             await self._seat.withdraw()
             return 0.0
         record = self._record.holder
-        gone, waited = await self._lease_is_gone(record), self._token_of(record) == self._unseated_token
-        match self._judge(record, self._claimant(record, lease_gone=gone, waited=waited)):
+        match await self._judge.judge():
             case Claim():
                 return await self._claim()
             case Wait(until_s, reason):
@@ -337,69 +335,6 @@ class VirtualIp:
                 self._context.peers.ask_for_refusal(self.name, record.token, names)
                 return self._timing.renewal_s
 
-    def _judge(self, record: Holder | None, claimant: Claimant) -> Verdict:
-        verdict = may_claim(record, claimant)
-        restored_s = self._context.view.restored_s + wait_s(self._timing.promise_s)
-        if isinstance(verdict, Claim) and now_s() < restored_s and self.holding.hold is None:
-            return Wait(restored_s, "etcd was restored: an older holder may not know yet")
-        return verdict
-
-    async def _lease_is_gone(self, record: Holder | None) -> bool:
-        if record is None or record.state != "held" or record.host == self._context.host:
-            return False
-        return await lease_is_gone(self._context.client, record.lease, timeout_s=self._timing.request_timeout_s)
-
-    def _claimant(self, record: Holder | None, *, lease_gone: bool, waited: bool) -> Claimant:
-        context, token = self._context, self._token_of(record)
-        if self._first_gone_s[0] != token:
-            seen_s = context.view.gone_since_s(self.name, token)
-            self._first_gone_s = (token, now_s() if seen_s is None else seen_s)
-        named = {*record.peers, record.instance} if record is not None else set()
-        return Claimant(
-            name=context.me,
-            host=context.host,
-            now_s=now_s(),
-            boot_s=context.boot_s,
-            promised_until_s=self._promised_until_s(),
-            gone_since_s=self._first_gone_s[1],
-            lease_gone=lease_gone,
-            refused=bool(named & context.peers.refused_by(self.name, token)),
-            waited=waited,
-        )
-
-    @staticmethod
-    def _token_of(record: Holder | None) -> int:
-        return record.token if record is not None else 0
-
-    def _promised_until_s(self) -> float:
-        return 0.0 if self._record.released else self._context.book.until_s(self.name)
-
-    def _is_handed_over(self) -> bool:
-        """Whether the watch says that the last holder released the address and that we are next.
-
-        Then the claim need not be preceded by a question. It is certain that we lead: who stands before us
-        stood there when we came, and the watch had told of all of them when it told of us. And the claim
-        compares the record with the one that was released.
-        """
-        view, name = self._context.view, self.name
-        queue, record = view.queue(name), view.holders.get(name)
-        if (
-            self.holding.hold is not None
-            or record is None
-            or record.state != "released"
-            or record.token == self.token
-        ):
-            return False
-        if not queue or not self._seat.is_mine(queue[0]):
-            return False
-        if (
-            self._context.better(name, self.vip, queue)
-            or now_s() < view.restored_s + self._timing.promise_s * 2
-        ):
-            return False
-        self._record.note(view.records[name])
-        return True
-
     async def _claim(self, *, unseating: Contender | None = None) -> float:
         if not self._probed and self.holding.hold is None:
             # Nobody has held it for as long as we know: some other host may have it by now.
@@ -408,7 +343,7 @@ class VirtualIp:
             if conflict is not None and self.vip.on_conflict == "report":
                 self.holding.fail(f"{conflict}: not claimed", _CONFLICT_S)
             return 0.0
-        if self._promised_until_s() > now_s():
+        if self._judge.promised_until_s > now_s():
             return _RETRY_S
         self._seat.busy = True
         compares = [self._record.unchanged, Compare.create_revision(self._vip_key, ">", 0)]
