@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from weldr.control.health import reports as module
 from weldr.control.health.reports import HealthReports
 from weldr.etcd.client import EtcdClient
 from weldr.etcd.config import EtcdConfig
+from weldr.etcd.errors import EtcdUnavailableError
 from weldr.model.health import HealthChange
 
 
@@ -100,6 +102,42 @@ async def test_another_lease_gets_all_keys_again(etcd_server: EtcdServer, etcd_p
         pair = await written.client.get(written.key(0))
         assert pair is not None
         assert pair.lease == written.lease
+
+
+async def test_a_key_of_which_it_is_not_certain_that_it_was_written_goes_with_its_backend(
+    etcd_server: EtcdServer, etcd_prefix: str
+) -> None:
+    class LosesAnswers(EtcdClient):
+        """The answers to writes are lost on the way."""
+
+        async def transaction(self, *arguments: Any) -> Any:
+            await super().transaction(*arguments)
+            raise EtcdUnavailableError("the connection is lost", endpoint="etcd")
+
+    async with LosesAnswers(EtcdConfig.from_text(etcd_server.endpoint)) as client:
+        lease = await client.grant_lease(600)
+        written = Written(client, etcd_prefix.encode(), lease.id)
+        running = asyncio.create_task(written.reports.run())
+        written.reports.report(written.key(1), change(1))
+        await written.until(1)
+        written.reports.forget(written.key(1))
+        await written.until(0)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_what_comes_and_goes_while_nothing_can_be_written_is_not_remembered(
+    etcd_server: EtcdServer, etcd_prefix: str
+) -> None:
+    async with writing(etcd_server, etcd_prefix) as written:
+        lease, written.lease = written.lease, None
+        for number in range(1_000):
+            written.reports.report(written.key(number), change(number))
+            written.reports.forget(written.key(number))
+        assert not written.reports._stale
+        written.lease = lease
+        written.reports.report(written.key(0), change(0))
+        await written.until(1)
 
 
 async def test_there_is_a_limit_and_the_oldest_changes_go(

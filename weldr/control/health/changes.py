@@ -14,6 +14,7 @@ from weldr.model.frames import Spared
 from weldr.model.health import BackendKey, Standing
 
 Word = Literal["up", "down", "ejected", "resting", "expired"]
+_EXPIRED = "its lease ran out, with most others of the service, but it answers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,26 +41,34 @@ class Changes:
         spared: Iterable[Spared],
         exists: Callable[[BackendKey], bool],
     ) -> list[Change]:
-        """What has changed. A backend that no longer `exists` is forgotten without a word."""
-        now: dict[BackendKey, Change] = {}
+        """What has changed. A backend that no longer `exists` is forgotten without a word; those that are
+        expired or have a standing do.
+
+        Thousands may be down for hours, while this is asked at each change of the catalog: so reasons are made
+        for what has changed only.
+        """
+        now: dict[BackendKey, Word] = {}
+        told: dict[BackendKey, Spared] = {}
         for each in spared:
-            word: Word = "resting" if each.asked else "ejected"
-            held = now.get(each.key)
-            if held is None or (held.state == "resting" and word == "ejected"):
-                now[each.key] = Change(each.key, word, _told(each))
+            if exists(each.key) and (not each.asked or each.key not in told):
+                told[each.key] = each
+                now[each.key] = "resting" if each.asked else "ejected"
         for key, standing in standings.items():
             if standing is Standing.DOWN:
-                now[key] = Change(key, "down", check_reason(key))
-        for key in expired:
-            now[key] = Change(
-                key, "expired", "its lease ran out, with most others of the service, but it answers"
-            )
-        now = {key: change for key, change in now.items() if exists(key)}
-        changes = [change for key, change in now.items() if self.words.get(key) != change.state]
-        for key, word in self.words.items():
+                now[key] = "down"
+        now.update(dict.fromkeys(expired, "expired"))
+        before, self.words = self.words, now
+        changes = []
+        for key, word in now.items():
+            if before.get(key) != word:
+                if word == "down":
+                    reason = check_reason(key)
+                else:
+                    reason = _EXPIRED if word == "expired" else _told(told[key])
+                changes.append(Change(key, word, reason))
+        for key, word in before.items():
             if key not in now and exists(key):
                 changes.append(Change(key, "up", _back(word, check_reason(key))))
-        self.words = {key: change.state for key, change in now.items()}
         return changes
 
 

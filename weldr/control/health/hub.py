@@ -55,6 +55,8 @@ class HealthHub:
         self._changes = Changes()
         self._catalog: Catalog | None = None
         self._expired: list[tuple[str, str]] = []
+        self._gone: list[BackendKey] = []
+        """Since the last `update`."""
         self._sparing: dict[str, Sparing] = {}
         self._reported: dict[BackendKey, bytes] = {}
         self._log = _LimitedLog()
@@ -75,8 +77,8 @@ class HealthHub:
         published there is time for `update`.
         """
         self._catalog = catalog
-        self._expired = sorted(names for names, certain in held.items() if certain)
-        self.monitor.follow(catalog.traffic, held.keys())
+        self._expired = [names for names, certain in held.items() if certain]
+        self._gone += self.monitor.follow(catalog.traffic, held.keys())
 
     def sparing_changed(self, worker: str, sparing: Sparing | None) -> None:
         """Whom a worker spares; `None` if it is gone."""
@@ -106,8 +108,10 @@ class HealthHub:
         changes = self._changes.update(
             self._expired_keys(), self.standings, self.monitor.reason, spared, self._exists
         )
-        for key in [key for key in self._reported if not self._exists(key)]:
-            self._reports.forget(self._reported.pop(key))
+        for key in self._gone:
+            if key in self._reported and not self._exists(key):
+                self._reports.forget(self._reported.pop(key))
+        self._gone.clear()
         now = datetime.now(UTC)
         for change in changes:
             self._report(change, now)
@@ -139,7 +143,7 @@ class HealthHub:
         problems = [
             f"most leases of the service {name} ran out at once: {count} of its backends stay "
             "for as long as they answer, but not for long"
-            for name, count in Counter(name for name, _ in self._expired).items()
+            for name, count in sorted(Counter(name for name, _ in self._expired).items())
         ]
         panicking = {name for sparing in self._sparing.values() for name in sparing.panicking}
         problems += [

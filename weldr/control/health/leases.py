@@ -13,6 +13,8 @@ from weldr.etcd.errors import EtcdClosedError, EtcdError
 logger = logging.getLogger(__name__)
 
 _AT_A_TIME = 64
+# Answers about many leases are handed on together: each time the whole catalog is gone through.
+_HANDED_ON_TOGETHER = 2048
 _RETRY_PAUSE_S = 1.0
 
 
@@ -40,11 +42,15 @@ class LeaseInquiry:
         while True:
             await self._wanted.wait()
             self._wanted.clear()
-            while leases := list(itertools.islice(self._unjudged(), _AT_A_TIME)):
-                verdicts = await asyncio.gather(*map(self._is_alive, leases))
-                answers = {
-                    lease: alive for lease, alive in zip(leases, verdicts, strict=True) if alive is not None
-                }
+            while leases := list(itertools.islice(self._unjudged(), _HANDED_ON_TOGETHER)):
+                answers: dict[int, bool] = {}
+                for start in range(0, len(leases), _AT_A_TIME):
+                    some = leases[start : start + _AT_A_TIME]
+                    verdicts = zip(some, await asyncio.gather(*map(self._is_alive, some)), strict=True)
+                    told = {lease: alive for lease, alive in verdicts if alive is not None}
+                    answers |= told
+                    if len(told) < len(some):
+                        break  # It may take a while until etcd answers again.
                 if answers:
                     self._on_answers(answers)
                 else:

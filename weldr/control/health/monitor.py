@@ -77,9 +77,9 @@ class HealthMonitor:
         """Whether there are backends that have to pass a check and have not been asked yet."""
         return bool(self._awaited)
 
-    def follow(self, traffic: Traffic, expired: Collection[tuple[str, str]]) -> None:
+    def follow(self, traffic: Traffic, expired: Collection[tuple[str, str]]) -> list[BackendKey]:
         """Ask the backends of this catalog from now on; the `expired` are in it although their leases are
-        not.
+        not. Returns those that are gone.
         """
         delta = difference(self._traffic, traffic)
         touched = {service: set(change.put) | set(change.removed) for service, change in delta.services.items()}
@@ -92,10 +92,11 @@ class HealthMonitor:
             touched.setdefault(service, set()).add(backend_id)
         before, self._traffic, self._expired = self._traffic, traffic, frozenset(expired)
         fresh: list[BackendKey] = []
+        gone: list[BackendKey] = []
         for service, ids in touched.items():
             old, new = before.services.get(service), traffic.services.get(service)
             for backend_id in ids:
-                fresh += self._follow_one(service, backend_id, old, new)
+                fresh += self._follow_one(service, backend_id, old, new, gone)
         if fresh:
             longest_s = max(self._targets[key].check.interval_s for key in fresh)
             self._schedule.begin(fresh, longest_s, asyncio.get_running_loop().time())
@@ -103,17 +104,24 @@ class HealthMonitor:
         self._known_down = {}
         # At once, with the catalog that this is about: `on_change` would be too late for a required check.
         self._replace_standings()
+        return gone
 
     def _follow_one(
-        self, service: str, backend_id: str, old: ServiceTraffic | None, new: ServiceTraffic | None
+        self,
+        service: str,
+        backend_id: str,
+        old: ServiceTraffic | None,
+        new: ServiceTraffic | None,
+        gone: list[BackendKey],
     ) -> list[BackendKey]:
-        """Bring one backend up to date; its key if it is to be asked at once."""
+        """Bring one backend up to date; its key if it is to be asked at once. Adds to `gone` what it was."""
         before = old.backends.get(backend_id) if old else None
         after = new.backends.get(backend_id) if new else None
         if before is not None:
             key = (service, backend_id, before.host, before.port)
             if after is None or (after.host, after.port) != (before.host, before.port):
                 self._forget(key)
+                gone.append(key)
         if after is None or new is None:
             return []
         key = (service, backend_id, after.host, after.port)
@@ -196,10 +204,11 @@ class HealthMonitor:
         except OwnLimitError as error:
             self._tell_own_limit(error)
         finally:
-            if self._targets.get(key) is target:
+            # Of a check that is another by now nothing can be said, and the new one has its time already.
+            if self._targets.get(key) is target and target.check == check:
                 if judged:
                     self._judge(key, target, failure)
-                if self._targets.get(key) is target:
+                if self._targets.get(key) is target and target.check == check:
                     pause_s = target.record.pause_s(target.check)
                     self._schedule.after(key, pause_s, asyncio.get_running_loop().time())
 

@@ -37,7 +37,8 @@ class HealthReports:
         self._lease_id = lease_id
         self._on_written = on_written
         self._wanted: dict[bytes, HealthChange] = {}
-        self._written: dict[bytes, HealthChange] = {}
+        self._written: dict[bytes, HealthChange | None] = {}
+        """`None` if it is not certain what is, since etcd has not answered."""
         self._written_lease: int | None = None
         self._stale: dict[bytes, None] = {}
         """Keys of which what is wanted may differ from what is written."""
@@ -55,9 +56,13 @@ class HealthReports:
 
     def forget(self, key: bytes) -> None:
         """There is no such backend any more."""
-        if self._wanted.pop(key, None) is not None:
+        if self._wanted.pop(key, None) is None:
+            return
+        if key in self._written:
             self._stale[key] = None
             self._wake.set()
+        else:
+            self._stale.pop(key, None)
 
     def lease_granted(self) -> None:
         """The instance has another lease: what was under the last one is gone, or will be."""
@@ -92,6 +97,7 @@ class HealthReports:
                     operations.append(Delete(key))
             elif change != self._written.get(key):
                 operations.append(Put(key, msgspec.json.encode(change), lease_id))
+                self._written[key] = None
         if operations:
             try:
                 result = await self._client.transaction([], operations)
@@ -105,6 +111,8 @@ class HealthReports:
                 self._written[key] = change
             if self._wanted.get(key) == change:
                 self._stale.pop(key, None)
+            else:
+                self._stale[key] = None
         if self._stale:
             self._wake.set()
 
