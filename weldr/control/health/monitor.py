@@ -27,8 +27,11 @@ _DESCRIPTORS_FOR_OTHERS = 256
 _OWN_LIMIT_TOLD_EVERY_S = 10.0
 # How long a worker's word counts, beside the time that the check itself takes.
 _SUSPICION_S = 2.0
-# What falls due within it is asked together.
+# What falls due within it is asked together, ...
 _TURN_S = 0.02
+# ... but no more than this: to begin two thousand checks, when a worker suspects that many, takes 0.2 s, in which
+# the manager could do nothing else. So it takes as many turns of the event loop.
+_MOST_IN_A_TURN = 50
 _CHECK_OF_EXPIRED = HealthCheck(type="tcp", interval_s=2.0, fall=1)
 
 
@@ -171,7 +174,9 @@ class HealthMonitor:
             while True:
                 self._wake.clear()
                 now_s = loop.time()
-                while len(self._running) < most and (key := self._schedule.take(now_s)) is not None:
+                for _ in range(min(_MOST_IN_A_TURN, most - len(self._running))):
+                    if (key := self._schedule.take(now_s)) is None:
+                        break
                     self._start(key)
                 next_s = self._schedule.next_s() if len(self._running) < most else float("inf")
                 with contextlib.suppress(TimeoutError):
