@@ -104,7 +104,7 @@ class Life:
         """Of the event loop that runs."""
         loop = asyncio.get_running_loop()
         for signal_number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            loop.add_signal_handler(signal_number, self._stop_or_kill)
+            loop.add_signal_handler(signal_number, self._stop_or_kill, signal_number)
         loop.add_signal_handler(signal.SIGUSR2, self._upgrade_by_signal)
 
     def _upgrade_by_signal(self) -> None:
@@ -116,7 +116,11 @@ class Life:
         self._stop_delay_s = delay_s
         self._stop.set()
 
-    def _stop_or_kill(self) -> None:
+    def _stop_or_kill(self, number: signal.Signals) -> None:
+        if self._stop.is_set() and self.retired and number is signal.SIGTERM:
+            # From systemd, which stops all, and once more who is left when the main process has ended.
+            logger.info("asked to stop again: still finishing what is in flight")
+            return
         if self._stop.is_set():
             logger.warning("asked to stop again: ending at once")
             self._hurry.set()

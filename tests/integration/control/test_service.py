@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,33 @@ def test_the_service_manager_is_told_what_it_has_to_know(
         service_manager.wait("WATCHDOG", after=len(service_manager.words))
         os.kill(new, signal.SIGTERM)
         service_manager.wait("STOPPING")
+
+
+def test_a_retired_manager_finishes_what_it_has_though_systemd_stops_it_twice(
+    etcd_server: EtcdServer, etcd_prefix: str, one: NamedServer
+) -> None:
+    with (
+        Instance(etcd=etcd_server.endpoint, prefix=etcd_prefix) as weldr,
+        ThreadPoolExecutor(1) as client,
+    ):
+        weldr.wait_ready()
+        wait_until(lambda: weldr.get()[0] == 200, "the backend answers")
+        one.hold()
+        answer = client.submit(weldr.get, limit_s=60)
+        wait_until(lambda: one.waiting, "the request is in flight")
+        weldr.signal(signal.SIGUSR2)
+        new = weldr.wait_logged("this manager has taken over")["pid"]
+        weldr.wait_logged("retired: finishing what is in flight")
+        os.kill(new, signal.SIGTERM)
+
+        def told_again() -> bool:
+            weldr.signal(signal.SIGTERM)
+            return bool(weldr.logged("asked to stop again: still finishing what is in flight"))
+
+        wait_until(told_again, "it is told twice")
+        one.release()
+        assert answer.result() == (200, "one")
+        assert weldr.wait() == 0
 
 
 def test_an_instance_that_has_no_catalog_is_not_ready_for_the_service_manager(
