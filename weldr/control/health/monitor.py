@@ -29,8 +29,8 @@ _OWN_LIMIT_TOLD_EVERY_S = 10.0
 _SUSPICION_S = 2.0
 # What falls due within it is asked together, ...
 _TURN_S = 0.02
-# ... but no more than this: to begin two thousand checks, when a worker suspects that many, takes 0.2 s, in which
-# the manager could do nothing else. So it takes as many turns of the event loop.
+# ... but no more than this: to begin two thousand checks, when a worker suspects that many, takes 0.2 s, in
+# which the manager could do nothing else. So it takes as many turns of the event loop.
 _MOST_IN_A_TURN = 50
 _CHECK_OF_EXPIRED = HealthCheck(type="tcp", interval_s=2.0, fall=1)
 
