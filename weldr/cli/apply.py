@@ -40,7 +40,7 @@ from weldr.model.keys import KeyName, Kind
 @click.option(
     "--prune",
     is_flag=True,
-    help="Remove what the files do not have, in collections of which they have anything; not registrations.",
+    help="Remove what the files lack, in collections of which they have anything, or {}; not registrations.",
 )
 @click.option("--check", is_flag=True, help="Change nothing; exit with 1 if anything differs.")
 @output_option

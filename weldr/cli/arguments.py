@@ -12,6 +12,11 @@ from weldr.cli.store import State, StoreError
 from weldr.model.collections import COLLECTIONS, PathError, parse_path, path_of
 from weldr.model.keys import KeyName, KeySpace, Kind
 
+_MOST_REVISION = 2**63 - 1
+REVISION = click.IntRange(1, _MOST_REVISION)
+REVISION_OR_NONE = click.IntRange(0, _MOST_REVISION)
+"""0 stands for no key."""
+
 _COMPLETION_LIMIT_S = 3.0
 _MOST_COMPLETIONS = 500
 

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import click
+from click.core import ParameterSource
 
 from weldr.cli.etcd_store import EtcdStore
 from weldr.cli.options import etcd_config, etcd_options, prefix_option
@@ -71,6 +72,7 @@ def store_options(command: Command) -> Command:
         token: str | None,
         **options: Any,
     ) -> Any:
+        _check_one_way(admin)
         return command(*arguments, where=Where(etcd, keys, admin, token), **options)
 
     for option in (
@@ -94,6 +96,14 @@ def store_options(command: Command) -> Command:
     ):
         wrapper = option(wrapper)
     return wrapper  # type: ignore[return-value]
+
+
+def _check_one_way(admin: str | None) -> None:
+    """Who says by word of mouth where the keys are in etcd is not to be led elsewhere without a word."""
+    context = click.get_current_context()
+    for name, option in (("keys", "--prefix"), ("endpoints", "--etcd")):
+        if admin is not None and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"{option} and --admin lead to different places: give one of them")
 
 
 def _admin_url(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:

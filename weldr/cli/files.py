@@ -104,6 +104,9 @@ def _keys_of(document: Any, path: Path, keys: KeySpace) -> Iterator[tuple[Collec
             raise FileError(path, str(head), f"there is no such collection: expected {', '.join(COLLECTIONS)}")
         if not collection.writable:
             raise FileError(path, str(head), "these are written by weldr alone")
+        if inner is None and collection.parts:
+            # An empty section is more often forgotten than meant: what it would have removed stays.
+            continue
         yield collection, None, b""
         for names, value in _nested(inner, len(collection.parts), collection, path, ()):
             name = KeyName(collection.kind, names)

@@ -8,7 +8,14 @@ from typing import Any
 
 import click
 
-from weldr.cli.arguments import complete_any, complete_writable, key_of, writable
+from weldr.cli.arguments import (
+    REVISION,
+    REVISION_OR_NONE,
+    complete_any,
+    complete_writable,
+    key_of,
+    writable,
+)
 from weldr.cli.connect import Where, finish, store_options
 from weldr.cli.help import examples
 from weldr.cli.output import as_json, compact, output_option, show, show_table, tell
@@ -37,7 +44,7 @@ _MOST_INPUT_BYTES = 2 * 1024 * 1024
 )
 @click.argument("what", required=False, shell_complete=complete_any)
 @output_option
-@click.option("--revision", type=click.IntRange(1), help="As it was at this revision.")
+@click.option("--revision", type=REVISION, help="As it was at this revision.")
 @watch_option
 @store_options
 def get(where: Where, what: str | None, output: str, revision: int | None, watch: bool) -> None:
@@ -159,7 +166,7 @@ def _fault(name: KeyName, pair: KeyValue) -> str:
 @click.argument("value")
 @output_option
 @click.option(
-    "--if-revision", type=click.IntRange(0), help="Only if the key has this revision; 0: if it is new."
+    "--if-revision", type=REVISION_OR_NONE, help="Only if the key has this revision; 0: if it is new."
 )
 @store_options
 def put(where: Where, path: str, value: str, output: str, if_revision: int | None) -> None:
@@ -219,7 +226,7 @@ async def _edit(where: Where, name: KeyName, output: str, editor: str | None) ->
         old = _editable(shown(collection, pair.value)) if pair else "{}\n"
         text = old
         while True:
-            saved = await asyncio.to_thread(click.edit, text, editor=editor, extension=".json")
+            saved = await asyncio.to_thread(_in_editor, text, editor)
             if saved is None or saved == old:
                 click.echo("nothing was changed")
                 return
@@ -232,6 +239,15 @@ async def _edit(where: Where, name: KeyName, output: str, editor: str | None) ->
                 click.confirm(f"{error.message}; edit again?", default=True, abort=True)
                 text = saved
         tell(await store.commit([Edit(name, raw, pair.mod_revision if pair else 0)]), output)
+
+
+def _in_editor(text: str, editor: str | None) -> str | None:
+    try:
+        return click.edit(text, editor=editor, extension=".json")
+    except UnicodeDecodeError:
+        raise click.ClickException("what was saved is not UTF-8: nothing was changed") from None
+    except OSError as error:
+        raise click.ClickException(f"the file that was edited cannot be read: {error.strerror}") from None
 
 
 def _editable(document: Any) -> str:

@@ -6,7 +6,7 @@ import click
 import msgspec
 
 from weldr.cli.apply import Change, write
-from weldr.cli.arguments import complete_writable, key_of
+from weldr.cli.arguments import REVISION, complete_writable, key_of
 from weldr.cli.connect import Where, finish, store_options
 from weldr.cli.help import examples
 from weldr.cli.output import output_option, show, show_difference
@@ -62,7 +62,7 @@ async def _read(where: Where, limit: int, name: KeyName | None) -> Past:
 
 
 @click.command(epilog=examples("weldr history", "weldr rollback 1234 --dry-run", "weldr rollback 1234 --wait"))
-@click.argument("revision", type=click.IntRange(1))
+@click.argument("revision", type=REVISION)
 @output_option
 @click.option("--dry-run", is_flag=True, help="Show the difference, and change nothing.")
 @wait_options

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -73,6 +74,17 @@ def test_hostile_pages_and_rebound_names_are_refused(
 def test_our_own_page_may_ask(api: Api) -> None:
     origin = f"http://{api.address}"
     assert api.call("GET", "/api/v1/keys", headers={"Origin": origin}).status == 200
+
+
+def test_one_origin_of_several_that_is_foreign_is_enough(api: Api) -> None:
+    connection = http.client.HTTPConnection(api.address, timeout=30)
+    connection.putrequest("PUT", "/api/v1/services/hostile")
+    for origin in (f"http://{api.address}", "http://evil.example"):
+        connection.putheader("Origin", origin)
+    connection.putheader("Content-Length", "2")
+    connection.endheaders(b"{}")
+    assert connection.getresponse().status == 403
+    connection.close()
 
 
 def test_no_browser_is_told_that_another_site_may_ask(api: Api) -> None:

@@ -42,7 +42,9 @@ class Shell:
     prefix: str
 
     def options(self, via: str) -> list[str]:
-        """The options that lead to the keys."""
+        """The options that lead to the keys; none if it is not said by which way."""
+        if not via:
+            return []
         if via == "admin":
             return ["--admin", self.weldr.admin]
         return ["--etcd", self.etcd.endpoint, "--prefix", self.prefix]

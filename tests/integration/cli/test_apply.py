@@ -23,7 +23,7 @@ BOTH = pytest.mark.parametrize("via", ["etcd", "admin"])
 def test_the_difference_is_shown_and_applied_at_one_instant(shell: Shell, file: Path, via: str) -> None:
     name = f"applied-{via}"
     file.write_text(
-        f"routes: {{{name}: {{service: {name}}}}}\n"
+        f"routes: {{{name}: {{host: {name}.example, service: {name}}}}}\n"
         f"backends: {{{name}: {{b1: '127.0.0.1:1', b2: '127.0.0.1:2'}}}}\n"
     )
     before = shell.run("apply", "-f", str(file), "--check", via=via)
@@ -67,6 +67,11 @@ def test_prune_removes_what_the_files_lack_but_no_registration(
     alone.put("overrides/s/old", '{"drain": true}')
     file.write_text("backends: {s: {new: '127.0.0.1:2'}}\n")
     assert "1 to create, 0 to change, 2 to remove" in alone.good("apply", "-f", str(file), "--prune")
+    # A section without anything in it is none; an empty mapping means what it says.
+    file.write_text("services:\n")
+    assert "0 to remove" in alone.good("apply", "-f", str(file), "--prune")
+    file.write_text("services: {}\n")
+    assert alone.run("apply", "-f", str(file), "--prune", "--check").status == 1
     left = {item["key"] for item in json.loads(alone.good("get", "-o", "json"))}
     assert left == {"backends/s/registered", "backends/s/new", "services/kept", "overrides/s/old"}
 

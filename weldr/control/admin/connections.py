@@ -23,9 +23,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
-from aiohttp import web
+from aiohttp import http_exceptions, web
 
-from weldr.control.admin.problem import ProblemError
+from weldr.control.admin.problem import PROTECTION, ProblemError
+
+logger = logging.getLogger(__name__)
 
 # aiohttp has a traceback for everybody who sends what is no HTTP; what fails in the API is logged there.
 _silent = logging.getLogger(f"{__name__}.aiohttp")
@@ -121,7 +123,10 @@ class Connections:
 
     def _accept(self) -> asyncio.Protocol:
         assert self._runner.server is not None
-        return _Connection(self, self._runner.server())
+        handler = self._runner.server()
+        # aiohttp has no other place where one could say how it answers what is no HTTP.
+        handler.__class__ = _Handler
+        return _Connection(self, handler)
 
     def admit(self, connection: _Connection) -> bool:
         """Take a new connection, if there is or can be made room for it."""
@@ -146,6 +151,38 @@ class Connections:
             for connection in list(self._open.values()):
                 if connection.looks_without_progress() >= _LOOKS_PER_STALL:
                     connection.transport.abort()
+
+
+class _Handler(web.RequestHandler):
+    """Answers what is no HTTP as everything else is answered, and without telling it back."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer has begun already")
+        if isinstance(exc, http_exceptions.LineTooLong):
+            detail = (
+                "the first line of the request or one of its fields is too long: at most 8190 bytes are taken"
+            )
+            problem = ProblemError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, detail)
+        elif status < HTTPStatus.INTERNAL_SERVER_ERROR:
+            problem = ProblemError(HTTPStatus.BAD_REQUEST, "this is no request of HTTP/1.1 that can be read")
+        else:
+            logger.error("a request to the admin port failed", exc_info=exc)
+            problem = ProblemError(
+                HTTPStatus.INTERNAL_SERVER_ERROR, "weldr failed at this request: its log says why"
+            )
+        response = problem.response()
+        response.headers.update(PROTECTION)
+        response.force_close()
+        return response
 
 
 @dataclass(eq=False, slots=True)

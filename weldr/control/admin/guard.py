@@ -127,10 +127,10 @@ class Guard:
         return True
 
     def _check_origin(self, request: web.Request) -> None:
-        origin = request.headers.get("Origin")
-        site = request.headers.get("Sec-Fetch-Site", "none")
-        foreign = origin is not None and not _same_origin(origin, request.host)
-        if foreign or site not in ("same-origin", "none"):
+        origins = request.headers.getall("Origin", [])
+        sites = request.headers.getall("Sec-Fetch-Site", [])
+        foreign = any(not _same_origin(origin, request.host) for origin in origins)
+        if foreign or any(site not in ("same-origin", "none") for site in sites):
             raise ProblemError(HTTPStatus.FORBIDDEN, "pages of other sites may not use this API")
 
     @staticmethod

@@ -10,6 +10,15 @@ from aiohttp import web
 
 MEDIA_TYPE = "application/problem+json"
 
+PROTECTION = {
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "Server": "weldr",
+}
+"""Fields of every answer that says nothing else, so that none is misread."""
+
 
 class ProblemError(Exception):
     """A request that is not done. `detail` is a sentence that says what to do; `members` are added to it."""

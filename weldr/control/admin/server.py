@@ -27,7 +27,7 @@ from weldr.control.admin.numbers import NumbersEndpoint
 from weldr.control.admin.older_calls import OlderCalls
 from weldr.control.admin.openapi import describe
 from weldr.control.admin.page import Page
-from weldr.control.admin.problem import ProblemError, from_http_exception
+from weldr.control.admin.problem import PROTECTION, ProblemError, from_http_exception
 from weldr.control.admin.tokens import TokenFileError
 from weldr.control.admin.transaction import TransactionEndpoint
 from weldr.control.admin.views import Views
@@ -52,14 +52,6 @@ MAX_BODY_BYTES = 2 * 1024 * 1024
 MOST_AT_ONCE = 256
 """Requests, without event streams."""
 _TOKENS_LOOK_S = 1.0
-
-_PROTECTION = {
-    "X-Content-Type-Options": "nosniff",
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "Referrer-Policy": "no-referrer",
-    "Server": "weldr",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +129,12 @@ class AdminServer:
         described = Endpoint("GET", "/openapi.json", "openapi", "This API", openapi, {200: {"type": "object"}})
         for endpoint in [*self._endpoints, described]:
             # An event stream is the only one that is not bounded in time, and it is bounded in number.
-            handler = self._handler(endpoint, counted=endpoint.answer_type == "application/json")
+            counted = endpoint.answer_type == "application/json"
+            handler = self._handler(endpoint, counted=counted)
             application.router.add_route(endpoint.method, endpoint.path, handler)
+            if endpoint.method == "GET" and counted:
+                # The same answer; aiohttp leaves its body out.
+                application.router.add_route("HEAD", endpoint.path, handler)
         return application
 
     def note(self, changes: Sequence[Change]) -> None:
@@ -223,7 +219,7 @@ class AdminServer:
         except Exception as error:
             response = _problem(request, error).response()
         if not response.prepared:
-            for name, value in _PROTECTION.items():
+            for name, value in PROTECTION.items():
                 response.headers.setdefault(name, value)
         return response
 

@@ -20,7 +20,8 @@ from weldr.model.documents import DocumentError, parse_json, patched, raw_of
 from weldr.model.edits import MAX_OPERATIONS, MAX_TRANSACTION_BYTES, Edit, Held
 from weldr.model.keys import KeyName, KeySpace
 
-_Key = Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]
+# No longer than a path can be, in which a key is named as well.
+_Key = Annotated[str, msgspec.Meta(min_length=1, max_length=8192)]
 _Revision = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
