@@ -10,6 +10,7 @@ is an `InexcusableError`.
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -17,6 +18,8 @@ import pytest
 from _pytest.runner import runtestprotocol
 
 MARK = "real_time"
+TRIES = "WELDR_TEST_TRIES"
+"""The variable that says how often a test may be tried."""
 _TRIES = 3
 _BUSY_SHARE = 0.2
 
@@ -43,7 +46,7 @@ def run(item: pytest.Item, nextitem: pytest.Item | None) -> None:
     among the warnings.
     """
     item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-    for left in reversed(range(_TRIES)):
+    for left in reversed(range(int(os.environ.get(TRIES, _TRIES)))):
         began_s, waited_before_s = time.monotonic(), waited_s()
         reports = runtestprotocol(item, log=False, nextitem=nextitem)
         busy = waited_s() - waited_before_s >= _BUSY_SHARE * (time.monotonic() - began_s)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.conformance.mutants.mutant import Mutant
+from tests.support import real_time
 
 _ROOT = Path(__file__).parents[3]
 _LIMIT_S = 4.0
@@ -65,7 +66,8 @@ def _run(folder: Path, modules: tuple[str, ...], keyword: str, *, first_only: bo
     command = [sys.executable, "-m", "pytest", "-v", "--tb=no", "-p", "no:cacheprovider", "-k", keyword]
     command += ["-x"] if first_only else []
     command += [f"tests/conformance/{module}.py" for module in modules]
-    environment = os.environ | {"PYTHONPATH": str(folder)}
+    # A mutant's tests fail, and are not to be tried again for that.
+    environment = os.environ | {"PYTHONPATH": str(folder), real_time.TRIES: "1"}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     found = Run()
     with (folder / "output").open("w+") as output:
