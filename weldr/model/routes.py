@@ -115,7 +115,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """A prefix by whole segments: `/cart` takes `/cart` and `/cart/x`, not `/cartoon`."""
     path_exact: str | None = None
     """The whole path."""
-    path_glob: str | None = None
+    path_glob: Annotated[str, msgspec.Meta(max_length=4096)] | None = None
     """`?` is one character and `*` any number of them, both but a slash; `**` is any number of any."""
     path_regex: Annotated[str, msgspec.Meta(max_length=4096)] | None = None
     """In RE2's syntax; matches the whole path."""

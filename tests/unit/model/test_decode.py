@@ -132,6 +132,7 @@ NO_COOKIE = ("$.split_by.set_cookie", "goes with cookie")
         (Kind.ROUTE, b'{"services": {"a": -1}}', "$.services[...]", ">= 0"),
         (Kind.ROUTE, b'{"service": "a", "path": "/", "path_glob": "/*"}', "$.path_glob", "one kind of path"),
         (Kind.ROUTE, b'{"service": "a", "path_regex": "(a"}', "$.path_regex", "RE2"),
+        (Kind.ROUTE, b'{"service": "a", "path_glob": "/%s"}' % (b"*a" * 2048), "$.path_glob", "<= 4096"),
         (Kind.ROUTE, b'{"service": "a", "path_regex": "(a{99}){99}{99}"}', "$.path_regex", "RE2"),
         (Kind.ROUTE, b'{"service": "a", "path_glob": "x"}', "$.path_glob", "slash"),
         (Kind.ROUTE, b'{"service": "a", "headers": {"a b": "1"}}', "$.headers", "no name of a field"),
