@@ -17,8 +17,8 @@ const LONGEST_PAUSE_MS = 5000;
 const LEASES_MS = 2000;
 const MOST_LEASE_SERVICES = 4;
 const TICK_MS = 1000;
-/** Of the time, drawing takes a fifth at most, however much there is. */
-const REST = 4;
+/** Of the time, drawing takes a third at most, however much there is. */
+const REST = 2;
 const LONGEST_REST_MS = 2000;
 
 const live = { ok: true, why: "" };
