@@ -39,6 +39,8 @@ def test_the_page_fits_and_is_written_as_a_picture(
         expect(page.locator(".vip").filter(has_text="held")).to_have_count(2)
         expect(page.locator(".backend .meter:visible").first).to_be_visible()
         expect(page.locator(".backend").filter(has_text="refused the connection")).to_be_visible()
+        # Keys that the page has no use for are not left out.
+        expect(page.locator("#left-out")).to_be_hidden()
         # Nothing is wider than the window, and every control is big enough to be hit.
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         assert page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches") is (scheme == "dark")

@@ -86,7 +86,7 @@ export function change(data) {
       if (key.startsWith("backends/")) noteLeft(key, before);
     } else {
       if (into?.has(key) || into?.size < MOST_HELD) into.set(key, { key, ...after });
-      else if (!before) countLeftOut(key, 1);
+      else if (into && !before) countLeftOut(key, 1);
       left.delete(key);
     }
     if (key.startsWith("backends/") && !(before && after)) sortedIds.delete(names(key)[0]);
