@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 _LOGGED_CHANGES = 20
 _MAX_TIMER_S = 3600.0
+# For each of thousands of dead backends by itself, the manager would be busy for minutes.
+_LET_GO_TOGETHER_S = 0.05
 _REASONS = {
     Departure.DRAINED: "it had been drained",
     Departure.EXPIRED: "its lease ran out or was revoked",
@@ -60,6 +62,8 @@ class CatalogKeeper:
         self._on_departures = on_departures
         self._departures = Departures()
         self._departure_timer: asyncio.TimerHandle | None = None
+        self._silent: dict[tuple[str, str], str] = {}
+        """Those that are to go, and why."""
         self._on_changes = on_changes
         self._on_left = on_left
         self._override_timer: asyncio.TimerHandle | None = None
@@ -127,9 +131,19 @@ class CatalogKeeper:
 
     def let_go(self, service: str, name: str, reason: str) -> None:
         """A backend that stayed without a lease does not answer."""
-        extra = {"service": service, "backend": name, "reason": reason}
-        logger.warning("a backend without a lease does not answer: it goes", extra=extra)
-        self._departures.drop(service, name)
+        if not self._silent:
+            asyncio.get_running_loop().call_later(_LET_GO_TOGETHER_S, self._let_all_go)
+        self._silent[service, name] = reason
+
+    def _let_all_go(self) -> None:
+        silent, self._silent = self._silent, {}
+        for service, name in list(silent)[:_LOGGED_CHANGES]:
+            extra = {"service": service, "backend": name, "reason": silent[service, name]}
+            logger.warning("a backend without a lease does not answer: it goes", extra=extra)
+        if len(silent) > _LOGGED_CHANGES:
+            more = len(silent) - _LOGGED_CHANGES
+            logger.warning("more backends without leases do not answer", extra={"backends": more})
+        self._departures.drop(silent)
         self._held_changed()
 
     def _held_changed(self) -> None:

@@ -23,7 +23,7 @@ happens.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 
 from weldr.model.catalog import Catalog, Entry
@@ -140,10 +140,10 @@ class Departures:
         self._decide(touched, now_s, again=True)
         return judged
 
-    def drop(self, service: str, backend_id: str) -> None:
-        """This held backend does not answer."""
+    def drop(self, backends: Container[tuple[str, str]]) -> None:
+        """These held backends, by service and id, do not answer."""
         for key, departure in list(self._gone.items()):
-            if departure.names != (service, backend_id):
+            if departure.names not in backends:
                 continue
             if departure.judged:
                 del self._gone[key]

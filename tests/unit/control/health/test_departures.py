@@ -74,7 +74,7 @@ class World:
         self._hold(self.catalog)
 
     def drop(self, name: str) -> None:
-        self.departures.drop("s", name)
+        self.departures.drop({("s", name)})
         self._hold(self.catalog)
 
     def pass_time(self, seconds: float) -> None:
