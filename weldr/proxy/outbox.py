@@ -60,7 +60,10 @@ class Outbox:
                     transport.write(data)
                 elif sender is not None:
                     unsent = unsent or {}
-                    unsent[sender] = unsent.get(sender, b"") + data
+                    if sender in unsent:
+                        unsent[sender] += data
+                    elif _first_of(sender, writes) is data:
+                        unsent[sender] = data
             except Exception as error:
                 self._fault("outbox", error)
                 transport.abort()
@@ -68,3 +71,8 @@ class Outbox:
             # Last, since these may put, or flush, something else.
             for sender, data in unsent.items():
                 sender.unsent(data)
+
+
+def _first_of(sender: Sender, writes: list[tuple[asyncio.Transport, bytes, Sender | None]]) -> bytes:
+    """What a sender put first: if that was sent, a transport that fails with the rest has sent something."""
+    return next(data for _, data, each in writes if each is sender)

@@ -13,7 +13,7 @@ from typing import Protocol
 from weldr.model.values import Limits
 from weldr.proxy.context import Context
 from weldr.proxy.deadlines import NEVER
-from weldr.proxy.flow import HIGH_WATER_BYTES, Hold, ReadGate, as_transport, unread, write_parts
+from weldr.proxy.flow import HIGH_WATER_BYTES, SMALL_BYTES, Hold, ReadGate, as_transport, unread, write_parts
 from weldr.proxy.pool import BackendPool
 from weldr.proxy.response_fields import ResponseInvalidError
 from weldr.proxy.response_head import ResponseHead
@@ -146,7 +146,11 @@ class UpstreamConnection(asyncio.Protocol):
         outbox = self._context.outbox
         if self._turn == outbox.turn:
             # With what it follows, or not at all.
-            outbox.put(self.transport, b"".join(parts), self)
+            more = b"".join(parts)
+            outbox.put(self.transport, more, self)
+            if len(more) > SMALL_BYTES:
+                # A client can send many of these in one turn, and only what is written makes it wait.
+                outbox.flush()
         else:
             write_parts(outbox, self.transport, parts)
 
