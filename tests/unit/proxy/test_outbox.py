@@ -84,3 +84,35 @@ async def test_a_transport_that_fails_or_is_closed_harms_no_other() -> None:
     assert faults == [("outbox", error)]
     assert broken.closing
     assert (closed.written, good.written) == ([], [b"x"])
+
+
+class Sender:
+    """Who puts something, and notes what is given back."""
+
+    def __init__(self) -> None:
+        self.given_back: list[bytes] = []
+
+    def unsent(self, data: bytes) -> None:
+        self.given_back.append(data)
+
+
+class Failing(Transport):
+    """It is closing once something was written."""
+
+    def write(self, data: bytes) -> None:
+        super().write(data)
+        self.closing = True
+
+
+async def test_what_was_not_sent_is_given_back_unless_a_part_was() -> None:
+    outbox = Outbox(asyncio.get_running_loop().call_soon, lambda where, error: None)
+    closed: Any = Transport()
+    closed.abort()
+    failing: Any = Failing()
+    none, part = Sender(), Sender()
+    for data in (b"1", b"2"):
+        outbox.put(closed, data, none)
+        outbox.put(failing, data, part)
+    await asyncio.sleep(0)
+    assert (closed.written, none.given_back) == ([], [b"12"])
+    assert (failing.written, part.given_back) == ([b"1"], [])
