@@ -10,16 +10,17 @@ import contextlib
 import fcntl
 import os
 import signal
+import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.hosts.namespaces import Host
+from tests.hosts.namespaces import Host, inside
 from tests.hosts.site import PORT, Site, Trial
 from tests.hosts.watcher import Span
-from tests.support.instance import wait_until
+from tests.support.instance import LIMIT_S, wait_until
 from tests.support.steady_load import SteadyLoad, echo_backend, steady_load
 from weldr.control.presence import LEASE_TTL_S
 
@@ -31,17 +32,31 @@ HEARD_S = 1.0
 
 
 def stopping(site: Site, value: Value) -> None:
-    """An instance that stops hands over, and no request is lost."""
+    """An instance that stops hands over, no request is lost, and who is connected is told at once."""
     with Trial(site, {"web": value}) as trial:
         holder = trial.wait_settled()
-        with trial.client() as client:
+        with trial.client() as client, _connected(site, trial.address) as connection:
             began_s = time.monotonic()
             trial.instances[holder].signal(signal.SIGTERM)
             trial.watcher.wait(trial.address, *trial.others(holder))
+            assert _is_reset(connection)
             client.wait_good()
             assert trial.lost(client, began_s) == 0
             assert trial.instances[holder].wait() == 0
         assert site.get("holders/web")["instance"] != holder
+
+
+def _connected(site: Site, address: str) -> socket.socket:
+    with inside(site.client_host.namespace):
+        return socket.create_connection((address, PORT), LIMIT_S)
+
+
+def _is_reset(connection: socket.socket) -> bool:
+    try:
+        connection.recv(1)
+    except ConnectionResetError:
+        return True
+    return False
 
 
 def started_together(site: Site, value: Value) -> None:
