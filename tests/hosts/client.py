@@ -24,6 +24,8 @@ class Tally:
     """When each was sent and answered."""
     bad: list[float] = field(default_factory=list)
     """When each that failed was sent."""
+    why: dict[float, str] = field(default_factory=dict)
+    """How each of those failed, for people."""
 
     def outage_s(self, after_s: float = 0.0) -> float:
         """The longest time without an answer to a new request."""
@@ -68,14 +70,16 @@ class Client:
     async def _send(self, number: int) -> None:
         sent_s = time.monotonic()
         writer: asyncio.StreamWriter | None = None
+        why = ""
         try:
             async with asyncio.timeout(_LIMIT_S):
                 reader, writer = await asyncio.open_connection(self._address, self._port)
                 writer.write(f"GET /{number} HTTP/1.1\r\nHost: v\r\nConnection: close\r\n\r\n".encode())
                 answer = await reader.read()
             good = answer.startswith(b"HTTP/1.1 200") and answer.endswith(f"/{number}".encode())
-        except (OSError, TimeoutError):
-            good = False
+            why = "" if good else repr(answer[:200])
+        except (OSError, TimeoutError) as error:
+            good, why = False, f"{'before' if writer is None else 'after'} the connection was there: {error!r}"
         finally:
             if writer is not None:
                 writer.close()
@@ -85,6 +89,7 @@ class Client:
             self.tally.good.append((sent_s, time.monotonic()))
         else:
             self.tally.bad.append(sent_s)
+            self.tally.why[sent_s] = f"{why} ({time.monotonic() - sent_s:.3f} s later)"
 
     def wait_good(self, limit_s: float = 15.0) -> None:
         """Wait until a request that is sent from now on is answered."""

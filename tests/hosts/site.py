@@ -192,7 +192,8 @@ class Trial:
             if sent_s > after_s and not any(-_OPEN_S < sent_s - moment_s < _SAMPLE_S for moment_s in left_s)
         ]
         for sent_s in lost_s:
-            print(f"lost: a request sent {sent_s - spans[0].began_s:.3f} s after the first look")
+            why = client.tally.why[sent_s]
+            print(f"lost: a request sent {sent_s - spans[0].began_s:.3f} s after the first look, {why}")
         return len(lost_s)
 
     def others(self, name: str) -> list[str]:

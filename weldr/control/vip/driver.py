@@ -279,7 +279,6 @@ class VirtualIp:
             self._note_lost(token, error.reason)
             raise
         hold, holder = self.holding.hold, self._record.holder
-        self._probed = self._probed or (holder is not None and holder.state == "held")
         if hold is None or hold.token != confirmation.token or not confirmation.leads:
             return confirmation
         # A renewal counts only while nobody doubts us.
@@ -336,7 +335,11 @@ class VirtualIp:
                 return self._timing.renewal_s
 
     async def _claim(self, *, unseating: Contender | None = None) -> float:
-        if not self._probed and self.holding.hold is None:
+        if (
+            not self._probed
+            and self.holding.hold is None
+            and self._context.view.held.get(self.name) != self.vip.ip
+        ):
             # Nobody has held it for as long as we know: some other host may have it by now.
             self._probed = True
             conflict = await self.holding.conflict()

@@ -74,6 +74,8 @@ class View:
     holders: dict[str, Holder] = field(default_factory=dict)
     records: dict[str, KeyValue] = field(default_factory=dict)
     """The keys that `holders` were read from."""
+    held: dict[str, str] = field(default_factory=dict)
+    """By virtual IP, the address that somebody was last seen to hold."""
     moves: dict[str, Move] = field(default_factory=dict)
     peers: dict[str, Peer] = field(default_factory=dict)
     """By instance, those that take part in elections."""
@@ -164,6 +166,8 @@ class View:
                 table.pop(name.names[0], None)
             else:
                 table[name.names[0]] = value
+            if isinstance(value, Holder) and value.state == "held":
+                self.held[name.names[0]] = value.address
             if name.kind is Kind.HOLDER:
                 self.records[name.names[0]] = pair
                 if value is None:
@@ -195,6 +199,7 @@ class View:
     def _take_vip(self, name: str, event: Event) -> None:
         if event.deleted:
             self.vips.pop(name, None)
+            self.held.pop(name, None)
             self._gone.pop(name, None)
             return
         value = decode(Kind.VIP, event.key_value.value)
