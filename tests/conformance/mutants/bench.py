@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -71,18 +73,23 @@ def _run(folder: Path, modules: tuple[str, ...], keyword: str, *, first_only: bo
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     found = Run()
     with (folder / "output").open("w+") as output:
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
         try:
-            subprocess.run(
-                command,
-                cwd=folder,
-                env=environment,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                timeout=_RUN_LIMIT_S,
-                check=False,
-            )
+            process.wait(_RUN_LIMIT_S)
         except subprocess.TimeoutExpired:
             found.out_of_time = True
+        finally:
+            # With its workers: a mutant of one may run for ever, and nobody else would end it.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
         output.seek(0)
         found.output = output.read()
     for module, test, result in _RESULT.findall(found.output):
