@@ -131,6 +131,9 @@ class Network:
         host = self.hosts[name] = Host(name, len(self.hosts) + 1)
         ip("netns", "add", host.namespace)
         host.ip("link", "set", "lo", "up")
+        with inside(host.namespace):
+            # Inherited from the machine. A router may tell clients that an address is nowhere; a host is mute.
+            Path("/proc/sys/net/ipv4/ip_forward").write_text("0")
         for network, interface in (("front", "eth0"), ("back", "eth1")):
             far = f"{network}{host.number}"
             host.ip("link", "add", interface, "type", "veth", "peer", "name", far, "netns", self._switch)
