@@ -14,11 +14,8 @@ import time
 from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
 
-from tests.conformance.mutants.bench import Bench, Run
+from tests.conformance.mutants.bench import BROAD, Bench, Run
 from tests.conformance.mutants.mutant import Mutant, StaleMutantError, read_mutants
-
-_BROAD = 40
-"""Under a mutant with so many failed cases a case is not shown to be of use by itself."""
 
 
 def _play(bench: Bench, mutant: Mutant, *, first_only: bool) -> Run:
@@ -79,20 +76,16 @@ def main() -> int:
     print(f"\n{len(chosen)} mutants, {len(sound.passed)} cases, {time.monotonic() - began_s:.0f} s")
     for mutant in survivors:
         print(f"survives: {mutant.rule} ({mutant.place})")
-    idle = [] if options.first or options.rules else sorted(sound.passed - set(failed_under))
+    idle = [] if options.first or options.rules else sorted(sound.passed - _shown(failed_under))
     for case in idle:
-        print(f"never failed: {case}")
-    _tell_weak(failed_under)
+        print(f"failed under no mutant, or only under broad ones: {case}")
     return 1 if survivors or idle else 0
 
 
-def _tell_weak(failed_under: dict[str, list[str]]) -> None:
-    """Cases that only failed under mutants under which nearly everything does."""
-    broad = Counter(rule for rules in failed_under.values() for rule in rules)
-    weak = [case for case, rules in failed_under.items() if all(broad[rule] >= _BROAD for rule in rules)]
-    print(f"{len(weak)} cases failed under broad mutants only")
-    for case in sorted(weak):
-        print(f"  {case}")
+def _shown(failed_under: dict[str, list[str]]) -> set[str]:
+    """The cases that failed where not nearly everything did."""
+    failed = Counter(rule for rules in failed_under.values() for rule in rules)
+    return {case for case, rules in failed_under.items() if any(failed[rule] < BROAD for rule in rules)}
 
 
 if __name__ == "__main__":

@@ -20,6 +20,8 @@ _ROOT = Path(__file__).parents[3]
 _LIMIT_S = 4.0
 """What a test waits for at most, in place of its usual patience."""
 _RUN_LIMIT_S = 300.0
+BROAD = 40
+"""A run ends at so many failed tests: nearly everything fails then, which shows nothing of any one case."""
 _RESULT = re.compile(r"^tests/conformance/(\w+)\.py::(.+?) (PASSED|FAILED|ERROR)\b", re.MULTILINE)
 _CUT = re.compile(r"[-\[](whole|bytewise)\]$")
 
@@ -66,7 +68,7 @@ class Bench:
 
 def _run(folder: Path, modules: tuple[str, ...], keyword: str, *, first_only: bool) -> Run:
     command = [sys.executable, "-m", "pytest", "-v", "--tb=no", "-p", "no:cacheprovider", "-k", keyword]
-    command += ["-x"] if first_only else []
+    command.append(f"--maxfail={1 if first_only else BROAD}")
     command += [f"tests/conformance/{module}.py" for module in modules]
     # A mutant's tests fail, and are not to be tried again for that.
     environment = os.environ | {"PYTHONPATH": str(folder), real_time.TRIES: "1"}
