@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from tests.hosts.etcd import Member
 from tests.hosts.namespaces import Host, inside
 from tests.hosts.site import PORT, Site, Trial
 from tests.hosts.watcher import Span
@@ -246,19 +247,26 @@ def without_clients(site: Site, value: Value) -> None:
 
 
 def etcd_member_lost(site: Site, value: Value) -> None:
-    """etcd loses its leader: nothing moves, no request is lost."""
+    """etcd loses a member that follows, then the one that leads: nothing moves, no request is lost."""
     with Trial(site, {"web": value}) as trial:
         holder = trial.wait_settled()
         with trial.client() as client:
             began_s = time.monotonic()
             leader = site.etcd.leader()
-            leader.kill()
-            time.sleep(STAYS_S)
-            leader.start()
-            site.etcd.wait_ready()
-            time.sleep(1.0)
+            follower = next(member for member in site.etcd.members if member is not leader)
+            _lose(site, follower)
+            _lose(site, site.etcd.leader())
             assert trial.lost(client, began_s) == 0
         assert trial.watcher.holder(trial.address) == holder
+
+
+def _lose(site: Site, member: Member) -> None:
+    """The member for longer than a lease without it."""
+    member.kill()
+    time.sleep(STAYS_S)
+    member.start()
+    site.etcd.wait_ready()
+    time.sleep(1.0)
 
 
 def etcd_paused(site: Site, value: Value) -> None:
