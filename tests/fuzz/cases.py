@@ -42,4 +42,8 @@ CASES: dict[str, Scenario] = {
         answers=(Answer(b"HTTP/1.1 503 \r\nContent-Length: 0\r\n\r\n"),),
         steps=b"\x00\x00\xda\xf8\xd6",
     ),
+    "two equal requests, the first of which is answered by what is no response": Scenario(
+        clients=(Client(b"GET /r0 HTTP/1.1\r\nHost: a\r\n\r\nGET /r0 HTTP/1.1\r\nHost: a\r\n\r\n"),),
+        answers=(Answer(b"Content-Length: 0\r\n\r\n"),),
+    ),
 }

@@ -130,7 +130,8 @@ def _is_repeat(before: list[Forwarded], again: Forwarded, *, hedged: bool) -> bo
     """
     first = before[0]
     harmless = first.request.method in _IDEMPOTENT and not first.body
-    same = first.request.target == again.request.target and _but_its_id(first) == _but_its_id(again)
+    # With its id, which tells it from the client's next request for the same.
+    same = first.request.target == again.request.target and _fields(first) == _fields(again)
     return harmless and same and (_is_aged(before, again) or _is_elsewhere(before, again, hedged=hedged))
 
 
@@ -154,8 +155,8 @@ def _is_elsewhere(before: list[Forwarded], again: Forwarded, *, hedged: bool) ->
     return (has_failed or hedged) and again.link.backend not in [each.link.backend for each in before]
 
 
-def _but_its_id(forwarded: Forwarded) -> Fields:
-    return [field for field in forwarded.request.headers if field[0] != b"x-request-id"]
+def _fields(forwarded: Forwarded) -> Fields:
+    return list(forwarded.request.headers)
 
 
 def _same_head(request: Request, forwarded: Forwarded) -> bool:
