@@ -436,6 +436,8 @@ def conflict(site: Site, value: Value) -> None:
             site.put("holders/web", {**record, **times, "state": "released"})
             instance = trial.start("h1")
             instance.wait_logged("a virtual IP cannot be held here")
+            # It is tried again every 10 s, and asked again each time.
+            time.sleep(12.0)
             assert trial.watcher.holder(trial.address) is None
             site.put("vips/web", {**value, "on_conflict": "claim"})
             trial.watcher.wait(trial.address, "h1")

@@ -152,9 +152,11 @@ class RouteClaims:
     def _judged(self, concerned: set[_Asked]) -> dict[str, Conflict | None]:
         """Who of those that ask for this is refused, and for what. Adds to `concerned` what mirrors concern."""
         before, self._knotted = self._knotted, self._may_circle()
-        for name in before | self._knotted:
-            if name in self._claims:
-                concerned.add(self._claims[name].asked)
+        named = {name for asked in concerned for name in self._by_asked.names(asked)}
+        if before != self._knotted or not named.isdisjoint(self._knotted):
+            for name in before | self._knotted:
+                if name in self._claims:
+                    concerned.add(self._claims[name].asked)
         claims = [self._claims[name] for asked in concerned for name in self._by_asked.names(asked)]
         taken: dict[_Asked, str] = {}
         mirrors: _Targets = {}

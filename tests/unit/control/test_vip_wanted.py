@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import permutations
 
 import pytest
@@ -43,6 +44,19 @@ def test_of_two_keys_with_one_address_the_older_one_counts() -> None:
 )
 def test_what_is_no_second_holder_is_taken(first: WantedVip, second: WantedVip) -> None:
     assert chosen({"a": first, "b": second}) == ({"a": first.vip, "b": second.vip}, {})
+
+
+def test_a_last_good_value_gives_way_to_what_a_key_says_now() -> None:
+    # Who started later never saw it, and takes part in the other one.
+    keys = {"a": replace(wanted(1, "10.0.0.100"), kept=True), "b": wanted(2, "10.0.0.100")}
+    taken, left_out = chosen(keys)
+    assert set(taken) == {"b"} == set(chosen({"b": keys["b"]})[0])
+    assert left_out == {"a": "10.0.0.100 is the address of vips/b, whose value can be understood"}
+
+
+def test_an_address_of_ipv4_is_one_whatever_its_interface() -> None:
+    keys = {"a": wanted(1, "169.254.1.1"), "b": wanted(2, "169.254.1.1", interface="eth0")}
+    assert set(chosen(keys)[0]) == {"a"}
 
 
 def test_there_is_a_limit_and_a_new_key_pushes_out_none() -> None:

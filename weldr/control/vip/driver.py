@@ -344,6 +344,8 @@ class VirtualIp:
             self._probed = True
             conflict = await self.holding.conflict()
             if conflict is not None and self.vip.on_conflict == "report":
+                # Asked again before the next attempt: the other one may well be there for good.
+                self._probed = False
                 self.holding.fail(f"{conflict}: not claimed", _CONFLICT_S)
             return 0.0
         if self._judge.promised_until_s > now_s():

@@ -7,10 +7,13 @@ from collections.abc import Callable
 from weldr.control.vip.context import Context
 from weldr.control.vip.rules import Claim, Claimant, Verdict, Wait, may_claim
 from weldr.control.vip.seat import Seat
+from weldr.control.vip.wanted import place_of
 from weldr.etcd.clock import now_s
 from weldr.etcd.election import lease_is_gone
 from weldr.model.vip_timing import wait_s
 from weldr.model.vips import Holder, Vip
+
+_AGAIN_S = 0.5
 
 
 class Judge:
@@ -61,6 +64,8 @@ class Judge:
         queue, record = view.queue(name), view.holders.get(name)
         if self._is_held() or record is None or record.state != "released":
             return False
+        if self._elsewhere() is not None:
+            return False
         if record.token == self._seat.token:
             return False
         if not queue or not self._seat.is_mine(queue[0]):
@@ -76,9 +81,38 @@ class Judge:
     def _verdict(self, record: Holder | None, *, lease_gone: bool, waited: bool) -> Verdict:
         verdict = may_claim(record, self._claimant(record, lease_gone=lease_gone, waited=waited))
         restored_s = self._context.view.restored_s + wait_s(self._timing.promise_s)
-        if isinstance(verdict, Claim) and now_s() < restored_s and not self._is_held():
-            return Wait(restored_s, "etcd was restored: an older holder may not know yet")
+        if isinstance(verdict, Claim) and not self._is_held():
+            if now_s() < restored_s:
+                return Wait(restored_s, "etcd was restored: an older holder may not know yet")
+            return self._elsewhere() or verdict
         return verdict
+
+    def _elsewhere(self) -> Wait | None:
+        """Whether the address may still be at another host by the election of another key, which had this
+        address before ours counted.
+
+        That host needs a promise of every instance to keep the address without etcd, and who knows no more of
+        that key gives none.
+        """
+        context, now = self._context, now_s()
+        for name, record in context.view.holders.items():
+            is_other = name != self._name and record.host != context.host
+            if not is_other or record.state != "held" or record.address != self._vip.ip:
+                continue
+            wanted = context.view.vips.get(name)
+            if wanted is not None and wanted.vip.ip == self._vip.ip and not self._is_rival(wanted.vip):
+                continue
+            reason = f"the address may still be on {record.instance}, as vips/{name}"
+            if name not in context.view.unqueued:
+                return Wait(now + _AGAIN_S, reason)
+            over_s = context.view.unqueued[name][1] + wait_s(max(record.window_s, record.promise_s))
+            until_s = max(over_s, context.book.until_s(name))
+            if now < until_s:
+                return Wait(until_s, reason)
+        return None
+
+    def _is_rival(self, vip: Vip) -> bool:
+        return vip.announce != "none" and self._vip.announce != "none" and place_of(vip) == place_of(self._vip)
 
     async def _lease_is_gone(self, record: Holder | None) -> bool:
         if record is None or record.state != "held" or record.host == self._context.host:

@@ -74,6 +74,8 @@ class Seat:
     async def withdraw(self, compares: Sequence[Compare] = (), operations: Sequence[Operation] = ()) -> None:
         """Leave the queue. Raises `EtcdError`."""
         await self._candidate.withdraw(compares, operations, timeout_s=self.timeout_s)
+        # A claim or a doubt whose answer was lost compares our key, which is gone: it cannot be applied later.
+        self.busy = False
 
     async def close(self, timeout_s: float) -> None:
         """Leave for good."""

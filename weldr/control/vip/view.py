@@ -6,7 +6,7 @@ It is a little late, as a watch is. It wakes and informs; what must not be late 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import msgspec
@@ -33,6 +33,8 @@ class WantedVip:
     """Its key's modification revision: it tells one wish from the next."""
     created: int = 0
     """Its key's creation revision: which was there first."""
+    kept: bool = False
+    """Whether it is the last good value of a key whose present one cannot be understood."""
 
 
 class _InstanceValue(msgspec.Struct, frozen=True):
@@ -76,6 +78,8 @@ class View:
     """The keys that `holders` were read from."""
     held: dict[str, str] = field(default_factory=dict)
     """By virtual IP, the address that somebody was last seen to hold."""
+    unqueued: dict[str, tuple[int, float]] = field(default_factory=dict)
+    """By virtual IP whose holder is no candidate any more: its token, and since when."""
     moves: dict[str, Move] = field(default_factory=dict)
     peers: dict[str, Peer] = field(default_factory=dict)
     """By instance, those that take part in elections."""
@@ -115,7 +119,18 @@ class View:
         if self.departed:
             named = {name for record in self.holders.values() for name in (record.instance, *record.peers)}
             self.departed = {name: peer for name, peer in self.departed.items() if name in named}
+        if self.held.keys() - self.vips.keys():
+            self.held = {name: address for name, address in self.held.items() if name in self.vips}
+        self._note_unqueued(now_s)
         return self._touched
+
+    def _note_unqueued(self, now_s: float) -> None:
+        found: dict[str, tuple[int, float]] = {}
+        for name, record in self.holders.items():
+            if record.state == "held" and all(each.token != record.token for each in self.queue(name)):
+                token, since_s = self.unqueued.get(name, (0, now_s))
+                found[name] = (record.token, since_s if token == record.token else now_s)
+        self.unqueued = found
 
     def _replace(self, snapshot: Snapshot, now_s: float) -> None:
         if snapshot.reason == "restored":
@@ -202,10 +217,17 @@ class View:
             self.held.pop(name, None)
             self._gone.pop(name, None)
             return
-        value = decode(Kind.VIP, event.key_value.value)
-        # A value that cannot be understood leaves the last good one in force; the catalog tells the problem.
+        pair = event.key_value
+        value = decode(Kind.VIP, pair.value)
+        before = self.vips.get(name)
         if isinstance(value, Vip):
-            self.vips[name] = WantedVip(value, event.key_value.mod_revision, event.key_value.create_revision)
+            self.vips[name] = WantedVip(value, pair.mod_revision, pair.create_revision)
+        elif before is not None and before.created == pair.create_revision:
+            # What cannot be understood leaves the last good value in force; the catalog tells the problem.
+            self.vips[name] = replace(before, kept=True)
+        else:
+            # It is another key, since deleted and made anew.
+            self.vips.pop(name, None)
 
 
 def _decoded(pair: KeyValue | None, into: type[T]) -> T | None:

@@ -347,6 +347,7 @@ class VirtualIps:
             await self._running[name][1].stop(reason)
         finally:
             del self._running[name], self._ending[name]
+            self._on_change()
             if self._wants(name) is None:
                 self._context.forget_transitions(name)
             self._changed.set()

@@ -1,7 +1,8 @@
 """Which of the virtual IPs in etcd an instance takes part in, and why not in the others. Pure.
 
 The same on every instance, since it is decided by the keys alone. Two keys with one address would be two
-elections for it, and so two holders: the key that was there first counts.
+elections for it, and so two holders: the key that was there first counts. A last good value in place of one
+that cannot be understood comes behind all others, since who started later never saw it.
 """
 
 from __future__ import annotations
@@ -20,12 +21,14 @@ def chosen(wanted: Mapping[str, WantedVip]) -> tuple[dict[str, Vip], dict[str, s
     taken: dict[str, Vip] = {}
     left_out: dict[str, str] = {}
     first: dict[object, str] = {}
-    for name, found in sorted(wanted.items(), key=lambda item: (item[1].created, item[0])):
+    for name, found in sorted(wanted.items(), key=_order):
         vip = found.vip
         # Who asks for leadership alone puts the address nowhere.
-        rival = first.setdefault(_place(vip), name) if vip.announce != "none" else name
+        rival = first.setdefault(place_of(vip), name) if vip.announce != "none" else name
         if rival != name:
-            left_out[name] = f"{vip.ip} is the address of vips/{rival}, which was there first"
+            understood = found.kept and not wanted[rival].kept
+            why = "whose value can be understood" if understood else "which was there first"
+            left_out[name] = f"{vip.ip} is the address of vips/{rival}, {why}"
         elif len(taken) >= MAX_VIPS:
             left_out[name] = f"an instance takes part in {MAX_VIPS} virtual IPs at most, the oldest ones"
         else:
@@ -33,6 +36,12 @@ def chosen(wanted: Mapping[str, WantedVip]) -> tuple[dict[str, Vip], dict[str, s
     return taken, left_out
 
 
-def _place(vip: Vip) -> object:
+def _order(item: tuple[str, WantedVip]) -> tuple[bool, int, str]:
+    name, found = item
+    return (found.kept, found.created, name)
+
+
+def place_of(vip: Vip) -> object:
+    """What no two hosts may have at a time: the address, and the link where it means something there alone."""
     ip = ipaddress.ip_address(vip.ip)
-    return (ip, vip.interface if ip.is_link_local else None)
+    return (ip, vip.interface if ip.version == 6 and ip.is_link_local else None)
