@@ -330,7 +330,7 @@ class ClientConnection(asyncio.Protocol):
     def _close(self) -> None:
         self._between = False
         self._phase = Phase.CLOSING
-        self._context.outbox.flush()
+        self._context.outbox.flush_of(self.transport)
         self.transport.close()
         self._await_flush()
 
@@ -344,7 +344,7 @@ class ClientConnection(asyncio.Protocol):
         self.gate.release(Hold.ALL)
         now_s = self._context.now_s()
         self.deadline_s, self._idle_until_s = now_s + _LINGER_S, now_s + _LONGEST_LINGER_S
-        self._context.outbox.flush()
+        self._context.outbox.flush_of(self.transport)
         if not self.transport.is_closing():
             self.transport.write_eof()
 

@@ -301,9 +301,6 @@ class Dispatch:
             data = b"".join((data, *outgoing))
         if outgoing:
             self._outgoing = []
-        limits = context.fleet.table.limits
-        # The exchange, of which this is a part, is such a user.
-        upstream.begin(self, head.method, data, service.read_s, limits)  # type: ignore[arg-type]
         if client.gate.held:
             client.gate.release(Hold.NO_PEER)
         if client.congested:
@@ -316,6 +313,10 @@ class Dispatch:
                 self._supervision.sent()
         if service.chooser is not None:
             self._sent_ns = perf_counter_ns()
+        # Last, since it may turn out at once that the connection has ended, and all begins anew. The exchange,
+        # of which this is a part, is such a user.
+        limits = context.fleet.table.limits
+        upstream.begin(self, head.method, data, service.read_s, limits)  # type: ignore[arg-type]
 
     def request_lines(self) -> bytes:
         """The head as a backend gets it."""

@@ -68,7 +68,7 @@ def write_parts(
     if small or sum(map(len, parts)) <= SMALL_BYTES:
         outbox.put(transport, b"".join(parts))
     else:
-        outbox.flush()
+        outbox.flush_of(transport)
         transport.writelines(parts)
 
 

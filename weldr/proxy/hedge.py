@@ -88,8 +88,8 @@ class Hedge:
         self.sent_ns = perf_counter_ns()
         service.budget.sent += 1
         head, lines = self._exchange.head, self._exchange.request_lines()
-        upstream.begin(self, head.method, lines, service.read_s, self._context.fleet.table.limits)
         upstream.deadline_s = self._context.now_s() + service.response_s
+        upstream.begin(self, head.method, lines, service.read_s, self._context.fleet.table.limits)
 
     # From its backend.
 

@@ -46,8 +46,8 @@ class Mirror:
                 return
         self._upstream = upstream
         limits = self._context.fleet.table.limits
-        upstream.begin(self, self._method, self._request, self._service.read_s, limits)
         upstream.deadline_s = self._context.now_s() + self._service.response_s
+        upstream.begin(self, self._method, self._request, self._service.read_s, limits)
 
     def _end(self) -> None:
         if not self._ended:

@@ -5,7 +5,7 @@ finds its receiver asleep again, and waking it is dear: the kernel interrupts an
 find most receivers awake, and Python's code and the kernel's do not drive each other out of the caches.
 
 Each transport gets what is put here in order. Whoever does anything else with a transport that may have
-something here, such as to close it, flushes first.
+something here, such as to close it, has that sent first; what others have here waits for the end of the turn.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Sender(Protocol):
 class Outbox:
     """See the module."""
 
-    __slots__ = ("_call_soon", "_fault", "_writes", "turn")
+    __slots__ = ("_call_soon", "_fault", "_is_awaited", "_writes", "turn")
 
     def __init__(
         self, call_soon: Callable[[Callable[[], None]], object], fault: Callable[[str, BaseException], None]
@@ -37,22 +37,39 @@ class Outbox:
         self._call_soon = call_soon
         self._fault = fault
         self._writes: list[tuple[asyncio.Transport, bytes, Sender | None]] = []
+        self._is_awaited = False
+        """Whether the end of the turn is."""
         self.turn = 0
-        """A number that changes whenever all is sent."""
+        """A number that changes whenever all is sent: at the end of a turn, or when there is much."""
 
     def put(self, transport: asyncio.Transport, data: bytes, sender: Sender | None = None) -> None:
         """Have `data` sent when the turn ends. If the transport is closed by then, `sender` is told."""
         writes = self._writes
-        if not writes:
-            self._call_soon(self.flush)
+        if not self._is_awaited:
+            self._is_awaited = True
+            self._call_soon(self._end_turn)
         writes.append((transport, data, sender))
         if len(writes) >= _MOST_WRITES:
             self.flush()
+
+    def _end_turn(self) -> None:
+        self._is_awaited = False
+        self.flush()
 
     def flush(self) -> None:
         """Send all now."""
         writes, self._writes = self._writes, []
         self.turn += 1
+        self._send(writes)
+
+    def flush_of(self, transport: asyncio.Transport) -> None:
+        """Send what one transport has here."""
+        mine = [each for each in self._writes if each[0] is transport]
+        if mine:
+            self._writes = [each for each in self._writes if each[0] is not transport]
+            self._send(mine)
+
+    def _send(self, writes: list[tuple[asyncio.Transport, bytes, Sender | None]]) -> None:
         unsent: dict[Sender, bytes] | None = None
         for transport, data, sender in writes:
             try:

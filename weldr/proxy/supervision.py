@@ -228,7 +228,7 @@ class Supervision:
         """The response is late: ask another backend, too."""
         self._is_hedged = True
         service, exchange = self._service, self._exchange
-        if not exchange.awaits_response or not self.lets_retry:
+        if not exchange.awaits_response or not self.lets_retry or self.hedge is not None:
             return
         pool = service.with_room(exchange.tried_backends())
         if pool is None:

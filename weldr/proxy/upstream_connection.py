@@ -24,6 +24,7 @@ from weldr.proxy.write_watch import WriteWatch
 _KEPT_MARGIN_S = 1.0
 """How long before the backend would close it a connection is retired: more than a sweep is late."""
 _NOT_AT_ALL = 0.0
+_SENT = -1
 """A time until which a connection is not kept."""
 
 
@@ -150,7 +151,8 @@ class UpstreamConnection(asyncio.Protocol):
             outbox.put(self.transport, more, self)
             if len(more) > SMALL_BYTES:
                 # A client can send many of these in one turn, and only what is written makes it wait.
-                outbox.flush()
+                self._turn = _SENT
+                outbox.flush_of(self.transport)
         else:
             write_parts(outbox, self.transport, parts)
 
@@ -169,7 +171,7 @@ class UpstreamConnection(asyncio.Protocol):
         if self.congested:
             self.transport.abort()
         else:
-            self._context.outbox.flush()
+            self._context.outbox.flush_of(self.transport)
             self.transport.close()
 
     def abort(self) -> None:
@@ -225,7 +227,7 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._turn == self._context.outbox.turn:
             # It had failed before it was taken out of the pool: nothing is sent then.
-            self._context.outbox.flush()
+            self._context.outbox.flush_of(self.transport)
         if exc is not None and self.user is not None and not self.gate.held:
             self._receive_rest()
         self._context.deadlines.remove(self)

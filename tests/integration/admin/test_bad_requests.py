@@ -23,6 +23,7 @@ BAD: list[tuple[str, str, Any, dict[str, str], int, str]] = [
     ("PUT", "/api/v1/backends/bad/b", "127.0.0.1", {}, 422, "no port"),
     ("PUT", "/api/v1/backends/bad/b", b"x" * 300_000, {}, 422, "300000 bytes"),
     ("PUT", "/api/v1/backends/bad/b", b"x" * 3_000_000, {}, 413, "too large"),
+    ("PUT", "/api/v1/routes/bad", b"no gzip", {"Content-Encoding": "gzip"}, 400, "cannot be read"),
     ("PUT", "/api/v1/backends/bad/b?ttl=0", "127.0.0.1:1", {}, 400, "ttl"),
     ("PUT", "/api/v1/backends/bad/b?ttl=x", "127.0.0.1:1", {}, 400, "ttl"),
     ("PUT", "/api/v1/backends/bad/b?ttl=1&ttl=2", "127.0.0.1:1", {}, 400, "twice"),

@@ -10,8 +10,9 @@ import pytest
 
 from tests.fuzz.loop import MemoryLoop
 from tests.fuzz.transport import MemoryTransport
+from weldr.model.resilience import Hedging
 from weldr.model.traffic import ServiceDelta, TrafficDelta
-from weldr.model.values import Backend
+from weldr.model.values import Backend, Service
 from weldr.proxy.client_connection import ClientConnection
 from weldr.proxy.context import Context
 
@@ -66,3 +67,100 @@ def test_if_all_end_at_once_that_is_said(loop: MemoryLoop) -> None:
     assert answer.startswith(b"HTTP/1.1 502 ")
     assert b"the backend closed the connection, or spoke, unasked" in answer
     assert received == [b"", b""]
+
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b"
+
+
+class Worker:
+    """One with some backends, and every connection that it has made to them."""
+
+    def __init__(self, loop: MemoryLoop, policy: Service, backends: int) -> None:
+        self.loop = loop
+        self.links: list[MemoryTransport] = []
+        self.held: list[asyncio.Future[None]] | None = None
+        """Connections to backends that are not made yet, if they are held back."""
+        loop.connect = self._connect
+        self.context = Context(loop, on_backend_idle=lambda: None)
+        put = {f"b{number}": Backend(host=f"10.1.0.{number}", port=80) for number in range(1, backends + 1)}
+        self.context.fleet.apply(
+            TrafficDelta(services={"default": ServiceDelta(policy=policy, put=put, removed=[])})
+        )
+
+    async def _connect(self, factory: Callable[[], asyncio.Protocol], host: str, port: int) -> Any:
+        if self.held is not None:
+            waiting = self.loop.create_future()
+            self.held.append(waiting)
+            await waiting
+        protocol = factory()
+        link = MemoryTransport(self.loop, protocol, peer=(host, port), local=LOCAL, limit=1 << 20)
+        self.links.append(link)
+        return link, protocol
+
+    def client(self) -> MemoryTransport:
+        protocol = ClientConnection(self.context)
+        return MemoryTransport(self.loop, protocol, peer=("10.0.0.1", 1), local=LOCAL, limit=1 << 20)
+
+    def warm(self, clients: list[MemoryTransport]) -> None:
+        """A kept connection for each client."""
+        for client in clients:
+            client.deliver(b"GET /warm HTTP/1.1\r\nHost: a\r\n\r\n")
+        self.loop.settle()
+        for link in self.links:
+            link.deliver(OK % (4, b"warm"))
+        self.loop.settle()
+        for client in clients:
+            assert client.received.endswith(b"warm")
+            client.received.clear()
+        for link in self.links:
+            link.received.clear()
+
+
+def test_what_is_read_in_the_turn_is_no_answer_whatever_others_end_meanwhile(loop: MemoryLoop) -> None:
+    worker = Worker(loop, Service(), backends=1)
+    client, other = worker.client(), worker.client()
+    worker.warm([client])
+    client.deliver(POST)
+    other.deliver_eof()
+    worker.links[0].deliver(UNASKED)
+    loop.settle()
+    assert client.received == b""
+    assert (worker.links[0].received, len(worker.links)) == (b"", 2)
+    assert worker.links[1].received.startswith(b"POST / HTTP/1.1\r\n")
+
+
+def test_many_requests_of_a_turn_in_which_a_kept_connection_fails_have_one_hedge_each(loop: MemoryLoop) -> None:
+    # So many that the outbox is sent within the turn, and the last ones begin anew while they begin.
+    worker = Worker(loop, Service(hedging=Hedging(percentile=95.0, minimum_s=0.05)), backends=2)
+    latency = worker.context.fleet.table.services["default"].guard.latency
+    assert latency is not None
+    for _ in range(20):
+        latency.add(0.0)
+    latency.tick(loop.time())
+    clients = [worker.client() for _ in range(64)]
+    worker.warm(clients)
+    oldest = {link.get_extra_info("peername"): link for link in reversed(worker.links)}
+    for link in oldest.values():
+        link.deliver_reset()
+    worker.held = []
+    for number, client in enumerate(clients):
+        client.deliver(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % number)
+    loop.settle()
+    sent = [link for link in worker.links if link.received]
+    assert len(sent) == 62
+    for link in sent:
+        link.deliver(OK % (2, b"ok"))
+    loop.settle()
+    held, worker.held = worker.held, None
+    loop.advance(0.02)
+    for waiting in held:
+        waiting.set_result(None)
+    loop.settle()
+    before = len(worker.links)
+    for _ in range(3):
+        loop.advance(0.04)
+        loop.settle()
+    hedges = worker.links[before:]
+    asked = [bytes(link.received).split()[1] for link in hedges]
+    assert len(set(asked)) == len(asked) <= 2
+    assert worker.context.accounts.incidents("default").hedges <= 2

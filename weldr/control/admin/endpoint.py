@@ -118,11 +118,14 @@ class Call:
     async def body(self) -> bytes:
         """All of the body.
 
-        Raises `ProblemError` if it does not come in time.
+        Raises `ProblemError` if it does not come in time, or cannot be read.
         """
         try:
             async with asyncio.timeout(_BODY_LIMIT_S):
                 return await self.request.read()
+        except (web.RequestPayloadError, ConnectionResetError):
+            detail = "the body cannot be read: it is cut off, or not coded as the request says"
+            raise ProblemError(HTTPStatus.BAD_REQUEST, detail, headers={"Connection": "close"}) from None
         except TimeoutError:
             detail = f"the body did not come within {_BODY_LIMIT_S:.0f} s"
             raise ProblemError(HTTPStatus.REQUEST_TIMEOUT, detail, headers={"Connection": "close"}) from None

@@ -66,7 +66,8 @@ def _facts_of(pid: int) -> Facts:
     except OSError:
         return {}
     ticks_in_s = os.sysconf("SC_CLK_TCK")
-    most = next(line.split()[3] for line in limits if line.startswith("Max open files"))
+    # A process that has just ended has none.
+    most = next((line.split()[3] for line in limits if line.startswith("Max open files")), "unlimited")
     facts = {
         "cpu_seconds_total": (int(fields[11]) + int(fields[12])) / ticks_in_s,
         "virtual_memory_bytes": int(fields[20]),

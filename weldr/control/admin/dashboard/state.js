@@ -63,7 +63,7 @@ export function load(answer) {
     held(item.key)?.set(item.key, item);
     if (isConfiguration(item.key)) state.configured = Math.max(state.configured, item.mod_revision);
   }
-  state.leftOut = new Map(Object.entries(answer.left_out).filter(([kind]) => kinds.has(kind)));
+  state.leftOut = new Map(Object.entries(answer.left_out ?? {}).filter(([kind]) => kinds.has(kind)));
   sortedIds.clear();
   state.revision = answer.revision;
   state.loaded = true;
