@@ -147,7 +147,10 @@ INTERIM: dict[str, Conversation] = {
     "a 1xx has no body, even if as many bytes follow": Conversation(
         (
             *[Asks(GET), Gets(), Sends(b"HTTP/1.1 103 Hm\r\nContent-Length: %d\r\n\r\n" % len(OK) + OK)],
-            Sees(interim=(103,)),
+            SeesHead(103),
+            # And so it is a response, which has been understood and written anew.
+            SeesHead(200, fields=("via: 1.1 weldr",)),
+            SeesBytes(b"ok"),
         )
     ),
     "no response after hints": Conversation(
