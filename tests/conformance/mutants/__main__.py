@@ -1,8 +1,9 @@
 """`scripts/mutants`: does each rule of the data plane have a case that fails without it, and each case a rule?
 
 Each mutant of the table is a copy of weldr with one rule switched off. The conformance cases of that rule run
-against it, whole, and byte by byte if none fails so. Told are mutants that survive, and cases that failed under
-none; with either, the exit status is 1.
+against it, whole, and byte by byte if none fails so. Told are mutants that survive, with which the exit
+status is 1, and cases that failed under none but such as break nearly everything: what is plain, or caught by
+several rules.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ def main() -> int:
     idle = [] if options.first or options.rules else sorted(sound.passed - _shown(failed_under))
     for case in idle:
         print(f"failed under no mutant, or only under broad ones: {case}")
-    return 1 if survivors or idle else 0
+    return 1 if survivors else 0
 
 
 def _shown(failed_under: dict[str, list[str]]) -> set[str]:
