@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.fuzz.scenario import Answer, Client, Scenario
+from tests.fuzz.scenario import Answer, Client, Finish, Scenario
 
 _PROXY_CONNECTION = b"GET /r0 HTTP/1.1\r\nHost: a\r\nProxy-Connection: close\r\n\r\n"
 
@@ -45,5 +45,10 @@ CASES: dict[str, Scenario] = {
     "two equal requests, the first of which is answered by what is no response": Scenario(
         clients=(Client(b"GET /r0 HTTP/1.1\r\nHost: a\r\n\r\nGET /r0 HTTP/1.1\r\nHost: a\r\n\r\n"),),
         answers=(Answer(b"Content-Length: 0\r\n\r\n"),),
+    ),
+    "a retry at the backend that had closed a kept connection": Scenario(
+        clients=(Client(b"".join(b"GET /r%d HTTP/1.1\r\nHost: a\r\n\r\n" % number for number in range(3))),),
+        answers=(Answer(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", finish=Finish.FIN, cuts=b"\x01\x01"),),
+        steps=b"\xec\x00\x00\x00\x00\x00\xee",
     ),
 }

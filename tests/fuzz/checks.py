@@ -152,7 +152,10 @@ def _is_elsewhere(before: list[Forwarded], again: Forwarded, *, hedged: bool) ->
         bytes(failed.answered), failed.request.method, failed.upgrade, ended=failed.ended, tolerant=True
     )
     has_failed = failed.link.transport.lost if reply.final is None else reply.final.status in _RETRIED
-    return (has_failed or hedged) and again.link.backend not in [each.link.backend for each in before]
+    # A backend that closed a kept connection has not been tried.
+    aged = [_is_aged(before[:index], before[index]) for index in range(1, len(before))] + [False]
+    tried = [each.link.backend for each, is_aged in zip(before, aged, strict=True) if not is_aged]
+    return (has_failed or hedged) and again.link.backend not in tried
 
 
 def _fields(forwarded: Forwarded) -> Fields:
