@@ -51,4 +51,16 @@ CASES: dict[str, Scenario] = {
         answers=(Answer(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", finish=Finish.FIN, cuts=b"\x01\x01"),),
         steps=b"\xec\x00\x00\x00\x00\x00\xee",
     ),
+    "a head that is late before it can be seen to be a HEAD": Scenario(
+        clients=(
+            Client(
+                b"POST /r0 HTTP/1.1\r\nHost: a\r\nContent-Length: 29\r\n\r\nGET /in HTTP/1.1\r\nHost: b\r\n\r\n"
+                b"GET /r1 HTTP/1.1\r\nDate: x\r\nHost: a\r\nConnection: ,\t, X-A ,\r\n\r\n"
+                b"HEAD /r2 HTTP/1.1\r\nHost: a\r\n\r\n",
+                cuts=b"\x8d\x04",
+            ),
+        ),
+        steps=b"\x00\x00\x00\x00\x00\xfd\x00\xfb",
+        connects=b"\x02\x02",
+    ),
 }

@@ -54,6 +54,9 @@ def _check_last(rest: bytes, requests: Requests) -> None:
     require(bool(broken), f"a response that nobody asked for: {rest!r}")
     head_only = EMPTY_LINES.sub(b"", requests.rest).startswith(b"HEAD ")
     reply = read_reply(rest, b"HEAD" if head_only else b"GET", None, ended=True)
+    if head_only and reply.final is not None and reply.final.status == 408 and reply.rest:
+        # Too late for a head of which only so much had come that it was not yet a HEAD: this one has a body.
+        reply = read_reply(rest, b"GET", None, ended=True)
     if reply.final is None or not reply.final.complete:
         require(False, f"a refusal is no response: {rest!r}")
         return

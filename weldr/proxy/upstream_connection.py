@@ -24,8 +24,9 @@ from weldr.proxy.write_watch import WriteWatch
 _KEPT_MARGIN_S = 1.0
 """How long before the backend would close it a connection is retired: more than a sweep is late."""
 _NOT_AT_ALL = 0.0
-_SENT = -1
 """A time until which a connection is not kept."""
+_SENT = -1
+"""No turn of the outbox: the request has gone out."""
 
 
 class UpstreamUser(Protocol):
