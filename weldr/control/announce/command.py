@@ -48,8 +48,8 @@ async def run_command(path: Path, argument: str, environment: dict[str, str], li
                 pass
             status = await process.wait()
     except TimeoutError:
-        # It may have ended and left others behind that hold its standard error.
-        with contextlib.suppress(ProcessLookupError):
+        # It may have ended and left others behind that hold its standard error, some of them another user's.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
         return f"{path} took longer than {limit_s:g} s and was killed"
     finally:
