@@ -48,6 +48,16 @@ async def stop(process: asyncio.subprocess.Process) -> None:
             await process.wait()
 
 
+async def stop_successor(weldr: asyncio.subprocess.Process, admin: str) -> None:
+    """End the weldr that has taken over, if ours ended by an upgrade: it is no child of ours."""
+    if weldr.returncode == 0:
+        command = [sys.executable, "-P", "-m", "weldr", "stop", "--admin", admin]
+        process = await asyncio.create_subprocess_exec(
+            *command, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
+        )
+        await process.wait()
+
+
 async def answers(url: str, weldr: asyncio.subprocess.Process) -> None:
     """Wait until weldr answers 200 there."""
     async with asyncio.timeout(_READY_LIMIT_S), aiohttp.ClientSession() as session:
@@ -104,6 +114,8 @@ async def demonstrate(listen: str, admin: str) -> None:
         program = [sys.executable, "-P", "-m", "weldr", "run", "--etcd", etcd.endpoint, "--log-format", "text"]
         # A short grace: weldr has to have ended, with its workers, before it would be killed.
         weldr = await start(*program, "--listen", listen, "--admin", admin, "--grace", str(_GRACE_S))
+        # Called after the other: by then it has ended in any case.
+        stack.push_async_callback(stop_successor, weldr, admin)
         stack.push_async_callback(stop, weldr)
         for name in ("b1", "b2"):
             backend = await start(sys.executable, str(_HERE / "sample_backend.py"), name, etcd.endpoint)

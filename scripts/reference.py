@@ -37,6 +37,7 @@ before `*.` before none, a longer `*.` before a shorter one; then an exact path 
 before a glob before an expression before none; then more conditions before fewer; then the name that sorts
 first. Paths are compared in normal form: `/%61`, `//a` and `/x/../a` are all `/a`. What is forwarded stays as
 it came, but for `strip_prefix` and `add_prefix`.
+A path that backends understand in two ways, such as `/a//../b`, which is `/b` or `/a/b`, is refused with 400.
 
 Of routes that ask for just the same, the one that was written last is refused, and so is one whose mirror would
 close a circle of mirrors: as if it could not be understood, until the other goes or is changed.
@@ -49,7 +50,13 @@ _NOTES = {
     Kind.SERVICE: "A service exists as soon as it has a backend; it needs no such key.",
 }
 _WRITTEN_AS: dict[Kind, type[Any]] = {Kind.BACKEND: decode.BackendObject}
-_WORDS = {str: "text", bool: "boolean", datetime: "time (RFC 3339, with a zone)", NoneType: "null"}
+_WORDS = {
+    str: "text",
+    bytes: "bytes",
+    bool: "boolean",
+    datetime: "time (RFC 3339, with a zone)",
+    NoneType: "null",
+}
 
 
 class Row(NamedTuple):
@@ -127,7 +134,7 @@ def _kind(hint: Any, name: str, bounds: str = "") -> str:
     """The type in words, with unit and bounds."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Annotated:
-        several = get_origin(arguments[0]) in (list, tuple, dict)
+        several = arguments[0] is bytes or get_origin(arguments[0]) in (list, tuple, dict)
         return _kind(arguments[0], name, _bounds(arguments[1:], "of them" if several else "characters"))
     if origin is Literal:
         return " or ".join(f"`{_json(value)}`" for value in arguments)

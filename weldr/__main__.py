@@ -1,5 +1,5 @@
 """`python -m weldr`."""
 
-from weldr.cli.main import main
+from weldr.cli.start import main
 
 main()

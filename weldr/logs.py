@@ -11,6 +11,7 @@ import logging
 import logging.handlers
 import os
 import queue
+import select
 import sys
 import threading
 import time
@@ -61,9 +62,10 @@ class _BoundedQueueHandler(logging.handlers.QueueHandler):
 
     def __init__(self, records: queue.Queue[logging.LogRecord]) -> None:
         super().__init__(records)
-        self.writing = False
         self._records = records
         self._dropped = 0
+        self._is_torn = False
+        """Whether the last line is only there in part: the disk became full in its midst."""
 
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
         """Settle now what may be different when the record is written."""
@@ -76,29 +78,37 @@ class _BoundedQueueHandler(logging.handlers.QueueHandler):
     def write_all(self, formatter: logging.Formatter) -> None:
         """Write for ever. By the descriptor: whoever holds a lock of `logging` or of a stream while nobody
         reads would keep the process from ending."""
+        failed = 0
         while True:
-            data = memoryview(f"{formatter.format(self._records.get())}\n".encode("utf-8", "backslashreplace"))
-            self.writing = True
-            try:
-                # Where it was closed from the start, its number may be that of a socket by now.
-                while data and sys.stderr is not None:
+            record = self._records.get()
+            if not self._write(formatter, record):
+                failed += 1
+            elif failed and self._write(
+                formatter, _note("log records are lost: they could not be written", failed)
+            ):
+                failed = 0
+            self._records.task_done()
+
+    def _write(self, formatter: logging.Formatter, record: logging.LogRecord) -> bool:
+        """Whether it was taken. A full disk, or a pipe that was closed, takes none."""
+        line = f"{_formatted(formatter, record)}\n".encode("utf-8", "backslashreplace")
+        data = memoryview(b"\n" + line if self._is_torn else line)
+        try:
+            # Where it was closed from the start, its number may be that of a socket by now.
+            while data and sys.stderr is not None:
+                try:
                     data = data[os.write(_STANDARD_ERROR, data) :]
-            except OSError:
-                # A full disk, or a pipe that was closed: there is nobody to tell.
-                pass
-            self.writing = False
+                    self._is_torn = bool(data)
+                except BlockingIOError:
+                    # Not ours to change: who shares it has set it not to block.
+                    select.select([], [_STANDARD_ERROR], [])
+        except OSError:
+            return False
+        return True
 
     def enqueue(self, record: logging.LogRecord) -> None:
         if self._dropped:
-            note = logging.makeLogRecord(
-                {
-                    "name": __name__,
-                    "levelno": logging.WARNING,
-                    "levelname": "WARNING",
-                    "msg": "log records were dropped: nobody reads standard error fast enough",
-                    "dropped": self._dropped,
-                }
-            )
+            note = _note("log records were dropped: nobody reads standard error fast enough", self._dropped)
             try:
                 self._records.put_nowait(note)
             except queue.Full:
@@ -113,8 +123,23 @@ class _BoundedQueueHandler(logging.handlers.QueueHandler):
     def drain(self, timeout_s: float) -> None:
         """Wait for the writing thread, without ever waiting for a reader that is not there."""
         deadline = time.monotonic() + timeout_s
-        while (self.writing or not self._records.empty()) and time.monotonic() < deadline:
+        while self._records.unfinished_tasks and time.monotonic() < deadline:
             time.sleep(0.005)
+
+
+def _note(text: str, count: int) -> logging.LogRecord:
+    level = {"levelno": logging.WARNING, "levelname": "WARNING"}
+    return logging.makeLogRecord({"name": __name__, "msg": text, "dropped": count} | level)
+
+
+def _formatted(formatter: logging.Formatter, record: logging.LogRecord) -> str:
+    """The record as a line, or without its fields if they cannot be written: this must not end the thread."""
+    try:
+        return formatter.format(record)
+    except Exception as error:
+        bare = {"name": record.name, "levelno": record.levelno, "levelname": record.levelname}
+        note = {"msg": record.msg, "unwritable": type(error).__name__}
+        return formatter.format(logging.makeLogRecord(bare | note))
 
 
 def _extra(record: logging.LogRecord) -> dict[str, object]:

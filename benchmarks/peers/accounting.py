@@ -31,10 +31,17 @@ def cpu_s(pid: int) -> float:
 
 def memory_bytes(pid: int) -> int:
     """Memory of the tree, each page that several processes share divided among them (PSS)."""
-    found = 0
-    for each in process_tree(pid):
-        with contextlib.suppress(OSError):
-            for line in Path(f"/proc/{each}/smaps_rollup").read_text().splitlines():
-                if line.startswith("Pss:"):
-                    found += int(line.split()[1]) * 1024
-    return found
+    return sum(_memory_bytes(each, "Pss") for each in process_tree(pid))
+
+
+def largest_memory_bytes(pid: int) -> int:
+    """Memory of the largest process in the tree, the pages that it shares counted whole (RSS)."""
+    return max(_memory_bytes(each, "Rss") for each in process_tree(pid))
+
+
+def _memory_bytes(pid: int, kind: str) -> int:
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith(f"{kind}:"):
+                return int(line.split()[1]) * 1024
+    return 0

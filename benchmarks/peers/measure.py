@@ -145,6 +145,7 @@ class Bench:
                     before = running.memory_bytes()
                     with IdleConnections(running.port) as idle:
                         after = running.memory_bytes()
+                        largest = running.largest_memory_bytes()
                         busy = running.cpu_s()
                         load = full_load(running.port, WORKS[0], self.seconds)
                         _add_cpu(outcome, running, running.cpu_s() - busy, load.requests, load.seconds)
@@ -152,6 +153,7 @@ class Bench:
                     outcome.add(
                         started_mib=before / _MEBIBYTE,
                         idle_mib=after / _MEBIBYTE,
+                        idle_largest_mib=largest / _MEBIBYTE,
                         idle_kib_each=(after - before) / 1024 / CONNECTIONS,
                         rate=load.requests / load.seconds,
                     )

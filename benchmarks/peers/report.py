@@ -53,6 +53,7 @@ _WEBSOCKET_ROWS = (*_load_rows("message"), _Row("memory_mib", "memory MiB", 1))
 _IDLE_ROWS = (
     _Row("started_mib", "memory MiB, started", 1),
     _Row("idle_mib", "memory MiB, with them", 1),
+    _Row("idle_largest_mib", "largest process with them, RSS MiB", 1),
     _Row("idle_kib_each", "KiB for each", 1),
     _Row("rate", "GET of 100 bytes beside them, requests/s"),
     _Row("cpu_us", "CPU µs per such request", 1),

@@ -32,6 +32,9 @@ class Running(ProxyProcess):
     def memory_bytes(self) -> int:
         return accounting.memory_bytes(self.pid)
 
+    def largest_memory_bytes(self) -> int:
+        return accounting.largest_memory_bytes(self.pid)
+
     def __enter__(self) -> Running:
         return self
 

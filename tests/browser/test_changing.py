@@ -101,7 +101,7 @@ def test_a_change_by_somebody_else_meanwhile_is_not_overwritten(site: Site, visi
     expect(service(page, "raced")).to_contain_text("2/2 up")
     # The page does not hear of it: its next change is made from what it knew.
     page.route(
-        "**/api/v1/overrides/raced/b1",
+        "**/api/v1/transaction",
         lambda route: (site.put("overrides/raced/b1", '{"weight": 9}'), route.continue_()),
     )
     page.get_by_role("button", name="Drain raced/b1").click()

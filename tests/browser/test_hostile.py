@@ -8,7 +8,7 @@ from typing import Any
 
 from playwright.sync_api import expect
 
-from tests.browser.dashboard import backend, problem, service, story
+from tests.browser.dashboard import backend, opened, problem, service, story
 from tests.support.browser import LIMIT_MS, Visit, visit
 from tests.support.site import Site
 
@@ -50,6 +50,38 @@ def test_names_that_mean_something_to_scripts_are_names(site: Site, visitor: Vis
         expect(backend(page, name, name).locator(".flight .value")).to_have_text("0")
 
 
+def test_names_that_are_no_text_can_be_drained(site: Site, visitor: Visit) -> None:
+    page = visitor.page
+    site.put("backends/bytes/other", "127.0.0.1:9001")
+    opened(page, "bytes")
+    # What is no UTF-8 goes to the program as the bytes that these stand for.
+    for raw, name in (("\udcff\udcfe", r"\xff\xfe"), (r"a\b", r"a\\b"), ("ö%2F", "ö%2F")):
+        site.put(f"backends/bytes/{raw}", "127.0.0.1:9002")
+        page.get_by_role("button", name=f"Drain bytes/{name}", exact=True).click()
+        expect(backend(page, "bytes", name)).to_contain_text("by the operator")
+
+
+def test_names_that_mean_something_in_paths_can_be_drained_and_harm_no_other_key(
+    site: Site, visitor: Visit
+) -> None:
+    page = visitor.page
+    kept = '{"timeouts": {"response_s": 59}}'
+    site.put("settings", kept)
+    for place in ("../settings", "dots/..", "dots/."):
+        service_name, backend_id = place.split("/")
+        # Nobody is asked whether to drain the last one.
+        site.put(f"backends/{service_name}/other", "127.0.0.1:9002")
+        expect(backend(page, service_name, "other")).to_contain_text("up")
+        site.put(f"backends/{place}", "127.0.0.1:9001")
+        page.get_by_role("button", name=f"Drain {place}", exact=True).click()
+        expect(backend(page, service_name, backend_id)).to_contain_text("by the operator")
+        page.get_by_role("button", name=f"Undrain {place}", exact=True).click()
+        expect(page.get_by_role("button", name=f"Drain {place}", exact=True)).to_be_visible()
+        assert site.value(f"overrides/{place}") == ""
+    assert site.value("settings") == kept
+    site.etcd.etcdctl("del", f"{site.prefix}settings")
+
+
 def test_a_value_that_no_schema_knows_does_not_stop_the_page(site: Site, visitor: Visit) -> None:
     page = visitor.page
     odd = (
@@ -61,6 +93,10 @@ def test_a_value_that_no_schema_knows_does_not_stop_the_page(site: Site, visitor
         '{"url": 7, "weight": "x", "zone": {}}',
         "\x01\x02",
         '{"endpoints": {}}',
+        '{"endpoints": [{"toString": 1}]}',
+        '{"url": "127.0.0.1:1", "weight": {"toString": 1}, "until": {"toString": 1}, "path": {"toString": 1}}',
+        '{"service": {"toString": 1}, "address": {"toString": 1}, "reason": {"toString": 1}, "state": "down"}',
+        '{"started": {"toString": 1}, "applied": [{"toString": 1}], "since": {"toString": 1}, "state": "held"}',
     )
     for index, value in enumerate(odd):
         for kind in ("backends/odd", "overrides/odd"):

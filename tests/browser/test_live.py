@@ -21,6 +21,29 @@ from tests.support.site import Site
 expect.set_options(timeout=LIMIT_MS)
 
 
+_BREAK_THE_FIRST_ANSWER = """
+const asked = window.fetch;
+let broken = false;
+window.fetch = async (path, options) => {
+  const response = await asked(path, options);
+  if (!broken && String(path).startsWith("/api/v1/keys")) {
+    broken = true;
+    response.text = () => Promise.reject(new TypeError("network error"));
+  }
+  return response;
+};
+"""
+
+
+def test_an_answer_that_breaks_off_in_its_middle_is_asked_for_again(site: Site, browser: Any) -> None:
+    site.put("backends/broken-off/b1", "127.0.0.1:9001")
+    with visit(browser) as visitor:
+        visitor.page.add_init_script(_BREAK_THE_FIRST_ANSWER)
+        visitor.page.goto(site.url)
+        expect(service(visitor.page, "broken-off")).to_contain_text("1/1 up")
+        visitor.page.get_by_text("live", exact=True).wait_for()
+
+
 def test_a_backend_registered_with_etcdctl_appears_without_a_reload(site: Site, visitor: Visit) -> None:
     page = visitor.page
     page.evaluate("window.stillTheSamePage = true")
@@ -69,6 +92,8 @@ def test_a_lease_that_runs_out_is_told_as_such_and_its_time_is_shown_before(site
     site.put("backends/leased/b2", "127.0.0.1:9002")
     row = backend(page, "leased", "b1")
     expect(row.locator(".lease")).to_contain_text(re.compile(r"[0-9]+ of 60 s"))
+    site.put("backends/../b1", "127.0.0.1:9001", f"--lease={lease}")
+    expect(backend(page, "..", "b1").locator(".lease")).to_contain_text(re.compile(r"[0-9]+ of 60 s"))
     expect(backend(page, "leased", "b2").locator(".lease")).to_contain_text("none")
     # For whoever follows the keys that is the same as its end by time.
     site.etcd.etcdctl("lease", "revoke", lease)

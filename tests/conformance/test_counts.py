@@ -10,6 +10,8 @@ from tests.support.conversation import (
     Conversation,
     Ends,
     Gets,
+    GetsBytes,
+    GetsHead,
     Leaves,
     Loses,
     Nothing,
@@ -28,6 +30,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 BOTH_WAYS = pytest.mark.parametrize("bytewise", [False, True], ids=["whole", "bytewise"])
 GET = get("/", "a")
+POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"
 OK = response()
 UPGRADE = get("/", "a", "Connection: Upgrade", "Upgrade: x")
 SWITCH = b"HTTP/1.1 101 S\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n"
@@ -86,6 +89,32 @@ COUNTS: dict[str, Conversation] = {
     ),
     "a client that leaves gives up its place": Conversation(
         (*BUSY, Asks(GET, by=2), Nothing(by=2), Leaves(by=2), Nothing(), Sends(OK), Sees(), Nothing()),
+        Settings(timeouts=PATIENT),
+        ONE,
+    ),
+    "a client that leaves while its body waits is not waited for": Conversation(
+        (
+            *[*BUSY, Asks(POST[:-2], by=2), Nothing(by=2), Asks(POST[-2:-1], by=2), Nothing(by=2)],
+            *[Leaves(by=2), Asks(GET, by=3), Nothing(by=3), Sends(OK), Sees(), Gets(), Sends(OK), Sees(by=3)],
+        ),
+        Settings(timeouts=PATIENT),
+        ONE,
+    ),
+    "a client that ends its side while its body waits is told so": Conversation(
+        (
+            *[*BUSY, Asks(POST[:-2], by=2), Nothing(by=2), Asks(POST[-2:-1], by=2), Nothing(by=2)],
+            *[Shuts(by=2), Nothing(by=2), Sends(OK), Sees()],
+            *[Sees(503, error="connection_limit_reached", connection="close", by=2), SeesEnd(by=2), Nothing()],
+        ),
+        Settings(timeouts=PATIENT),
+        ONE,
+    ),
+    "a body that waits comes on when there is room": Conversation(
+        (
+            *[*BUSY, Asks(POST[:-2], by=2), Nothing(by=2), Asks(POST[-2:-1], by=2), Nothing(by=2)],
+            *[Sends(OK), Sees(), GetsHead(), GetsBytes(b"ab"), Asks(b"c", by=2), GetsBytes(b"c"), Sends(OK)],
+            Sees(by=2),
+        ),
         Settings(timeouts=PATIENT),
         ONE,
     ),

@@ -159,6 +159,53 @@ EARLY_ENDS: dict[str, Conversation] = {
             SeesEnd(),
         )
     ),
+    "a client that shuts its side in the head behind a request": Conversation(
+        (Asks(GET + GET[:-2]), Shuts(), Gets(), Sends(OK), Sees(connection=None), SeesEnd())
+    ),
+    "a client that shuts its side in the body behind a request": Conversation(
+        (
+            *[Asks(GET + POST + b"ab"), Shuts(), Gets(), Sends(OK), Sees(), GetsHead(), GetsBytes(b"ab")],
+            *[Sees(400, error="http_request_error", connection="close"), Loses(), SeesEnd()],
+        )
+    ),
+    "a client that shuts its side in what is no request behind one": Conversation(
+        (
+            *[Asks(GET + b"GET / HTTP/9.9\r\n\r\n"), Shuts(), Gets(), Sends(OK), Sees()],
+            *[Sees(505, None, connection="close"), SeesEnd()],
+        )
+    ),
+    "a client that shuts its side in a body whose response has begun": Conversation(
+        (
+            *[
+                Asks(POST + b"ab"),
+                GetsHead(),
+                GetsBytes(b"ab"),
+                Sends(LONG + b"ok"),
+                SeesHead(),
+                SeesBytes(b"ok"),
+            ],
+            *[Shuts(), Loses(), SeesCut()],
+        )
+    ),
+    "a client that shuts its side in place of the body that it was asked for": Conversation(
+        (
+            *[Asks(POST[:-2] + b"Expect: 100-continue\r\n\r\n"), GetsHead()],
+            *[Sends(b"HTTP/1.1 100 Continue\r\n\r\n"), SeesHead(100), Shuts()],
+            *[Sees(400, error="http_request_error", connection="close"), Loses(), SeesEnd()],
+        )
+    ),
+    "a client that leaves in place of the body that it was asked for": Conversation(
+        (
+            *[Asks(POST[:-2] + b"Expect: 100-continue\r\n\r\n"), GetsHead()],
+            *[Sends(b"HTTP/1.1 100 Continue\r\n\r\n"), SeesHead(100), Leaves(), Loses()],
+        )
+    ),
+    "no response to HEAD, whose answer has no body": Conversation(
+        (
+            *[Asks(b"HEAD" + GET[3:]), Gets("HEAD / HTTP/1.1"), Closes(), Sees(502, b"", method="HEAD")],
+            *[Asks(GET), Gets(on=2), Sends(OK, on=2), Sees()],
+        )
+    ),
     "a malformed chunk after good ones": Conversation(
         (
             Asks(CHUNKED_POST + b"1\r\na\r\n"),

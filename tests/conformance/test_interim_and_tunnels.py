@@ -39,6 +39,8 @@ EXPECTED = GetsHead(fields=("Expect: 100-continue",))
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
 
+OLD = (Asks(GET), Gets(), Sends(b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok"), Sees(), Loses())
+
 INTERIM: dict[str, Conversation] = {
     "100 is waited for": Conversation(
         (
@@ -118,6 +120,30 @@ INTERIM: dict[str, Conversation] = {
             Sees(417),
         )
     ),
+    "100 from weldr for a backend that answered by HTTP/1.0, which cannot send it": Conversation(
+        (*OLD, Asks(EXPECTS), GetsHead(on=2), SeesHead(100), Asks(b"abc"), GetsBytes(b"abc", on=2))
+    ),
+    "100 from weldr for a backend of HTTP/1.0 that keeps its connections": Conversation(
+        (
+            *[Asks(GET), Gets()],
+            Sends(b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nok"),
+            *[Sees(), Asks(EXPECTS_CHUNKED), GetsHead(), SeesHead(100)],
+            *[Asks(b"3\r\nabc\r\n0\r\n\r\n"), GetsBody(b"abc"), Sends(OK), Sees()],
+        )
+    ),
+    "no 100 from weldr that nobody expected": Conversation(
+        (
+            *[*OLD, Asks(EXPECTS.replace(b"100-continue", b"gold")), GetsHead(fields=("Expect: gold",), on=2)],
+            *[Nothing(on=2), Sends(response(status="417 Expectation Failed"), on=2)],
+            Sees(417, connection="close"),
+        )
+    ),
+    "no 100 from weldr once the backend answers by HTTP/1.1": Conversation(
+        (
+            *[*OLD, Asks(GET), Gets(on=2), Sends(OK, on=2), Sees(), Asks(EXPECTS), GetsHead(on=2)],
+            *[Nothing(on=2), Sends(CONTINUE, on=2), SeesHead(100), Asks(b"abc"), GetsBytes(b"abc", on=2)],
+        )
+    ),
     "100 that nobody expected": Conversation((Asks(GET), Gets(), Sends(CONTINUE + OK), Sees(interim=(100,)))),
     "hints come at once": Conversation(
         (Asks(GET), Gets(), Sends(HINTS), SeesHead(103), Sends(HINTS), SeesHead(103), Sends(OK), Sees())
@@ -156,6 +182,12 @@ INTERIM: dict[str, Conversation] = {
     "no response after hints": Conversation(
         (Asks(GET), Gets(), Sends(HINTS), SeesHead(103), Closes(), Sees(502, error="http_response_incomplete"))
     ),
+    "hints that speak of an upgrade": Conversation(
+        (
+            *[Asks(GET), Gets(), Sends(HINTS[:-2] + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n")],
+            *[SeesBytes(HINTS[:-2] + b"Via: 1.1 weldr\r\n\r\n"), Sends(OK), Sees()],
+        )
+    ),
     "a malformed response after hints": Conversation(
         (
             Asks(GET),
@@ -188,6 +220,12 @@ TUNNELS: dict[str, Conversation] = {
     "bytes both ways": Conversation((*OPENED, *TALK, *TALK, *OVER)),
     "what looks like HTTP is just bytes": Conversation(
         (*OPENED, Asks(GET), GetsBytes(GET), Sends(b"HTTP/1.1 x"), SeesBytes(b"HTTP/1.1 x"), *OVER)
+    ),
+    "and the connections are to be closed behind it": Conversation(
+        (
+            *[Asks(get("/", "a", "Connection: close, Upgrade", "Upgrade: websocket")), ASKED],
+            *[Sends(switching(connection="close, Upgrade")), SWITCHED, *TALK, *OVER],
+        )
     ),
     "any protocol": Conversation(
         (

@@ -366,6 +366,7 @@ async def test_a_request_is_refused(
         answer = await client.receive()
         assert answer.status == status
         assert answer.get("connection") == "close"
+        assert answer.get("date") is not None
         assert answer.body.count(b"\n") == 1
         assert answer.body.endswith(b"\n")
         assert answer.proxy_status == "weldr; error=http_request_error"

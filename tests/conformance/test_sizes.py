@@ -38,6 +38,10 @@ def trailer(size: int) -> bytes:
     return start + b"X: " + b"a" * (size - 3) + b"\r\n\r\n"
 
 
+def trailer_fields(count: int) -> bytes:
+    return trailer(4)[:-2] + b"X: 1\r\n" * (count - 1) + b"\r\n"
+
+
 def extension(size: int) -> bytes:
     """A request with a chunk whose size has an extension, and with it this many bytes."""
     start = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -62,6 +66,8 @@ SIZES: dict[str, tuple[bytes, int]] = {
     "many small fields": (fields(3000), 431),
     "a trailer section at the limit": (trailer(HEAD_BYTES), 200),
     "a trailer section one over": (trailer(HEAD_BYTES + 1), 400),
+    "fields of a trailer section at the limit": (trailer_fields(FIELDS), 200),
+    "fields of a trailer section one over": (trailer_fields(FIELDS + 1), 400),
     "a chunk extension at the limit": (extension(4096), 200),
     "a chunk extension one over": (extension(4097), 400),
     "chunk extensions at the limit of all": (extensions(65), 200),
@@ -116,8 +122,30 @@ async def test_the_sizes_are_those_of_the_settings(
         (fields(4), 431),
         (trailer(1024), 200),
         (trailer(1025), 400),
+        (trailer_fields(3), 200),
+        (trailer_fields(4), 400),
     ):
         assert (await request(worker.port, data, bytewise=bytewise)).status == status
+
+
+@pytest.mark.parametrize(
+    ("limits", "data", "status"),
+    [
+        (Limits(head_fields=3), fields(4), 431),
+        (Limits(request_line_bytes=100), line(101), 414),
+        (Limits(head_bytes=1024), head(1025), 431),
+    ],
+    ids=["fields", "a request line", "a head"],
+)
+async def test_a_change_of_the_sizes_is_in_force_on_connections_that_are_open(
+    worker: Worker, recording_backend: ScriptedBackend, limits: Limits, data: bytes, status: int
+) -> None:
+    await worker.serve(traffic(recording_backend.port))
+    async with await RawClient.connect(worker.port) as client:
+        for _ in range(2):
+            assert (await client.exchange(data)).status == 200
+        await worker.serve(traffic(recording_backend.port, settings=Settings(limits=limits)))
+        assert (await client.exchange(data)).status == status
 
 
 async def test_empty_lines_before_a_request_are_no_part_of_its_size(

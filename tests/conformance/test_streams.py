@@ -115,7 +115,7 @@ STREAMS: dict[str, Stream] = {
         "POST / GET /evil HTTP/1.1\r\nFoo: x",
         "GET /2",
     ),
-    "a HEAD with a body": taken(
+    "an OPTIONS with a body": taken(
         post("Content-Length: 3", line="OPTIONS / HTTP/1.1", body=b"abc") + TWO, "OPTIONS / abc", "GET /2"
     ),
     "a DELETE with chunks": taken(
@@ -145,12 +145,27 @@ STREAMS: dict[str, Stream] = {
         chunked(b"%x\r\n" % len(EVIL) + EVIL + b"\r\n0\r\n\r\n") + TWO, f"POST / {EVIL.decode()}", "GET /2"
     ),
     "a chunk extension that holds a request line": taken(
-        chunked(b"1;GET /evil HTTP/1.1\r\na\r\n0\r\n\r\n") + TWO, "POST / a", "GET /2"
+        chunked(b'1;a="GET /evil HTTP/1.1"\r\na\r\n0\r\n\r\n') + TWO, "POST / a", "GET /2"
     ),
     "a chunk extension of quotes, escapes and semicolons": taken(
         chunked(b'1;a="\\";5";b;c=d\r\na\r\n0;x="y"\r\n\r\n') + TWO, "POST / a", "GET /2"
     ),
+    "chunk extensions with spaces and tabs around all of their parts": taken(
+        chunked(b'1 ;\ta = b\t; c=\t"d \t\xe9" ;e\r\na\r\n0;\tf\r\n\r\n') + TWO, "POST / a", "GET /2"
+    ),
     # Chunks that two readers cut at different places.
+    "a chunk extension whose quotes do not end": refused(chunked(b'1;a="b\r\na\r\n0\r\n\r\n') + EVIL),
+    "a chunk extension whose last quote is escaped": refused(chunked(b'1;a="\\"\r\na\r\n0\r\n\r\n') + EVIL),
+    "a chunk extension without a name": refused(chunked(b"1;\r\na\r\n0\r\n\r\n") + EVIL),
+    "a chunk extension of a value alone": refused(chunked(b"1;=a\r\na\r\n0\r\n\r\n") + EVIL),
+    "a chunk extension without the value": refused(chunked(b"1;a=\r\na\r\n0\r\n\r\n") + EVIL),
+    "a chunk extension whose name is no token": refused(chunked(b"1;a[=b\r\na\r\n0\r\n\r\n") + EVIL),
+    "a chunk extension whose value is no token": refused(chunked(b"1;a=b/c\r\na\r\n0\r\n\r\n") + EVIL),
+    "a chunk extension with something behind the quotes": refused(
+        chunked(b'1;a="b"c\r\na\r\n0\r\n\r\n') + EVIL
+    ),
+    "a chunk extension with a space at the end": refused(chunked(b"1;a \r\na\r\n0\r\n\r\n") + EVIL),
+    "a chunk extension of two words": refused(chunked(b"1;GET /evil HTTP/1.1\r\na\r\n0\r\n\r\n") + EVIL),
     "a bare LF in a quoted chunk extension": refused(chunked(b'1;a="\n"\r\na\r\n0\r\n\r\n') + EVIL),
     "a bare CR in a quoted chunk extension": refused(chunked(b'1;a="\r"\r\na\r\n0\r\n\r\n') + EVIL),
     "a bare LF right behind the semicolon": refused(chunked(b"2;\nxx\r\n4f\r\n0\r\n\r\n" + EVIL)),
@@ -310,6 +325,14 @@ STREAMS: dict[str, Stream] = {
     "an empty line of a bare LF between requests": refused(b"\n" + TWO),
     "an empty line of a bare CR between requests": refused(b"\r" + TWO),
     "a NUL between requests": refused(b"\x00" + TWO),
+    "an empty line behind a body": taken(
+        post("Content-Length: 3", body=b"abc\r\n") + TWO, "POST / abc", "GET /2"
+    ),
+    "a bare LF behind a body": Stream(
+        post("Content-Length: 3", body=b"abc\n") + EVIL, (200, 400), ("POST / abc",)
+    ),
+    "HTTP/1.0 with a body and no length": Stream(post(line="POST / HTTP/1.0", body=EVIL), (200,), ("POST /",)),
+    "two tokens for a Content-Length of a GET": refused(get("/", "a", "Content-Length: 3 3") + b"abc"),
     "twenty requests at once": taken(
         b"".join(get(f"/{n}", "a") for n in range(20)), *(f"GET /{n}" for n in range(20))
     ),

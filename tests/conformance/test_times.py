@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from tests.support.backends import ScriptedBackend, response
+from tests.support.backends import BackendConnection, ScriptedBackend, response, scripted_backend
 from tests.support.conversation import (
     Asks,
     Connects,
@@ -24,8 +24,8 @@ from tests.support.conversation import (
     SeesHead,
     Sends,
 )
-from tests.support.http import RawClient, get
-from tests.support.worker import Worker
+from tests.support.http import LIMIT_S, RawClient, get
+from tests.support.worker import Worker, traffic
 from weldr.model.values import Service, Settings, Timeouts, UpstreamTimeouts
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.real_time]
@@ -33,6 +33,7 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.real_time]
 BOTH_WAYS = pytest.mark.parametrize("bytewise", [False, True], ids=["whole", "bytewise"])
 GET = get("/", "a")
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n"
+EXPECTING = POST[:-2] + b"Expect: 100-continue\r\n\r\n"
 OK = response()
 LONG = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"
 TCP_CLOSE = b"\x07"
@@ -96,6 +97,10 @@ TIMES: dict[str, Conversation] = {
         ),
         timeouts(read_s=0.5),
     ),
+    "no request, which does not run while a response is awaited": Conversation(
+        (*[Asks(GET), Gets(), Pauses(1.2), Sends(OK), Sees()] * 2, SeesEnd()),
+        timeouts(client_head_s=0.2, client_idle_s=0.2, read_s=0.2),
+    ),
     "no response": Conversation(
         (Asks(GET), Gets(), Sees(504, error="http_response_timeout"), Loses()), timeouts(response_s=0.2)
     ),
@@ -153,6 +158,14 @@ TIMES: dict[str, Conversation] = {
         ),
         timeouts(read_s=0.2),
     ),
+    "a response that has begun and lasts, while its client keeps the body": Conversation(
+        (
+            *[Asks(EXPECTING), GetsHead(), Sends(LONG), SeesHead(fields=("connection: close",))],
+            *[Pauses(0.2), Sends(b"a"), SeesBytes(b"a")] * 9,
+            *[SeesEnd(), Loses()],
+        ),
+        timeouts(read_s=0.8),
+    ),
     "a tunnel in which nobody speaks": Conversation(
         (Asks(UPGRADE), Gets(), Sends(SWITCH), SeesHead(101), SeesCut(), Loses()), timeouts(tunnel_idle_s=0.2)
     ),
@@ -168,6 +181,13 @@ TIMES: dict[str, Conversation] = {
         ),
         timeouts(tunnel_idle_s=0.6),
     ),
+    "a tunnel, longer than requests may last": Conversation(
+        (
+            *[Asks(UPGRADE), Gets(), Sends(SWITCH), SeesHead(101), Pauses(1.2)],
+            *[Sends(b"a"), SeesBytes(b"a"), Asks(b"b"), GetsBytes(b"b")],
+        ),
+        timeouts(client_head_s=0.2, client_idle_s=0.2, response_s=0.2, read_s=0.2, upstream_idle_s=0.2),
+    ),
     "a kept connection to the backend": Conversation(
         (Asks(GET), Gets(), Sends(OK), Sees(), Loses()), timeouts(upstream_idle_s=0.2)
     ),
@@ -178,6 +198,47 @@ TIMES: dict[str, Conversation] = {
 @pytest.mark.parametrize("case", TIMES)
 async def test_the_time_for(worker: Worker, case: str, bytewise: bool) -> None:
     await TIMES[case].play(worker, bytewise=bytewise)
+
+
+async def test_a_backend_that_has_begun_to_answer_need_not_read_the_rest(worker: Worker) -> None:
+    async def script(connection: BackendConnection) -> None:
+        await connection.head()
+        # Else the stream would read on for itself.
+        connection.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await connection.send(LONG)
+        for _ in range(3):
+            await asyncio.sleep(0.7)
+            await connection.send(b"abc")
+
+    async with scripted_backend(script) as backend, await RawClient.connect(worker.port) as client:
+        await worker.serve(traffic(backend.port, settings=timeouts(read_s=0.5)))
+        await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000\r\n\r\n")
+        sending = asyncio.create_task(client.send(b"x" * (64 << 20)))
+        answer = await client.receive()
+        sending.cancel()
+    assert (answer.status, answer.body) == (200, b"abcabcabc")
+
+
+async def test_interim_responses_without_end_put_nothing_off_where_the_client_is_slower(worker: Worker) -> None:
+    given_up = asyncio.Event()
+
+    async def script(connection: BackendConnection) -> None:
+        await connection.request()
+        try:
+            while True:
+                await connection.send(b"HTTP/1.1 103 Hm\r\n\r\n" * 1000)
+        except ConnectionError:
+            given_up.set()
+
+    async with scripted_backend(script) as backend, await RawClient.connect(worker.port) as client:
+        await worker.serve(traffic(backend.port, settings=timeouts(response_s=0.2)))
+        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await client.send(GET)
+        async with asyncio.timeout(LIMIT_S):
+            await given_up.wait()
+        client.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        answer = await client.receive()
+    assert answer.status == 504
 
 
 async def test_who_goes_on_to_send_what_was_refused_is_not_cut_off_while_it_does(

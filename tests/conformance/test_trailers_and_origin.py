@@ -33,6 +33,20 @@ TRAILERS: dict[str, tuple[bytes, bytes, bytes]] = {
         get("/", "a", "te: gzip;q=0.5, Trailers", "Connection: close"),
         b"X-Sum: 1\r\n",
     ),
+    "none that Connection names": (
+        CHUNKED.replace(b"Trailer:", b"Connection: keep-alive, X-Hop\r\nTrailer:")
+        + b"x-hop: 1\r\nX-Sum: 1\r\nX-Hop: 2\r\n\r\n",
+        ASKS,
+        b"X-Sum: 1\r\n",
+    ),
+    "none that modifies a request or controls the response": (
+        CHUNKED
+        + b"If-Match: a\r\nif-none-match: b\r\nIf-Modified-Since: c\r\nIf-Unmodified-Since: d\r\n"
+        + b"If-Range: e\r\nRange: bytes=0-1\r\nExpect: 100-continue\r\nMax-Forwards: 0\r\nCookie: f\r\n"
+        + b"X-Sum: 1\r\nPragma: no-cache\r\nWarning: 199 a b\r\n\r\n",
+        ASKS,
+        b"X-Sum: 1\r\n",
+    ),
     "none that frames, routes, authenticates or says what the content is": (
         CHUNKED
         + b"Content-Length: 9\r\nTransfer-Encoding: gzip\r\nHost: b\r\nConnection: x\r\nTrailer: y\r\n"
@@ -59,6 +73,17 @@ async def test_the_trailers_of_a_response_are(worker: Worker, case: str, bytewis
         )
         te = backend.received[0].get("te")
         assert te == ("trailers" if b"railers" in asked else None)
+
+
+async def test_trailers_are_for_the_request_that_asked(worker: Worker) -> None:
+    async with answering_backend(ONE) as backend:
+        await worker.serve(traffic(backend.port))
+        async with await RawClient.connect(worker.port) as client:
+            await client.send(get("/", "a", "TE: trailers") + PLAIN)
+            data = await client.receive_rest()
+    assert data.count(b"2\r\nok\r\n0\r\nX-Sum: 1\r\n\r\nHTTP/1.1 200 OK\r\n") == 1
+    assert data.endswith(b"2\r\nok\r\n0\r\n\r\n")
+    assert [received.get("te") for received in backend.received] == ["trailers", None]
 
 
 async def test_an_http_1_0_client_gets_no_trailers(worker: Worker) -> None:
@@ -148,6 +173,38 @@ async def test_the_word_of_the_client_on_the_origin_is(
     assert told == {name: value.format(port=worker.port) for name, value in expected.items()}
 
 
+@pytest.mark.parametrize(
+    ("came", "kept"),
+    [
+        ('for="192.0.2.7', False),
+        ('for=192.0.2.7;by="a\\"', False),
+        ('for="[2001:db8::1]:80";by="a\\",\\\\"', True),
+        ("for=192.0.2.7:80, for=unknown", True),
+    ],
+)
+async def test_a_quote_that_does_not_end_hides_no_element(
+    worker: Worker, recording_backend: ScriptedBackend, came: str, kept: bool
+) -> None:
+    settings = Settings(forwarded_fields="forwarded", trusted_proxies=["127.0.0.1/32"])
+    await worker.serve(traffic(recording_backend.port, settings=settings))
+    recording_backend.received.clear()
+    await request(worker.port, get("/", "a", f"Forwarded: {came}"))
+    [received] = recording_backend.received
+    assert received.get("forwarded") == (f"{came}, {OWN_ELEMENT}" if kept else OWN_ELEMENT)
+
+
+async def test_what_a_trusted_proxy_leaves_empty_is_not_said(
+    worker: Worker, recording_backend: ScriptedBackend
+) -> None:
+    settings = Settings(forwarded_fields="both", trusted_proxies=["127.0.0.1/32"])
+    await worker.serve(traffic(recording_backend.port, settings=settings))
+    recording_backend.received.clear()
+    await request(worker.port, get("/", "a", *(f"{each.partition(':')[0]}:" for each in CAME[1:])))
+    [received] = recording_backend.received
+    told = {name: received.get(field) for name, field in FIELDS.items()}
+    assert told == {**OWN, "port": str(worker.port), "forwarded": OWN_ELEMENT}
+
+
 async def test_an_ipv6_client_is_quoted_in_forwarded_and_nowhere_else(tmp_path: Path) -> None:
     async with running_worker(tmp_path / "log", host="::1") as worker, answering_backend() as backend:
         await worker.serve(traffic(backend.port, settings=Settings(forwarded_fields="both")))
@@ -156,6 +213,24 @@ async def test_an_ipv6_client_is_quoted_in_forwarded_and_nowhere_else(tmp_path: 
     [received] = backend.received
     assert received.get("forwarded") == f'for="[::1]";host="[::1]:{worker.port}";proto=http'
     assert received.get("x-forwarded-for") == "::1"
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+async def test_a_socket_for_both_kinds_of_addresses_is_told_of_by_the_client_s_own(
+    tmp_path: Path, address: str
+) -> None:
+    async with running_worker(tmp_path / "log", host="::") as worker, answering_backend() as backend:
+        await worker.serve(traffic(backend.port, settings=Settings(forwarded_fields="both")))
+        async with await RawClient.connect(worker.port, address) as client:
+            await client.exchange(b"GET / HTTP/1.0\r\n\r\n")
+    [received] = backend.received
+    host, element = {
+        "127.0.0.1": (f"127.0.0.1:{worker.port}", "for=127.0.0.1"),
+        "::1": (f"[::1]:{worker.port}", 'for="[::1]"'),
+    }[address]
+    assert received.get("host") == host
+    assert received.get("x-forwarded-for") == address
+    assert received.get("forwarded") == f'{element};host="{host}";proto=http'
 
 
 async def test_an_ipv6_proxy_may_be_trusted(tmp_path: Path) -> None:

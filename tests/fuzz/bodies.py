@@ -9,7 +9,7 @@ CHUNKED = b"Transfer-Encoding: chunked\r\n"
 PLAIN = (b"", b"a", b"abc", b"0\r\n\r\n", b"GET /in HTTP/1.1\r\nHost: b\r\n\r\n", b"x" * 3000)
 """What a body holds."""
 
-_EXTENSIONS = (b"", b"", b"", b";a", b";a=b", b';a="b;c"', b" ;a", b";" + b"e" * 100)
+_EXTENSIONS = (b"", b"", b"", b";a", b";a=b", b';a="b;c"', b' ; a\t= "\\""', b";" + b"e" * 100)
 _SIZES = ("%x", "%x", "%x", "%X", "0%x", "%016x")
 _LAST = (
     *([b"0\r\n\r\n"] * 6),
@@ -35,6 +35,7 @@ _ODD = (
     b"10000000000000001\r\na\r\n0\r\n\r\n",
     b"ffffffffffffffff\r\na",
     b"1;a\na\r\n0\r\n\r\n",
+    b'1;a="\r\na\r\n0\r\n\r\n',
     b"0\r\nX : 1\r\n\r\n",
     b"0\r\n X: 1\r\n\r\n",
     b"0\r\nX: 1\n\n",

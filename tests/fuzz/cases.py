@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.fuzz.scenario import Answer, Client, Finish, Scenario
 
 _PROXY_CONNECTION = b"GET /r0 HTTP/1.1\r\nHost: a\r\nProxy-Connection: close\r\n\r\n"
+_IN_CHUNKS = b"HTTP/1.1 200 OK\r\nX-A: 1\r\nX-A: 1\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 CASES: dict[str, Scenario] = {
     "a refused request that waited behind a response that is none": Scenario(
@@ -62,5 +63,29 @@ CASES: dict[str, Scenario] = {
         ),
         steps=b"\x00\x00\x00\x00\x00\xfd\x00\xfb",
         connects=b"\x02\x02",
+    ),
+    "a chunk extension that is longer than may be": Scenario(
+        clients=(
+            Client(
+                b"POST /r0 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0;a"
+                + b"b" * 5000
+                + b"\r\n\r\n"
+            ),
+        ),
+    ),
+    "a client that leaves during a response that ends with the connection": Scenario(
+        clients=(
+            Client(
+                b"GET /r0 HTTP/1.1\r\nHost: a\r\n\r\nGET /r1 HTTP/1.1\r\nHost: a\r\n\r\n"
+                b"GET /r2 HTTP/1.0\r\nHost: a\r\n\r\nGET /r3 HTTP/1.1\r\nHost: a\r\n\r\n",
+                cuts=b"\x01",
+            ),
+        ),
+        answers=(
+            Answer(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
+            Answer(_IN_CHUNKS, b"1\r\na\r\n1\r\na\r\n0\r\n\r\n", cuts=b"\x00\x01\x01\x01\x01\x01"),
+            Answer(_IN_CHUNKS, b"1\r\na\r\n1\r\na\r\n0\r\n\r\n", cuts=b"\x00\x01\x01\x01\x02\x3a"),
+        ),
+        steps=b"\x00" * 14 + b"\xdf",
     ),
 }

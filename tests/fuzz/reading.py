@@ -15,6 +15,7 @@ from tests.fuzz.grammar import decode_chunked, is_request_head, is_response_head
 Fields = list[tuple[bytes, bytes]]
 EMPTY_LINES = re.compile(rb"\A(?:\r\n)+")
 _LIMIT_BYTES = 1 << 24
+_MOST_FRAMING_BYTES = 4000
 
 
 @dataclass
@@ -30,7 +31,7 @@ class Message:
     strict: bool = False
     """For a complete one."""
     usual: bool = True
-    """Whether h11 reads all of it."""
+    """Whether h11 reads all of it, and its chunks have no long extensions: those may be refused."""
     trailers: Fields = field(default_factory=list)
 
     def values(self, name: bytes) -> list[bytes]:
@@ -113,6 +114,7 @@ def _read_request(stream: bytes) -> tuple[Request | None, bytes]:
                 request.strict = request.strict_head and (
                     not chunked or decode_chunked(raw_body).length == len(raw_body)
                 )
+                request.usual = len(raw_body) - len(request.body) < _MOST_FRAMING_BYTES
                 return request, rest
             else:
                 return request, b""

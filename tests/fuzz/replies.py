@@ -16,7 +16,8 @@ def check_replies(
 ) -> None:
     """Each response answers the request in its place, by the words of the backend that had it or by weldr's."""
     rest = bytes(client.transport.received)
-    ended = client.transport.end is End.FIN
+    # Who has cut the connection itself sees no end.
+    ended = client.transport.end is End.FIN and not client.aborted
     for request, group in zip(requests.messages, groups, strict=True):
         if not rest:
             return

@@ -19,6 +19,7 @@ from weldr.model.traffic import ServiceDelta, TrafficDelta
 from weldr.model.values import Backend, Service
 from weldr.proxy.client_connection import ClientConnection
 from weldr.proxy.context import Context
+from weldr.proxy.line_writer import LineWriter
 
 _OK = Answer(head=b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", body=b"ok")
 _UNASKED = b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nunasked"
@@ -27,6 +28,8 @@ _FIRST_TOGETHER = 192
 """Steps from here on are in one turn of the loop with the next one."""
 _LONGEST_WAIT_S = 100.0
 _MOST_PROGRESS = 2000
+_LOG = LineWriter(1)
+"""Of all worlds: each writer has a thread, and those do not end before the process does."""
 _BACKENDS = {f"b{number}": Backend(host=f"10.1.0.{number}", port=80) for number in (1, 2)}
 
 Action = Callable[[], None]
@@ -59,6 +62,7 @@ class World:
         self._connecting: list[asyncio.Future[None]] = []
         self.transports: list[MemoryTransport] = []
         self.context = Context(self.loop, on_backend_idle=lambda: None)
+        self.context.accounts.access_log.writer = _LOG
 
     def play(self) -> World:
         """All of it, to the end of every connection."""
@@ -128,7 +132,7 @@ class World:
         self.context.tick()
 
     def _drain(self) -> None:
-        self.context.draining = True
+        self.context.begin_draining()
         self.context.clients.drain()
 
     def _learn_latency(self) -> None:

@@ -8,7 +8,8 @@ import sys
 import time
 import traceback
 
-from tests.hosts.cases import CASES, Value
+from tests.hosts.cases import CASES
+from tests.hosts.cases.terms import Value
 from tests.hosts.rounds import play
 from tests.hosts.site import VIP, VIP6, Site
 

@@ -72,10 +72,11 @@ def inside(namespace: str) -> Iterator[None]:
 class Host:
     """One namespace."""
 
-    def __init__(self, name: str, number: int) -> None:
+    def __init__(self, name: str, number: int, network: int) -> None:
         self.name = name
         self.number = number
-        self.namespace = f"weldr{os.getpid()}-{name}"
+        # Two networks may have a host of one name at a time.
+        self.namespace = f"weldr{os.getpid()}-{network}-{name}"
         self.front = f"10.77.0.{number}"
         self.front6 = f"fd77::{number}"
         self.back = f"10.78.0.{number}"
@@ -102,6 +103,11 @@ class Host:
             for address in (other.front, other.front6):
                 self.ip("route", "del", "blackhole", address, check=False)
 
+    def give_front_addresses(self) -> None:
+        """Those that it has from the start."""
+        self.ip("addr", "add", f"{self.front}/24", "dev", "eth0")
+        self.ip("addr", "add", f"{self.front6}/64", "dev", "eth0", "nodad")
+
     def link(self, interface: str, state: str) -> None:
         """Set a link `up` or `down`."""
         self.ip("link", "set", interface, state)
@@ -112,7 +118,8 @@ class Network:
 
     def __init__(self) -> None:
         self.hosts: dict[str, Host] = {}
-        self._switch = f"weldr{os.getpid()}-switch{next(_numbers)}"
+        self._number = next(_numbers)
+        self._switch = f"weldr{os.getpid()}-{self._number}-switch"
 
     def __enter__(self) -> Network:
         ip("netns", "add", self._switch)
@@ -128,21 +135,29 @@ class Network:
 
     def add(self, name: str) -> Host:
         """A host on both networks."""
-        host = self.hosts[name] = Host(name, len(self.hosts) + 1)
+        host = self.hosts[name] = Host(name, len(self.hosts) + 1, self._number)
         ip("netns", "add", host.namespace)
         host.ip("link", "set", "lo", "up")
         with inside(host.namespace):
             # Inherited from the machine. A router may tell clients that an address is nowhere; a host is mute.
             Path("/proc/sys/net/ipv4/ip_forward").write_text("0")
         for network, interface in (("front", "eth0"), ("back", "eth1")):
-            far = f"{network}{host.number}"
-            host.ip("link", "add", interface, "type", "veth", "peer", "name", far, "netns", self._switch)
-            ip("-n", self._switch, "link", "set", far, "master", network, "up")
-            host.link(interface, "up")
-        host.ip("addr", "add", f"{host.front}/24", "dev", "eth0")
-        host.ip("addr", "add", f"{host.front6}/64", "dev", "eth0", "nodad")
+            self._connect(host, network, interface)
+        host.give_front_addresses()
         host.ip("addr", "add", f"{host.back}/24", "dev", "eth1")
         return host
+
+    def renew(self, host: Host) -> None:
+        """The interface on the front network is removed, and made anew with the same addresses."""
+        host.ip("link", "del", "eth0")
+        self._connect(host, "front", "eth0")
+        host.give_front_addresses()
+
+    def _connect(self, host: Host, network: str, interface: str) -> None:
+        far = f"{network}{host.number}"
+        host.ip("link", "add", interface, "type", "veth", "peer", "name", far, "netns", self._switch)
+        ip("-n", self._switch, "link", "set", far, "master", network, "up")
+        host.link(interface, "up")
 
     def unplug(self, host: Host, network: str = "front") -> None:
         """The switch's end of the cable goes down: the host may see that its carrier is gone."""

@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Callable
 
-from tests.hosts.cases import STAYS_S, Value
+from tests.hosts.cases.terms import STAYS_S, Value
 from tests.hosts.site import Site, Trial
 
 _MOST_FAULTS = 4

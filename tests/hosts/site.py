@@ -14,7 +14,7 @@ from typing import Any
 from tests.hosts.client import Client
 from tests.hosts.etcd import Cluster
 from tests.hosts.namespaces import PROJECT, Host, Network
-from tests.hosts.watcher import Watcher
+from tests.hosts.watcher import Span, Watcher
 from tests.support.instance import WeldrProcess, wait_until
 
 _OPEN_S = 0.3
@@ -195,6 +195,10 @@ class Trial:
             why = client.tally.why[sent_s]
             print(f"lost: a request sent {sent_s - spans[0].began_s:.3f} s after the first look, {why}")
         return len(lost_s)
+
+    def spans(self, since_s: float) -> list[Span]:
+        """Who held the address, one after the other, from then on."""
+        return [span for span in self.watcher.histories[self.address].spans if span.ended_s > since_s]
 
     def others(self, name: str) -> list[str]:
         return [other for other in self.instances if other != name]

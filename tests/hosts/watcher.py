@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tests.hosts.namespaces import Host, inside
@@ -158,12 +159,23 @@ class Watcher:
                 )
         return "\n".join(lines)
 
-    def longest(self, address: str, holders: int, after_s: float) -> float:
-        """The longest time with so many holders."""
-        spans = [span for span in self.histories[address].spans if span.ended_s > after_s]
-        return max(
-            (s.ended_s - max(s.began_s, after_s) for s in spans if len(s.holders) == holders), default=0.0
-        )
+    def longest_without(self, address: str, after_s: float) -> float:
+        """The longest time without a holder."""
+        return self._longest(address, after_s, lambda holders: holders == 0)
+
+    def longest_double(self, address: str, after_s: float) -> float:
+        """The longest time with more than one holder."""
+        return self._longest(address, after_s, lambda holders: holders > 1)
+
+    def _longest(self, address: str, after_s: float, counts: Callable[[int], bool]) -> float:
+        longest_s = begun_s = 0.0
+        for span in self.histories[address].spans:
+            if span.ended_s <= after_s or not counts(len(span.holders)):
+                begun_s = 0.0
+                continue
+            begun_s = begun_s or max(span.began_s, after_s)
+            longest_s = max(longest_s, span.ended_s - begun_s)
+        return longest_s
 
     def stop(self) -> None:
         """Look no more."""

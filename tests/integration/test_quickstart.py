@@ -73,6 +73,19 @@ def test_the_quickstart_answers_and_ends_without_a_trace(
     wait_until(lambda: not running_with(listen), "no weldr is left running")
 
 
+def test_a_quickstart_that_was_upgraded_leaves_nothing_behind(
+    demo: tuple[subprocess.Popen[str], str],
+) -> None:
+    program, listen = demo
+    assert program.stdout is not None
+    while "Ctrl-C here ends everything." not in program.stdout.readline():
+        assert program.poll() is None
+    admin = program.args[-1]  # type: ignore[index]
+    subprocess.run([sys.executable, "-m", "weldr", "upgrade", "--admin", admin], check=True, timeout=60)
+    program.wait(60)
+    wait_until(lambda: not running_with(listen), "no weldr is left running")
+
+
 def test_a_port_that_is_taken_is_named_with_the_way_out() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

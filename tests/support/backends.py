@@ -180,6 +180,14 @@ async def scripted_backend(
             connection.writer.transport.abort()
 
 
+async def echo_tunnel(connection: BackendConnection) -> None:
+    """A script: upgrade the first request, and send back what comes."""
+    await connection.request()
+    await connection.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
+    while data := await connection.reader.read(100):
+        await connection.send(data)
+
+
 def response(body: bytes = b"ok", *fields: str, status: str = "200 OK") -> bytes:
     """The bytes of a response with a Content-Length."""
     lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *fields, "", ""]

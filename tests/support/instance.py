@@ -39,6 +39,7 @@ class WeldrProcess:
         self.records: list[dict[str, Any]] = []
         self.lines: list[str] = []
         self._news = threading.Condition()
+        self._is_read = False
         self.process = subprocess.Popen(
             [*under, sys.executable, "-P", "-m", "weldr", *arguments],
             stdin=subprocess.DEVNULL,
@@ -61,14 +62,17 @@ class WeldrProcess:
             line = raw.decode("utf-8", "replace").rstrip("\n")
             with self._news:
                 self.lines.append(line)
+                # A new manager that crashes writes there, too, and its traceback comes in pieces.
+                begin = max(0, line.find('{"level": '))
                 try:
-                    record = json.loads(line)
+                    record = json.loads(line[begin:])
                 except ValueError:
                     record = None
                 if isinstance(record, dict):
                     self.records.append(record)
                 self._news.notify_all()
         with self._news:
+            self._is_read = True
             self._news.notify_all()
 
     def logged(self, message: str, **fields: object) -> list[dict[str, Any]]:
@@ -103,8 +107,22 @@ class WeldrProcess:
     def wait(self, limit_s: float = LIMIT_S) -> int:
         """Its exit status."""
         status = self.process.wait(limit_s)
-        self._reader.join(LIMIT_S)
+        self._read_up_to_now()
+        # After an upgrade others go on writing there.
+        if not self.logged("this manager has taken over"):
+            self._reader.join(LIMIT_S)
         return status
+
+    def _read_up_to_now(self) -> None:
+        """Until all that was written to its standard error is read; others may have that open, too."""
+        assert self.process.stderr is not None
+        mark = f" read up to mark {time.monotonic_ns()}"
+        with open(f"/proc/self/fd/{self.process.stderr.fileno()}", "wb", buffering=0) as pipe:
+            pipe.write(f"{mark}\n".encode())
+        with self._news:
+            self._news.wait_for(lambda: self._is_read or mark in self.lines, LIMIT_S)
+            if mark in self.lines:
+                self.lines.remove(mark)
 
     def output(self) -> str:
         """What it wrote to standard output, after its end."""
@@ -134,6 +152,12 @@ class WeldrProcess:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def run_command(etcd: str, prefix: str, *arguments: str) -> list[str]:
+    """`weldr run` on free ports, for a test that gives it streams of its own."""
+    command = [sys.executable, "-P", "-m", "weldr", "run", "--etcd", etcd, "--prefix", prefix]
+    return [*command, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--workers", "1", *arguments]
 
 
 class Instance(WeldrProcess):

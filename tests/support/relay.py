@@ -9,10 +9,11 @@ from tests.support.ports import free_port
 
 
 class TcpRelay:
-    """Forwards to `target` (`host:port`), until it is told to be silent."""
+    """Forwards to `target` (`host:port`), until it is told to be silent. Each way takes `delay_s`."""
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, delay_s: float = 0.0) -> None:
         self.port = free_port()
+        self._delay_s = delay_s
         self.connections = 0
         self._host, _, port = target.rpartition("/")[2].rpartition(":")
         self._target_port = int(port)
@@ -43,7 +44,7 @@ class TcpRelay:
             writer.close()
             return
         for source, sink in ((reader, back_writer), (back_reader, writer)):
-            task = asyncio.ensure_future(_pump(source, sink, passing))
+            task = asyncio.ensure_future(_pump(source, sink, passing, self._delay_s))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
@@ -59,9 +60,12 @@ class TcpRelay:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
-async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter, passing: asyncio.Event) -> None:
+async def _pump(
+    source: asyncio.StreamReader, sink: asyncio.StreamWriter, passing: asyncio.Event, delay_s: float
+) -> None:
     with contextlib.suppress(OSError):
         while data := await source.read(65536):
+            await asyncio.sleep(delay_s)
             await passing.wait()
             sink.write(data)
             await sink.drain()

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import subprocess
 import sys
+import time
+from pathlib import Path
+
+import pytest
 
 PROGRAM = """
 import logging, os, sys
@@ -87,3 +92,74 @@ os._exit(0)
     later = sum(record["message"] == "later" for record in records)
     assert dropped > 0
     assert dropped + written + later == 30_000 + 200
+
+
+@pytest.mark.parametrize("log_format", ["json", "text"])
+def test_fields_that_cannot_be_written_cost_only_themselves(log_format: str) -> None:
+    statements = """
+class Odd:
+    def __str__(self):
+        raise RuntimeError
+    __repr__ = __str__
+logger.info("before", extra={"way": {("a", Odd()): 1}})
+logger.info("after")
+"""
+    first, second = run(log_format, statements).stderr.splitlines()
+    assert "before" in first
+    assert "unwritable" in first
+    assert "after" in second
+
+
+def test_the_end_waits_for_a_record_that_is_being_made_into_a_line() -> None:
+    statements = """
+import time
+class Slow:
+    def __str__(self):
+        time.sleep(0.3)
+        return "slow"
+logger.info("last words", extra={"way": Slow()})
+time.sleep(0.1)
+"""
+    assert "last words  way=slow" in run("text", statements).stderr
+
+
+def test_what_a_full_disk_did_not_take_is_counted_and_tears_no_later_line(tmp_path: Path) -> None:
+    statements = """
+import resource
+hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+for number in range(100):
+    logger.info("before", extra={"number": number})
+logs.flush(10)
+resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+logger.info("after")
+"""
+    with (tmp_path / "log").open("wb") as log:
+        subprocess.run(
+            [sys.executable, "-c", f"{PROGRAM}{statements}logs.flush(10)", "json"], stderr=log, check=True
+        )
+    lines = (tmp_path / "log").read_text().splitlines()
+    whole = [json.loads(line) for line in lines if line.endswith("}")]
+    assert len(whole) >= len(lines) - 1
+    assert [record["message"] for record in whole[-2:]] == [
+        "after",
+        "log records are lost: they could not be written",
+    ]
+    assert whole[-1]["dropped"] == 100 - (len(whole) - 2)
+
+
+def test_records_wait_for_a_reader_of_what_does_not_block() -> None:
+    """As a terminal does not while another program that has it open wants it so."""
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+    statements = "for number in range(5_000): logger.info('x', extra={'number': number})"
+    program = subprocess.Popen(
+        [sys.executable, "-c", f"{PROGRAM}{statements}\nlogs.flush(30)", "json"], stderr=write_end
+    )
+    # Until it is full.
+    while select.select([], [write_end], [], 0)[1]:
+        time.sleep(0.01)
+    os.close(write_end)
+    with os.fdopen(read_end, encoding="utf-8") as log:
+        assert [json.loads(line)["number"] for line in log] == list(range(5_000))
+    assert program.wait(30) == 0

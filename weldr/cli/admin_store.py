@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
@@ -45,36 +46,39 @@ class AdminStore:
         """All keys, now or as they were."""
         query = f"?revision={revision}" if revision else ""
         answer = await self._ask("GET", f"/api/v1/keys{query}")
-        pairs = {}
-        for item in answer["items"]:
-            name = parse_path(item["key"], self.keys)
-            pairs[name] = self._pair(name, item)
-        return State(answer["revision"], pairs)
+        with self._understood():
+            pairs = {}
+            for item in answer["items"]:
+                name = parse_path(item["key"], self.keys)
+                pairs[name] = self._pair(name, item)
+            return State(answer["revision"], pairs)
 
     async def commit(self, edits: Sequence[Edit], *, dry_run: bool = False) -> Committed:
         """Make edits at one instant."""
         body = {"operations": [_operation(edit) for edit in edits]}
         answer = await self._ask("POST", f"/api/v1/transaction{'?dry_run=1' if dry_run else ''}", body)
-        outcomes = [
-            Outcome(
-                parse_path(found["key"], self.keys),
-                Action(found["action"]),
-                found["old_revision"],
-                found["new_revision"],
-            )
-            for found in answer["outcomes"]
-        ]
-        return Committed(answer["revision"], tuple(outcomes))
+        with self._understood():
+            outcomes = [
+                Outcome(
+                    parse_path(found["key"], self.keys),
+                    Action(found["action"]),
+                    found["old_revision"],
+                    found["new_revision"],
+                )
+                for found in answer["outcomes"]
+            ]
+            return Committed(answer["revision"], tuple(outcomes))
 
     async def past(self, limit: int, only: KeyName | None = None) -> Past:
         """The last changes of configuration."""
         query = urlencode({"limit": min(limit, _MOST_PAST)} | ({"key": path_of(only)} if only else {}))
         answer = await self._ask("GET", f"/api/v1/history?{query}", limit_s=_PAST_TIMEOUT_S)
-        steps = [
-            PastStep(step["revision"], tuple(self._past_change(change) for change in step["changes"]))
-            for step in answer["steps"]
-        ]
-        return Past(answer["first_revision"], answer["omitted"], tuple(steps))
+        with self._understood():
+            steps = [
+                PastStep(step["revision"], tuple(self._past_change(change) for change in step["changes"]))
+                for step in answer["steps"]
+            ]
+            return Past(answer["first_revision"], answer["omitted"], tuple(steps))
 
     def _past_change(self, change: Any) -> PastChange:
         sides = (change["before"], change["after"])
@@ -82,22 +86,31 @@ class AdminStore:
         return PastChange(parse_path(change["key"], self.keys), before, after)
 
     async def follow(self) -> AsyncIterator[State | News | Left]:
-        """First the state, then everything that happens, for good."""
-        state = await self.read()
-        yield state
-        async for kind, data in self._events(state.revision):
-            if kind == "change":
-                yield News((self._moment(data),), {}, {}, restarted=False)
-            elif kind == "problems":
-                appeared = msgspec.convert(data["appeared"], list[Problem])
-                gone = {key.encode(): Problem(key, 0, "", "") for key in data["gone"]}
-                yield News((), gone, {found.key.encode(): found for found in appeared}, restarted=False)
-            elif kind == "departure":
-                yield Left(parse_path(data["key"], self.keys), Departure(data["reason"]))
-            elif kind == "reset":
-                raise StoreError(f"events are missing: {data['reason']}; begin again")
+        """First the state, then everything that happens, for good; the state again where events are missing."""
+        while True:
+            state = await self.read()
+            yield state
+            async with contextlib.aclosing(self._events(state.revision)) as events:
+                async for kind, data in events:
+                    if kind == "reset":
+                        break
+                    with self._understood():
+                        step = self._step(kind, data)
+                    if step is not None:
+                        yield step
 
-    async def _events(self, since: int) -> AsyncIterator[tuple[str, Any]]:
+    def _step(self, kind: str, data: Any) -> News | Left | None:
+        if kind == "change":
+            return News((self._moment(data),), {}, {}, restarted=False)
+        if kind == "problems":
+            appeared = msgspec.convert(data["appeared"], list[Problem])
+            gone = {key.encode(): Problem(key, 0, "", "") for key in data["gone"]}
+            return News((), gone, {found.key.encode(): found for found in appeared}, restarted=False)
+        if kind == "departure":
+            return Left(parse_path(data["key"], self.keys), Departure(data["reason"]))
+        return None
+
+    async def _events(self, since: int) -> AsyncGenerator[tuple[str, Any], None]:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=_TIMEOUT_S, sock_read=_SILENCE_S)
         try:
             async with self._session.get(
@@ -145,7 +158,18 @@ class AdminStore:
         try:
             return msgspec.json.decode(answer)
         except msgspec.DecodeError:
-            raise StoreError(f"{self._url} does not answer as the admin API of weldr does") from None
+            raise self._stranger() from None
+
+    @contextlib.contextmanager
+    def _understood(self) -> Iterator[None]:
+        """Where an answer is JSON, but that of another program or of a version that we do not know."""
+        try:
+            yield
+        except (LookupError, TypeError, ValueError):
+            raise self._stranger() from None
+
+    def _stranger(self) -> StoreError:
+        return StoreError(f"{self._url} does not answer as the admin API of this version of weldr does")
 
 
 def _operation(edit: Edit) -> dict[str, Any]:

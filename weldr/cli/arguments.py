@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterable
 
 import click
 
 from weldr.cli.connect import where_of
 from weldr.cli.store import State, StoreError
-from weldr.model.collections import COLLECTIONS, PathError, parse_path, path_of
+from weldr.model.collections import COLLECTIONS, parse_path, path_of
 from weldr.model.keys import KeyName, KeySpace, Kind
 
 _MOST_REVISION = 2**63 - 1
@@ -19,6 +20,9 @@ REVISION_OR_NONE = click.IntRange(0, _MOST_REVISION)
 
 _COMPLETION_LIMIT_S = 3.0
 _MOST_COMPLETIONS = 500
+# Shells put a completion on the command line as it is, and whoever may write keys chooses their names: so only
+# what every shell reads as one word.
+_PLAIN = re.compile(r"[\w@%+=:,./-]+")
 
 
 def key_of(text: str, keys: KeySpace) -> KeyName:
@@ -27,8 +31,10 @@ def key_of(text: str, keys: KeySpace) -> KeyName:
     Raises `click.UsageError`.
     """
     try:
-        return parse_path(text, keys)
-    except PathError as error:
+        name = parse_path(text, keys)
+        keys.key(name.kind, *name.names)
+        return name
+    except ValueError as error:
         raise click.UsageError(str(error)) from None
 
 
@@ -62,7 +68,8 @@ def complete_drainable(context: click.Context, parameter: click.Parameter, incom
 
 
 def _chosen(candidates: Iterable[str], incomplete: str) -> list[str]:
-    return sorted({text for text in candidates if text.startswith(incomplete)})[:_MOST_COMPLETIONS]
+    found = {text for text in candidates if text.startswith(incomplete) and _PLAIN.fullmatch(text)}
+    return sorted(found)[:_MOST_COMPLETIONS]
 
 
 def _state(context: click.Context) -> State:

@@ -20,7 +20,7 @@ from weldr.control.certificates import validate
 from weldr.model.collections import COLLECTIONS, Collection, path_of
 from weldr.model.decode import Fault
 from weldr.model.documents import raw_of
-from weldr.model.keys import KeyName, KeySpace
+from weldr.model.keys import KeyName, KeySpace, canonical_name
 
 _SUFFIXES = (".yaml", ".yml", ".json")
 _MOST_FILE_BYTES = 64 * 1024 * 1024
@@ -35,7 +35,18 @@ class FileError(Exception):
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses what YAML lets pass: a key that is there twice, of which one would be lost without a word."""
+    """Refuses what YAML lets pass: a key that is there twice, of which one would be lost without a word, and a
+    number that would be another name than it looks (`007` is 7). What cannot be read is told with its place.
+    """
+
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, AttributeError, LookupError):
+            # Such as a date of a 13th month: PyYAML leaves these to the types that it makes.
+            kind = node.tag.rpartition(":")[2]
+            reason = f"{str(node.value)[:40]!r} is no {kind}: correct it, or put it in quotes"
+            raise yaml.constructor.ConstructorError(None, None, reason, node.start_mark) from None
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -44,6 +55,10 @@ class _Loader(yaml.SafeLoader):
             if isinstance(name, str) and name in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"{name!r} is there twice", key.start_mark)
             seen.add(name if isinstance(name, str) else None)
+            if isinstance(name, int) and not isinstance(name, bool) and str(name) != key.value:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{key.value!r} would be the name '{name}': put it in quotes", key.start_mark
+                )
         return super().construct_mapping(node, deep)
 
 
@@ -109,7 +124,7 @@ def _keys_of(document: Any, path: Path, keys: KeySpace) -> Iterator[tuple[Collec
             continue
         yield collection, None, b""
         for names, value in _nested(inner, len(collection.parts), collection, path, ()):
-            name = KeyName(collection.kind, names)
+            name = KeyName(collection.kind, tuple(map(canonical_name, names)))
             yield collection, name, _value(name, value, path, keys)
 
 
@@ -136,6 +151,8 @@ def _value(name: KeyName, value: Any, path: Path, keys: KeySpace) -> bytes:
         raw = raw_of(value)
     except (ValueError, TypeError) as error:
         raise FileError(path, path_of(name), str(error)) from None
+    except RecursionError:
+        raise FileError(path, path_of(name), "the value is nested too deeply, or holds itself") from None
     found = validate(name.kind, raw)
     if isinstance(found, Fault):
         raise FileError(path, f"{path_of(name)}, at {found.place}", found.reason)

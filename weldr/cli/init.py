@@ -1,7 +1,8 @@
 """What process 1 of a container has to do: reap orphans, pass signals on, and end when the work has ended.
 
 The command itself runs as a child. When a manager is upgraded, the container must not end with the old one: so
-its word on who is the main process is listened to, as systemd would, by the datagrams of sd_notify(3).
+its word on who is the main process is listened to, as systemd would, by the datagrams of sd_notify(3), and
+nobody else's: whoever shares the network namespace, or is a worker, can send such.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
 
@@ -24,6 +26,8 @@ _PASSED_ON = (
     signal.SIGWINCH,
 )
 _TO_ALL = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
+_CREDENTIALS = struct.Struct("3i")
+"""A sender's process, user and group, by the kernel's word."""
 _MAIN_PID = re.compile(r"^MAINPID=(\d{1,9})$", re.MULTILINE)
 
 
@@ -38,6 +42,7 @@ class _Init:
         self._outer = os.environ.get("NOTIFY_SOCKET", "")
         self._words = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._words.setblocking(False)
+        self._words.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         self._words.bind("")  # any free abstract name
         name = self._words.getsockname()
         environment = os.environ | {"NOTIFY_SOCKET": "@" + name[1:].decode()}
@@ -74,9 +79,12 @@ class _Init:
         """Take in who is the main process, and tell the container's supervisor the rest."""
         while True:
             try:
-                text = self._words.recv(8192).decode("utf-8", "replace")
+                data, ancillary, _, _ = self._words.recvmsg(8192, socket.CMSG_SPACE(_CREDENTIALS.size))
             except OSError:
                 return
+            if _sender(ancillary) not in self._managers:
+                continue
+            text = data.decode("utf-8", "replace")
             if found := _MAIN_PID.search(text):
                 self._main = int(found[1])
                 self._managers.add(self._main)
@@ -101,3 +109,11 @@ class _Init:
             if pid == self._main:
                 code = os.waitstatus_to_exitcode(status)
                 self._status = code if code >= 0 else 128 - code
+
+
+def _sender(ancillary: list[tuple[int, int, bytes]]) -> int:
+    """The process that sent a datagram; 0 for one of another process namespace."""
+    for level, kind, data in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_CREDENTIALS):
+            return int(_CREDENTIALS.unpack(data)[0])
+    return 0

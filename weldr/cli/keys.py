@@ -67,9 +67,7 @@ async def _get(where: Where, what: str | None, output: str, revision: int, watch
 
 def _show(state: State, what: str | None, store: Store, output: str) -> None:
     found = _selected(state, what, store.keys)
-    exact = (
-        what is not None and len(found) == 1 and what.removeprefix(store.keys.prefix) == path_of(found[0][0])
-    )
+    exact = bool(what) and len(found) == 1 and _is_key(what or "", store.keys)
     if found and all(name.kind is Kind.VIP for name, _ in found) and not (exact and output == "table"):
         _show_vips(found, state, store.keys, output, exact)
     elif exact and output == "table":
@@ -119,6 +117,11 @@ def _selected(state: State, what: str | None, keys: KeySpace) -> list[tuple[KeyN
     if not found and (names or not collection.parts):
         raise click.ClickException(f"there is no {what}")
     return found
+
+
+def _is_key(what: str, keys: KeySpace) -> bool:
+    collection, names = parse_path_prefix(what, keys)
+    return len(names) == len(collection.parts)
 
 
 def _item(name: KeyName, pair: KeyValue) -> dict[str, Any]:
@@ -246,6 +249,8 @@ def _in_editor(text: str, editor: str | None) -> str | None:
         return click.edit(text, editor=editor, extension=".json")
     except UnicodeDecodeError:
         raise click.ClickException("what was saved is not UTF-8: nothing was changed") from None
+    except ValueError as error:
+        raise click.ClickException(f"the editor's command cannot be understood: {error}") from None
     except OSError as error:
         raise click.ClickException(f"the file that was edited cannot be read: {error.strerror}") from None
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
 
 import click
 
+from weldr.control.upgrade import ENVIRONMENT
 from weldr.version import __version__
 
 COMMANDS = {
@@ -61,6 +63,7 @@ def main() -> None:
         from weldr.cli.init import run_as_init
 
         sys.exit(run_as_init())
+    _open_streams()
     try:
         status = cli.main(prog_name="weldr", complete_var="_WELDR_COMPLETE", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
@@ -69,12 +72,38 @@ def main() -> None:
     except click.ClickException as error:
         # click's own way takes three lines and says the same.
         command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "weldr"
-        click.echo(f"{command}: {' '.join(error.format_message().split())}", err=True)
+        reason = " ".join(error.format_message().split())
+        click.echo(f"{command}: {reason}", err=True)
+        _tell_old_manager(reason)
         status = error.exit_code
     except click.Abort:
         status = 1
-    except BrokenPipeError:
-        # Whoever read our output has left. Python would complain once more when it flushes at exit.
+    except OSError as error:
+        # Nobody has to be told that whoever read our output has left.
+        if not isinstance(error, BrokenPipeError):
+            click.echo(f"weldr: {error}", err=True)
+            _tell_old_manager(str(error))
+        # Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1
+    except Exception as error:
+        _tell_old_manager(f"{type(error).__name__}: {error}")
+        raise
     sys.exit(status)
+
+
+def _tell_old_manager(reason: str) -> None:
+    """Where this is to be the new manager of an upgrade: who has asked for that should read why it is not."""
+    if ENVIRONMENT in os.environ:
+        # Whatever is broken here may break this, too.
+        with contextlib.suppress(Exception):
+            from weldr.control.upgrade.taking import refuse_early
+
+            refuse_early(reason)
+
+
+def _open_streams() -> None:
+    """Have all three, also where we were started without: otherwise a socket would be taken for one of them."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))

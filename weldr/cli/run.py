@@ -13,6 +13,7 @@ import click
 from weldr import logs
 from weldr.cli.help import examples
 from weldr.cli.options import DEFAULT_ADMIN, Address, Grace, etcd_options, log_options, prefix_option
+from weldr.cli.start import leave_signals
 from weldr.control.admin.guard import Access, AdminAddressError
 from weldr.control.admin.tokens import TokenFileError
 from weldr.control.descriptors import raise_hard_limit
@@ -27,11 +28,16 @@ from weldr.model.keys import KeySpace
 from weldr.privileges import PrivilegeError
 
 DEFAULT_LISTEN = "127.0.0.1:8080"
+_MOST_OF_NAME = 200
+"""Characters, which take up to four bytes each; something may have to stand behind it (`MOST_NAME_BYTES`)."""
 
 
 def _instance_name(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    if value is not None and (not value or "/" in value or not value.isprintable()):
-        raise click.BadParameter(f"{value!r} is empty, or holds a slash or what cannot be printed")
+    if value is not None and (not 0 < len(value) <= _MOST_OF_NAME or "/" in value or not value.isprintable()):
+        raise click.BadParameter(
+            f"{value[:40]!r} is empty, longer than {_MOST_OF_NAME} characters, or holds a slash or"
+            " what cannot be printed"
+        )
     return value
 
 
@@ -269,4 +275,5 @@ def run(
     except OSError as error:
         raise click.ClickException(f"weldr cannot start: {error.strerror or error}") from None
     finally:
+        leave_signals()
         logs.flush()

@@ -71,4 +71,4 @@ class Store(Protocol):
         """The last `limit` changes of configuration (of one key)."""
 
     def follow(self) -> AsyncIterator[State | News | Left]:
-        """First the state, then everything that happens, for good."""
+        """First the state, then everything that happens, for good; the state again where events are missing."""

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import socket
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 import msgspec
 
 from weldr.cli.options import DEFAULT_ADMIN, Address, Grace
-from weldr.control.control_socket import Answer, Request, control_name
+from weldr.control.control_socket import Answer, Request, control_name, peer_uid
 from weldr.control.listeners import ListenAddress, ListenError, resolve
 from weldr.control.upgrade.launch import own_program
 
@@ -85,6 +87,7 @@ def stop(admin: ListenAddress, drain: bool, shutdown_delay: float | None) -> Non
 def _ask(admin: ListenAddress, request: Request, *, ends: bool = False) -> None:
     """Tell what the manager answers. `ends`: it answers by ending."""
     with _connect(admin) as sock, sock.makefile("rwb") as stream:
+        _check_who_listens(peer_uid(sock), request)
         stream.write(msgspec.json.encode(request) + b"\n")
         stream.flush()
         for line in stream:
@@ -97,6 +100,44 @@ def _ask(admin: ListenAddress, request: Request, *, ends: bool = False) -> None:
     if not ends:
         raise click.ClickException("the manager ended before it answered: its log says why")
     click.echo("stopped")
+
+
+def _check_who_listens(uid: int, request: Request) -> None:
+    """Anybody on this machine may have bound the name before weldr did. What may hold a password goes only to
+    a user who is known to be the manager's: root, our own, or the one of the process that root names."""
+    if uid in (0, os.geteuid()):
+        return
+    name = _user_name(uid)
+    if os.geteuid() != 0:
+        raise click.ClickException(f"{name} listens there: only that user and root may give it commands")
+    if uid == _user_of_main_process():
+        return
+    if request.arguments is None and request.environment is None:
+        click.echo(f"the manager that is asked is a process of {name}", err=True)
+        return
+    raise click.ClickException(
+        f"{name} listens there, who may be anybody, so options and variables are not sent: "
+        "use `systemctl reload`, or name the manager's process in the variable MAINPID"
+    )
+
+
+def _user_of_main_process() -> int | None:
+    """Whom the process `MAINPID` runs as, which systemd names to what it starts for a reload. Root alone
+    believes in it: nobody else can set its variables."""
+    pid = os.environ.get("MAINPID", "")
+    with contextlib.suppress(OSError):
+        if pid.isdecimal():
+            for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+                if line.startswith("Uid:"):
+                    return int(line.split()[2])
+    return None
+
+
+def _user_name(uid: int) -> str:
+    try:
+        return f"the user {pwd.getpwuid(uid).pw_name}"
+    except KeyError:
+        return f"the user {uid}"
 
 
 def _connect(admin: ListenAddress) -> socket.socket:

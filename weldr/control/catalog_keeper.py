@@ -25,7 +25,7 @@ from weldr.model.traffic import TrafficDelta, difference
 logger = logging.getLogger(__name__)
 
 _LOGGED_CHANGES = 20
-_MAX_TIMER_S = 3600.0
+_CLOCK_LOOK_S = 5.0
 # For each of thousands of dead backends by itself, the manager would be busy for minutes.
 _LET_GO_TOGETHER_S = 0.05
 _REASONS = {
@@ -178,11 +178,13 @@ class CatalogKeeper:
         if self._override_timer is not None:
             self._override_timer.cancel()
             self._override_timer = None
-        end = catalog.next_override_end()
+        if not catalog.override_ends:
+            return
+        end, delay_s = catalog.next_override_end(), _CLOCK_LOOK_S
         if end is not None:
-            # Never one long timer: the wall clock, which `until` is written in, may be set meanwhile.
-            delay_s = min(max(0.0, (end - datetime.now(UTC)).total_seconds()), _MAX_TIMER_S)
-            self._override_timer = asyncio.get_running_loop().call_later(delay_s, self._end_overrides)
+            delay_s = min(max(0.0, (end - datetime.now(UTC)).total_seconds()), delay_s)
+        # Never one long timer: the wall clock, which `until` is written in, may be set meanwhile, either way.
+        self._override_timer = asyncio.get_running_loop().call_later(delay_s, self._end_overrides)
 
     def _wait_for_departures(self) -> None:
         if self._departure_timer is not None:
@@ -193,7 +195,11 @@ class CatalogKeeper:
             self._departure_timer = asyncio.get_running_loop().call_later(delay_s, self._departures_over)
 
     def _end_overrides(self) -> None:
-        if self.catalog is not None:
+        if self.catalog is None:
+            return
+        if self.catalog.end_overrides(datetime.now(UTC)) is self.catalog:
+            self._wait_for_override_end(self.catalog)
+        else:
             self._replace(self.catalog)
 
 

@@ -2,7 +2,8 @@
 
 A Unix socket without a file (Linux's abstract names), called after the admin address. Who asks is known from
 the kernel: root, or the user that the manager runs as. What is to be started may be said only by somebody who
-can do all that the manager can; anybody else gets the manager's own command line.
+can do all that the manager can; anybody else gets the manager's own command line. Such a name is anybody's who
+binds it first, so who asks looks at whose it is, too (`weldr/cli/supervise.py`).
 
 A request is one line of JSON. Answers are lines, too: any number of `{"progress": …}`, then `{"done": …}` or
 `{"error": …}`.
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import socket
@@ -23,6 +25,7 @@ from typing import Annotated
 import msgspec
 
 from weldr import privileges
+from weldr.control.accepting import Accepting
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +33,7 @@ _PREFIX = "\0weldr-control "
 _LIMIT_BYTES = 1 << 20
 _READ_LIMIT_S = 5.0
 _MOST_AT_ONCE = 16
+_RETRY_S = 2.0
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -73,11 +77,16 @@ def control_name(admin: str) -> str:
 class ControlSocket:
     """The manager's end."""
 
-    def __init__(self, name: str, handle: Handler) -> None:
+    def __init__(self, name: str, handle: Handler, on_problem: Callable[[], None]) -> None:
+        """`on_problem` is called when `problem` has changed."""
         self._name = name
         self._handle = handle
-        self._server: asyncio.Server | None = None
+        self._on_problem = on_problem
+        self.problem: str | None = None
+        """Why commands do not reach this manager."""
+        self._accepting: Accepting | None = None
         self._sock: socket.socket | None = None
+        self._retrying: asyncio.Task[None] | None = None
         self._calls: set[asyncio.Task[None]] = set()
 
     @property
@@ -86,34 +95,61 @@ class ControlSocket:
         return self._sock.fileno() if self._sock is not None else None
 
     async def open(self, given: socket.socket | None) -> None:
-        """Take commands, on the socket that an old manager gave if it has the right name."""
+        """Take commands, on the socket that an old manager gave if it has the right name; else as soon as the
+        name can be had."""
         if sys.platform != "linux":
             return
-        if given is not None and given.getsockname() == self._name.encode():
-            self._sock = given
-        else:
-            if given is not None:
-                given.close()
-            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            try:
+        if given is not None and given.getsockname() != self._name.encode():
+            given.close()
+            given = None
+        try:
+            self._listen(given)
+        except OSError as error:
+            self.problem = f"weldr upgrade and weldr stop do not reach this instance: {self._reason(error)}"
+            logger.warning(f"{self.problem}: use signals, or end that process")
+            self._on_problem()
+            self._retrying = asyncio.create_task(self._retry(), name="control-socket")
+
+    def _listen(self, given: socket.socket | None) -> None:
+        sock = given or socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            if given is None:
                 sock.bind(self._name)
-            except OSError as error:
-                sock.close()
-                logger.warning(
-                    "weldr upgrade and weldr stop will not reach this instance: use signals",
-                    extra={"reason": error.strerror or str(error)},
-                )
-                return
-            self._sock = sock
-        self._server = await asyncio.start_unix_server(
-            self._take_call, sock=self._sock.dup(), limit=_LIMIT_BYTES
-        )
+            sock.listen()
+            self._accepting = Accepting.streams(sock.dup(), self._take_call, _LIMIT_BYTES)
+        except BaseException:
+            sock.close()
+            raise
+        self._sock = sock
+
+    def _reason(self, error: OSError) -> str:
+        if error.errno == errno.EADDRINUSE:
+            with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+                sock.setblocking(False)
+                sock.connect(self._name)
+                pid, uid = _peer(sock)
+                return f"the process {pid} of the user {uid} has the name @{self._name[1:]}"
+        return f"@{self._name[1:]}: {error.strerror or error}"
+
+    async def _retry(self) -> None:
+        while True:
+            await asyncio.sleep(_RETRY_S)
+            with contextlib.suppress(OSError):
+                self._listen(None)
+                break
+        self.problem = None
+        logger.info("weldr upgrade and weldr stop reach this instance now")
+        self._on_problem()
 
     async def close(self) -> None:
         """Take no more; those under way go on until `finish`."""
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+        if self._retrying is not None:
+            self._retrying.cancel()
+            await asyncio.gather(self._retrying, return_exceptions=True)
+            self._retrying = None
+        if self._accepting is not None:
+            self._accepting.close()
+            self._accepting = None
         if self._sock is not None:
             self._sock.close()
             self._sock = None
@@ -127,6 +163,10 @@ class ControlSocket:
 
     def _take_call(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(self._calls) >= _MOST_AT_ONCE:
+            refusal = Answer(
+                error=f"{_MOST_AT_ONCE} other commands are under way: try again when they have ended"
+            )
+            writer.write(msgspec.json.encode(refusal) + b"\n")
             writer.close()
             return
         task = asyncio.create_task(self._serve(reader, writer), name="control")
@@ -145,7 +185,7 @@ class ControlSocket:
         def say(answer: Answer) -> None:
             writer.write(msgspec.json.encode(answer) + b"\n")
 
-        uid = _peer_uid(writer)
+        uid = peer_uid(writer.get_extra_info("socket"))
         if uid not in (0, os.geteuid()):
             say(Answer(error=f"only root and the user {os.geteuid()} may do that"))
             return
@@ -168,7 +208,13 @@ class ControlSocket:
             await writer.drain()
 
 
-def _peer_uid(writer: asyncio.StreamWriter) -> int:
-    sock = writer.get_extra_info("socket")
+def peer_uid(sock: socket.socket) -> int:
+    """The user at the other end, as the kernel noted it when that one listened or connected."""
+    return _peer(sock)[1]
+
+
+def _peer(sock: socket.socket) -> tuple[int, int]:
+    """Process and user."""
     data = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    return int(struct.unpack("3i", data)[1])
+    pid, uid, _ = struct.unpack("3i", data)
+    return pid, uid

@@ -13,10 +13,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import signal
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from weldr.control import service_manager
 from weldr.control.admin.server import AdminServer
@@ -25,8 +27,9 @@ from weldr.control.health.monitor import HealthMonitor
 from weldr.control.listeners import Listeners
 from weldr.control.manager_config import ManagerConfig
 from weldr.control.presence import Presence
+from weldr.control.upgrade.launch import NewProcess
 from weldr.control.upgrade.succession import Upgrades
-from weldr.control.upgrade.taking import Taker
+from weldr.control.upgrade.taking import TakeoverError, Taker
 from weldr.control.vip.virtual_ips import VirtualIps
 from weldr.control.worker_pool import WorkerPool
 from weldr.model.takeover import VipsState
@@ -36,6 +39,11 @@ logger = logging.getLogger(__name__)
 
 _RESTART_DELAY_S = 1.0
 _PRESENCE_LIMIT_S = 3.0
+_GIVE_UP_S = 5.0
+_UNKNOWN_S = 1.0
+"""For so long after an upgrade, whoever tells the old manager to stop may not have known of the new one."""
+_TWICE_S = 5.0
+"""For so long after an upgrade the new manager may be told twice, since the old one passes that on."""
 
 Part = tuple[str, Callable[[], Awaitable[None]]]
 """A name for the log, and what runs for good."""
@@ -54,10 +62,16 @@ class Parts:
     admin: AdminServer
     control: ControlSocket
     upgrades: Upgrades
+    not_ready: Callable[[], str | None]
+    """Why this instance should get no traffic."""
     always: Sequence[Part]
     """What follows etcd and serves the workers."""
     acting: Sequence[Part]
     """What acts for the instance."""
+
+
+class StoppedEarlyError(Exception):
+    """It was told to stop while there was nothing to stop but what was being started."""
 
 
 class Life:
@@ -70,17 +84,36 @@ class Life:
         self._stop = asyncio.Event()
         self._stop_delay_s = config.shutdown_delay_s
         self._hurry = asyncio.Event()
+        """It is not to accept any longer, whatever the delay is."""
         self._loaded = asyncio.Event()
         self._acts = False
         self._admin_is_open = False
         self._holding: asyncio.Task[None] | None = None
+        self._telling: asyncio.Task[None] | None = None
         self._running = False
+        self._took_over_s = -math.inf
         self._parts: Parts
 
     @property
     def stopping(self) -> bool:
         """Whether it was told to stop."""
         return self._stop.is_set()
+
+    async def unless_stopped(self, start: Coroutine[Any, Any, None]) -> None:
+        """Wait for what comes before `run`.
+
+        Raises `StoppedEarlyError`.
+        """
+        starting, stop = asyncio.create_task(start), asyncio.create_task(self._stop.wait())
+        try:
+            await asyncio.wait({starting, stop}, return_when=asyncio.FIRST_COMPLETED)
+            if not starting.done():
+                raise StoppedEarlyError
+            await starting
+        finally:
+            for task in (starting, stop):
+                task.cancel()
+            await asyncio.gather(starting, stop, return_exceptions=True)
 
     @property
     def loaded(self) -> bool:
@@ -96,29 +129,57 @@ class Life:
 
     def _tell_ready(self) -> None:
         if self._acts and self._loaded.is_set():
-            service_manager.notify(READY=1, STATUS=f"weldr {__version__} serves")
+            # It waits for this word, and would end a service that never says it.
+            words = {"READY": 1, "STATUS": f"weldr {__version__} serves"}
+            self._tell_nothing()
+            self._telling = asyncio.create_task(service_manager.notify_when_possible(**words))
         elif self._acts:
             service_manager.notify(STATUS="no worker serves yet: GET /readyz says what is missing")
+
+    def _tell_nothing(self) -> None:
+        """That it is ready, in case nobody has taken the word yet."""
+        if self._telling is not None:
+            self._telling.cancel()
 
     def handle_signals(self) -> None:
         """Of the event loop that runs."""
         loop = asyncio.get_running_loop()
         for signal_number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            if signal_number is signal.SIGHUP and signal.getsignal(signal_number) is signal.SIG_IGN:
+                continue  # started under nohup, which means just that
             loop.add_signal_handler(signal_number, self._stop_or_kill, signal_number)
         loop.add_signal_handler(signal.SIGUSR2, self._upgrade_by_signal)
 
+    @staticmethod
+    def ignore_signals() -> None:
+        """Nothing is left to stop, and an event loop that is being closed would answer them with tracebacks."""
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2):
+            signal.signal(number, signal.SIG_IGN)
+
     def _upgrade_by_signal(self) -> None:
-        if self._acts and not self._stop.is_set():
+        if self._acts and not self._stop.is_set() and not self.retired:
             self._parts.upgrades.begin()
+            return
+        reason = "it does not act for the instance yet"
+        if self.retired:
+            reason = "another manager has taken over"
+        elif self._stop.is_set():
+            reason = "it is stopping"
+        logger.warning("a signal to upgrade was ignored", extra={"reason": reason})
 
     def stop(self, delay_s: float) -> None:
         """Stop in order, after `delay_s` in which it says that it is not ready but accepts."""
         self._stop_delay_s = delay_s
+        if delay_s == 0:
+            # Also where a delay has begun.
+            self._hurry.set()
         self._stop.set()
 
     def _stop_or_kill(self, number: signal.Signals) -> None:
-        if self._stop.is_set() and self.retired and number is signal.SIGTERM:
-            # From systemd, which stops all, and once more who is left when the main process has ended.
+        just_took_over = asyncio.get_running_loop().time() < self._took_over_s + _TWICE_S
+        if self._stop.is_set() and (self.retired or just_took_over) and number is signal.SIGTERM:
+            # From systemd, which stops all, and once more who is left when the main process has ended; or from
+            # the old manager.
             logger.info("asked to stop again: still finishing what is in flight")
             return
         if self._stop.is_set():
@@ -148,13 +209,20 @@ class Life:
                 if pool.done() and not stop.done():
                     # Without workers there is nothing to serve: whoever supervises this process starts it anew.
                     await pool
-                await (self._retire(voice) if retired.done() else self._finish())
+                if self._parts.upgrades.heir is None:
+                    # One that is under way comes to nothing, unless the new manager acts by then.
+                    await self._parts.upgrades.close()
+                if (heir_process := self._parts.upgrades.heir) is None:
+                    await self._finish()
+                else:
+                    await self._retire(voice, heir_process)
         finally:
             self._parts.pool.kill()
+            self._tell_nothing()
             for task in (stop, pool, *tasks):
                 task.cancel()
             await asyncio.gather(stop, pool, *tasks, return_exceptions=True)
-            await self._parts.upgrades.close()
+            await self._parts.upgrades.end()
             await self._parts.virtual_ips.stop("weldr has failed")
             await self._close_admin()
             await self._parts.control.close()
@@ -165,8 +233,12 @@ class Life:
         told = asyncio.create_task(taker.wait_takeover())
         loaded = asyncio.create_task(self._loaded.wait())
         try:
-            await asyncio.wait({told, loaded, pool, stop}, return_when=asyncio.FIRST_COMPLETED)
+            waits = {told, loaded, pool, stop}
+            done, _ = await asyncio.wait(waits, timeout=taker.ready_in_s, return_when=asyncio.FIRST_COMPLETED)
+            if not done:
+                raise TakeoverError(f"the new manager was not ready in time: {self._parts.not_ready()}")
             if loaded.done() and not told.done():
+                self._parts.virtual_ips.prepare()
                 await taker.say_ready([*self._parts.listeners.groups, *self._parts.admin_listeners.groups])
                 await asyncio.wait({told, pool, stop}, return_when=asyncio.FIRST_COMPLETED)
             return told.done()
@@ -195,6 +267,7 @@ class Life:
                 # Until then the old manager keeps the key in being.
                 async with asyncio.timeout(_PRESENCE_LIMIT_S):
                     await self._parts.presence.wait_written()
+            self._took_over_s = asyncio.get_running_loop().time()
             await taker.say_done()
             extra = {"old_pid": taker.old_pid, "old_version": taker.old_version, "version": __version__}
             logger.info("this manager has taken over", extra=extra | {"pid": os.getpid()})
@@ -221,10 +294,10 @@ class Life:
 
     async def _finish(self) -> None:
         """The end of the instance."""
+        self._tell_nothing()
         service_manager.notify(STOPPING=1, STATUS="finishing what is in flight")
         extra = {"shutdown_delay_s": self._stop_delay_s, "grace_s": self._config.grace_s}
         logger.info("stopping: finishing what is in flight", extra=extra)
-        await self._parts.upgrades.close()
         # Not ready any more, which has virtual IPs go to others, too; and those who ask for it need time.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._stop_delay_s):
@@ -232,18 +305,23 @@ class Life:
         # First: as long as an address is here, new requests for it arrive here.
         if self._holding is not None:
             self._holding.cancel()
-        await self._parts.virtual_ips.stop("weldr is stopping")
+        giving_up = asyncio.create_task(self._parts.virtual_ips.stop("weldr is stopping"))
+        # But for a command that hangs: others have fetched its address by then.
+        await asyncio.wait({giving_up}, timeout=_GIVE_UP_S)
         await self._parts.pool.drain(self._config.grace_s)
+        await giving_up
 
     async def _close_admin(self) -> None:
         if self._admin_is_open:
             self._admin_is_open = False
             await self._parts.admin.close()
 
-    async def _retire(self, voice: list[asyncio.Task[None]]) -> None:
+    async def _retire(self, voice: list[asyncio.Task[None]], heir: NewProcess) -> None:
         """Another manager acts for the instance: finish what is in flight here."""
         extra = {"drain_limit_s": self._config.drain_limit_s}
         self.retired = True
+        passing_on = asyncio.create_task(self._pass_stop_on(heir))
+        self._tell_nothing()
         logger.info("retired: finishing what is in flight", extra=extra)
         await self._parts.control.close()
         await self._parts.virtual_ips.let_go()
@@ -256,7 +334,15 @@ class Life:
         if not draining.done():
             await self._parts.pool.drain(self._config.grace_s)
         stop.cancel()
-        await asyncio.gather(draining, closing, stop, return_exceptions=True)
+        passing_on.cancel()
+        await asyncio.gather(draining, closing, stop, passing_on, return_exceptions=True)
+
+    async def _pass_stop_on(self, heir: NewProcess) -> None:
+        """Who says stop to this one now means the instance."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_UNKNOWN_S):
+                await self._stop.wait()
+                heir.terminate()
 
 
 def _kept(part: Part) -> asyncio.Task[None]:

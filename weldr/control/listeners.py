@@ -206,6 +206,14 @@ class Group:
         host, port = sock.getsockname()[:2]
         return sock.family, (host, port)
 
+    @property
+    def takes_all(self) -> bool:
+        """Whether connections to every address of the machine, of IPv6 and of IPv4, arrive here."""
+        family, (host, _) = self.where
+        if family != socket.AF_INET6 or host != "::":
+            return False
+        return not self.listeners[0].sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+
 
 class Listeners:
     """All listening sockets of an instance: for each worker at least one on each address."""
@@ -245,6 +253,11 @@ class Listeners:
     def addresses(self) -> list[str]:
         """Where they listen, with the real port where 0 was asked for."""
         return [group.address for group in self.groups]
+
+    @property
+    def reached_by(self) -> list[str]:
+        """The same, but `*:PORT` for a socket that takes every address of IPv6 and of IPv4."""
+        return [f"*:{group.where[1][1]}" if group.takes_all else group.address for group in self.groups]
 
     def _open_all(self, address: ListenAddress, unused: list[Group]) -> None:
         """The groups of an address as the user wrote it; a name may stand for several."""

@@ -28,7 +28,7 @@ from weldr.control.embedded import EmbeddedEtcd, EmbeddedEtcdError, find_etcd
 from weldr.control.health.hub import HealthHub
 from weldr.control.health.leases import LeaseInquiry
 from weldr.control.health.reports import HealthReports
-from weldr.control.life import Life, Parts
+from weldr.control.life import Life, Parts, StoppedEarlyError
 from weldr.control.listeners import ListenError, Listeners
 from weldr.control.manager_config import ManagerConfig
 from weldr.control.metrics.exposition import Part
@@ -56,6 +56,7 @@ from weldr.version import __version__
 logger = logging.getLogger(__name__)
 
 _PROBLEMS_IN_INSTANCE = 16
+_ONE_LINE = (ListenError, AdminAddressError, TokenFileError, EmbeddedEtcdError, TakeoverError)
 
 
 class Manager:
@@ -81,13 +82,17 @@ class Manager:
         try:
             async with contextlib.AsyncExitStack() as stack:
                 await self._run(stack, taker)
-        except (ListenError, AdminAddressError, TokenFileError, EmbeddedEtcdError, TakeoverError) as error:
+        except StoppedEarlyError:
+            logger.info("told to stop before anything was served")
+        except Exception as error:
             if taker is not None:
-                await taker.refuse(str(error))
+                told = isinstance(error, _ONE_LINE)
+                await taker.refuse(str(error) if told else f"{type(error).__name__}: {error}")
             raise
         finally:
             if taker is not None:
                 await taker.close()
+        self._life.ignore_signals()
         logger.info("weldr has stopped")
 
     async def _run(self, stack: contextlib.AsyncExitStack, taker: Taker | None) -> None:
@@ -211,7 +216,7 @@ class Manager:
             client,
             config.keys,
             self.name,
-            self._listeners.addresses,
+            self._listeners.reached_by,
             config.commands,
             self.not_ready,
             self._presence.changed,
@@ -247,13 +252,15 @@ class Manager:
             self._keeper.let_go,
             self._presence.changed,
         )
-        control = ControlSocket(control_name(self._admin_address), lambda *call: upgrades.handle(*call))
+        self._control = ControlSocket(
+            control_name(self._admin_address), lambda *call: upgrades.handle(*call), self._presence.changed
+        )
         estate = Estate(
             self.name,
             config.keys.prefix,
             self._listeners,
             admin_listeners,
-            control,
+            self._control,
             self._virtual_ips,
             self._presence,
             self._retired_presence,
@@ -268,8 +275,9 @@ class Manager:
             virtual_ips=self._virtual_ips,
             presence=self._presence,
             admin=self._admin,
-            control=control,
+            control=self._control,
             upgrades=upgrades,
+            not_ready=self.not_ready,
             always=[
                 ("catalog", self._keeper.run),
                 ("health checks", self._health.monitor.run),
@@ -286,7 +294,7 @@ class Manager:
     async def _embedded(self, stack: contextlib.AsyncExitStack) -> EtcdConfig:
         etcd = EmbeddedEtcd(find_etcd(), self._config.embedded_data)
         stack.push_async_callback(etcd.close)
-        await etcd.start()
+        await self._life.unless_stopped(etcd.start())
         kept = self._config.embedded_data
         logger.info(
             "no etcd was named: started an embedded one for trying out",
@@ -355,7 +363,8 @@ class Manager:
         return None
 
     def _problems_of_parts(self) -> list[str]:
-        return [*self._health.problems, *self._virtual_ips.problems()]
+        own = [self._control.problem] if self._control.problem else []
+        return [*own, *self._health.problems, *self._virtual_ips.problems()]
 
     def _metrics(self) -> Iterator[Iterable[Part]]:
         yield metrics_of_instance(self._instance_parts)

@@ -103,22 +103,28 @@ class Presence:
 
     async def run(self) -> None:
         """Keep the lease, and write the key whenever it has changed."""
-        async with self._lease:
-            while True:
-                await self._changed.wait()
-                self._changed.clear()
-                lease_id = self._lease.lease_id
-                if lease_id is None or lease_id != self._put_under:
-                    continue  # `_granted` writes it
-                try:
-                    await self._write(lease_id)
-                except EtcdError as error:
-                    # That etcd is away is said by the client; the value is written when it is back.
-                    self._tell_failure(error)
-                    self._changed.set()
-                    await asyncio.sleep(_RETRY_PAUSE_S)
-                # A burst of revisions is reported by its last one.
-                await asyncio.sleep(_LEAST_PAUSE_S)
+        try:
+            async with self._lease:
+                await self._write_changes()
+        finally:
+            self._there.clear()
+
+    async def _write_changes(self) -> None:
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            lease_id = self._lease.lease_id
+            if lease_id is None or lease_id != self._put_under:
+                continue  # `_granted` writes it
+            try:
+                await self._write(lease_id)
+            except EtcdError as error:
+                # That etcd is away is said by the client; the value is written when it is back.
+                self._tell_failure(error)
+                self._changed.set()
+                await asyncio.sleep(_RETRY_PAUSE_S)
+            # A burst of revisions is reported by its last one.
+            await asyncio.sleep(_LEAST_PAUSE_S)
 
     def _tell_failure(self, error: EtcdError) -> None:
         reason = str(error)
@@ -136,6 +142,7 @@ class Presence:
 
     def _lost(self, reason: str) -> None:
         self._written = None
+        self._there.clear()
         logger.warning("the instance's lease was lost", extra={"reason": reason})
 
     async def _write(self, lease_id: int) -> None:

@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 _FIRST_DESCRIPTOR = 3
 _MOST_DESCRIPTORS = 1024
-_BUSY_ATTEMPTS = 100
+_BUSY_LIMIT_S = 5.0
 _BUSY_PAUSE_S = 0.05
 ADMIN_NAME = "admin"
 
@@ -48,7 +48,14 @@ def notify(**words: object) -> bool:
 
 async def notify_surely(**words: object) -> None:
     """The same for what must not get lost, should the service manager be busy; for a few seconds at most."""
-    for _ in range(_BUSY_ATTEMPTS):
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_BUSY_LIMIT_S):
+            await notify_when_possible(**words)
+
+
+async def notify_when_possible(**words: object) -> None:
+    """The same, however long that takes."""
+    while True:
         if notify(**words):
             return
         await asyncio.sleep(_BUSY_PAUSE_S)

@@ -30,14 +30,13 @@ from enum import StrEnum
 
 from weldr.control.listeners import Listener, take_no_more
 from weldr.control.statistics import Statistics
+from weldr.control.worker_channel import WorkerChannel
 from weldr.model.catalog import Catalog
 from weldr.model.frames import (
     Accept,
     Applied,
     Beat,
     Drain,
-    FrameError,
-    FrameReader,
     Health,
     InFlight,
     Loads,
@@ -55,12 +54,17 @@ logger = logging.getLogger(__name__)
 
 BEAT_LIMIT_S = 10.0
 """A worker whose event loop gave no sign for this long is killed and replaced."""
+START_LIMIT_S = 60.0
+"""The same for its first sign. Where there are many workers for each core, all of them start at once, and to
+kill them for that would have them start again, all at once."""
 _STABLE_S = 10.0
 _BACKOFF_FIRST_S = 0.1
 _BACKOFF_LIMIT_S = 5.0
 _ALLOCATOR = {"MALLOC_TRIM_THRESHOLD_": str(8 << 20), "MALLOC_MMAP_THRESHOLD_": str(1 << 20)}
 """For glibc, which else gives the memory of each piece of a body back to the kernel, and gets it again page by
 page with the next one: half of the cost of a response of 64 KiB. A worker may keep these 8 MiB for good."""
+_OF_THE_MANAGER = ("WELDR_", "ETCDCTL_")
+"""Variables that say how to get into etcd, among others: of no use to a worker, which talks to strangers."""
 
 
 class SlotState(StrEnum):
@@ -71,51 +75,6 @@ class SlotState(StrEnum):
     WAITING = "waiting"
     DRAINING = "draining"
     ENDED = "ended"
-
-
-class _Channel(asyncio.Protocol):
-    """The manager's end of the socket pair. Writes are bounded: while the worker does not read, nothing is."""
-
-    def __init__(self, on_frame: Callable[[Upward], None], on_writable: Callable[[], None]) -> None:
-        self._on_frame = on_frame
-        self._on_writable = on_writable
-        self._reader: FrameReader[Upward] = FrameReader(Upward)
-        self._transport: asyncio.Transport | None = None
-        self.writable = True
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.set_write_buffer_limits(high=0)
-
-    def data_received(self, data: bytes) -> None:
-        try:
-            frames = self._reader.feed(data)
-        except FrameError as error:
-            logger.error("a worker's channel is broken", extra={"reason": str(error)})
-            self.close()
-            return
-        for frame in frames:
-            self._on_frame(frame)
-
-    def pause_writing(self) -> None:
-        self.writable = False
-
-    def resume_writing(self) -> None:
-        self.writable = True
-        self._on_writable()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.writable = False
-        self._transport = None
-
-    def send(self, frame: bytes) -> None:
-        if self._transport is not None:
-            self._transport.write(frame)
-
-    def close(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()
 
 
 class WorkerSlot:
@@ -162,12 +121,14 @@ class WorkerSlot:
         self._on_change = on_change
         self._on_sparing = on_sparing
         self._on_silent = on_silent
-        self._channel: _Channel | None = None
+        self._channel: WorkerChannel | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._sent: Traffic | None = None
         self._sent_standings: Mapping[BackendKey, Standing] = {}
         self._unacknowledged = 0
         self._last_sign_s = 0.0
+        self._is_silent = True
+        """Whether the process has given no sign since it was started."""
         self._drain: Drain | None = None
         self._drained = asyncio.Event()
         self._given_up = False
@@ -232,13 +193,15 @@ class WorkerSlot:
                     *self._arguments,
                     stdin=asyncio.subprocess.DEVNULL,
                     pass_fds=fds,
-                    env=_ALLOCATOR | os.environ,
+                    env=_environment(),
                 )
             except OSError:
                 mine.close()
                 raise
         loop = asyncio.get_running_loop()
-        _, self._channel = await loop.connect_accepted_socket(lambda: _Channel(self._frame, self.publish), mine)
+        _, self._channel = await loop.connect_accepted_socket(
+            lambda: WorkerChannel(self._frame, self.publish), mine
+        )
         self._process = process
         self.pid = process.pid
         self.starts += 1
@@ -246,6 +209,7 @@ class WorkerSlot:
         self._sent_standings = {}
         self._unacknowledged = 0
         self._last_sign_s = loop.time()
+        self._is_silent = True
         self._set_state(SlotState.STARTING)
         logger.debug("worker started", extra={"worker": self.name, "pid": process.pid})
         if self._standby:
@@ -253,6 +217,9 @@ class WorkerSlot:
         self.publish()
         if self._drain is not None:
             self._send_drain(self._drain)
+        if self._given_up:
+            # While it was being started.
+            self.kill()
         return process
 
     def _lost(self, status: int) -> None:
@@ -311,6 +278,7 @@ class WorkerSlot:
 
     def _frame(self, frame: Upward) -> None:
         self._last_sign_s = asyncio.get_running_loop().time()
+        self._is_silent = False
         if isinstance(frame, Applied):
             self._unacknowledged -= 1
             self._applied(frame.revision)
@@ -340,10 +308,11 @@ class WorkerSlot:
         now_s = asyncio.get_running_loop().time()
         if forgive:
             self._last_sign_s = now_s
-        if self._process is not None and now_s - self._last_sign_s > BEAT_LIMIT_S:
+        limit_s = START_LIMIT_S if self._is_silent else BEAT_LIMIT_S
+        if self._process is not None and now_s - self._last_sign_s > limit_s:
             logger.error(
                 "a worker gave no sign of life: it is killed",
-                extra={"worker": self.name, "pid": self.pid, "limit_s": BEAT_LIMIT_S},
+                extra={"worker": self.name, "pid": self.pid, "limit_s": limit_s},
             )
             self.kill()
 
@@ -394,13 +363,26 @@ class WorkerSlot:
 
     def kill(self) -> None:
         """End the process at once."""
-        if self._process is not None and self._process.returncode is None:
+        if self._process is None or self._process.returncode is not None:
+            return
+        try:
             self._process.kill()
+        except ProcessLookupError:
+            pass
+        except PermissionError:
+            # Of another user, and without CAP_KILL. It is no reason to end the others.
+            logger.error("a worker cannot be killed", extra={"worker": self.name, "pid": self.pid})
 
     def _set_state(self, state: SlotState) -> None:
         if state is not self.state:
             self.state = state
             self._on_change()
+
+
+def _environment() -> dict[str, str]:
+    """Of a worker."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(_OF_THE_MANAGER)}
+    return _ALLOCATOR | inherited
 
 
 _Standings = list[tuple[BackendKey, Standing]]

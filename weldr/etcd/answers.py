@@ -62,6 +62,14 @@ class TransactionResult:
     succeeded: bool
     responses: tuple[PutResult | DeleteResult | RangeResult, ...]
 
+    @property
+    def wrote(self) -> bool:
+        """Whether it made a revision: one that only deletes what is not there does not."""
+        return any(
+            isinstance(response, PutResult) or (isinstance(response, DeleteResult) and response.deleted > 0)
+            for response in self.responses
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class LeaseGrant:
@@ -78,12 +86,11 @@ class LeaseGrant:
 
 @dataclass(frozen=True, slots=True)
 class LeaseTimeToLive:
-    """What is left of a lease, and the keys under it."""
+    """What is left of a lease."""
 
     id: int
     granted_ttl_s: int
     left_s: int
-    keys: tuple[bytes, ...]
     header: Header
 
 

@@ -235,12 +235,13 @@ class EtcdClient:
 
         Raises `EtcdLeaseNotFoundError`.
         """
-        request = rpc.LeaseTimeToLiveRequest(ID=lease_id, keys=True)
+        # Without its keys: those may be many, and who may not read one of them would be told nothing.
+        request = rpc.LeaseTimeToLiveRequest(ID=lease_id)
         answer = await self._repeatable(lambda session: session.lease.LeaseTimeToLive, request, timeout_s)
         # etcd cuts the seconds off: 0 is less than one, -1 is gone.
         if answer.TTL < 0:
             raise EtcdLeaseNotFoundError(lease_id)
-        return LeaseTimeToLive(answer.ID, answer.grantedTTL, answer.TTL, tuple(answer.keys), header_of(answer))
+        return LeaseTimeToLive(answer.ID, answer.grantedTTL, answer.TTL, header_of(answer))
 
     async def lease_lives(self, lease_id: int, *, timeout_s: float | None = None) -> bool:
         """Whether a lease has neither run out nor been revoked."""

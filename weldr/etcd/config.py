@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
+from weldr.model.keys import is_text
+
 DEFAULT_ENDPOINTS = "127.0.0.1:2379"
 DEFAULT_TIMEOUT_S = 5.0
 _DEFAULT_PORT = 2379
@@ -139,6 +141,8 @@ def _problem(parts: SplitResult, port: int | None) -> str | None:
         return "holds credentials: give them with --user and --password, or WELDR_USER and WELDR_PASSWORD"
     if not parts.hostname or any(character.isspace() for character in parts.netloc):
         return "names no host: write http://host:2379"
+    if not is_text(parts.netloc):
+        return "names a host that is not UTF-8: write http://host:2379"
     if port == 0 or parts.netloc.endswith(":"):
         return f"has no usable port: write one from 1 to 65535, usually {_DEFAULT_PORT}"
     if parts.path not in ("", "/") or parts.query or parts.fragment:
@@ -159,6 +163,10 @@ def _check_user(user: str | None, password: str | None) -> None:
         raise EtcdConfigError("an etcd password was given without a user: give --user too")
     if user is not None and not password:
         raise EtcdConfigError(f"no password was given for the etcd user {user!r}: set WELDR_PASSWORD")
+    # Arguments and variables may hold any bytes: what is not UTF-8 stands in the text as lone surrogates.
+    for what, text in (("user", user), ("password", password)):
+        if text is not None and not is_text(text):
+            raise EtcdConfigError(f"the etcd {what} is not UTF-8, which is all that etcd takes: write it so")
 
 
 def _check_files(ca_file: Path | None, cert_file: Path | None, key_file: Path | None) -> None:

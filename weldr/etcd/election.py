@@ -88,6 +88,7 @@ class Confirmation:
     """Until when the lease lives without another renewal, by what etcd granted."""
     token: int
     queue: tuple[Contender, ...]
+    """Its first thousand: all that there are, unless somebody else put them there."""
     held: bool
     """Whether the caller's comparisons held, and its operations were done."""
     read: tuple[KeyValue | None, ...]
@@ -172,8 +173,10 @@ class Candidate:
         except EtcdLeaseNotFoundError:
             self._forget()
             raise CandidacyLostError("its lease ended") from None
-        looks: list[Operation] = [Read(self._prefix, prefix_end(self._prefix), _QUEUE_LIMIT)]
-        looks += map(Read, reads)
+        looks: list[Operation] = [
+            Read(self._prefix, prefix_end(self._prefix), _QUEUE_LIMIT, oldest_first=True),
+            *map(Read, (self.key, *reads)),
+        ]
         result = await self._client.transaction(
             [Compare.create_revision(self.key, "==", token), *compares],
             [*operations, *looks],
@@ -183,17 +186,17 @@ class Candidate:
         if lease.header.raft_term != result.header.raft_term:
             raise StaleRenewalError(lease.header.raft_term, result.header.raft_term)
         first = len(operations) if result.succeeded else 0
-        queue = queue_of(_found(result, first))
-        if not any(contender.token == token and contender.key == self.key for contender in queue):
+        mine = _one(result, first + 1)
+        if mine is None or mine.create_revision != token:
             self.token = None
             raise CandidacyLostError("its key was deleted")
         return Confirmation(
             sent_s=sent_s,
             deadline_s=sent_s + lease.ttl_s,
             token=token,
-            queue=queue,
+            queue=queue_of(_found(result, first)),
             held=result.succeeded,
-            read=tuple(_one(result, first + 1 + index) for index in range(len(reads))),
+            read=tuple(_one(result, first + 2 + index) for index in range(len(reads))),
             header=result.header,
         )
 
@@ -235,16 +238,18 @@ async def unseat(
     client: EtcdClient,
     contender: Contender,
     compares: Sequence[Compare],
+    operations: Sequence[Operation] = (),
     *,
     timeout_s: float = _OPERATION_TIMEOUT_S,
 ) -> bool:
-    """Delete another candidate's key, if it is still that candidacy and `compares` hold; whether it was so.
+    """Delete another candidate's key and do `operations`, if it is still that candidacy and `compares` hold;
+    whether it was so.
 
     Its lease stays: by it, whoever comes next can tell this from a key that expired.
     """
     result = await client.transaction(
         [Compare.create_revision(contender.key, "==", contender.token), *compares],
-        [Delete(contender.key)],
+        [Delete(contender.key), *operations],
         timeout_s=timeout_s,
     )
     return result.succeeded

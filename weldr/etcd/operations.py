@@ -84,6 +84,8 @@ class Read:
     key: bytes
     range_end: bytes = b""
     limit: int = 0
+    oldest_first: bool = False
+    """Which ones are within the limit: those created first, or those that come first by their names."""
 
 
 Operation = Put | Delete | Read
@@ -123,5 +125,9 @@ def _operation(operation: Operation) -> Any:
             return rpc.RequestOp(request_put=rpc.PutRequest(key=key, value=value, lease=lease))
         case Delete(key, range_end):
             return rpc.RequestOp(request_delete_range=rpc.DeleteRangeRequest(key=key, range_end=range_end))
-        case Read(key, range_end, limit):
-            return rpc.RequestOp(request_range=rpc.RangeRequest(key=key, range_end=range_end, limit=limit))
+        case Read(key, range_end, limit, oldest_first):
+            order = rpc.RangeRequest.CREATE if oldest_first else rpc.RangeRequest.KEY
+            request = rpc.RangeRequest(key=key, range_end=range_end, limit=limit, sort_target=order)
+            if oldest_first:
+                request.sort_order = rpc.RangeRequest.ASCEND
+            return rpc.RequestOp(request_range=request)

@@ -11,7 +11,17 @@ from dataclasses import dataclass
 from typing import Any, get_type_hints
 
 from weldr.model.decode import DECODED, BackendObject, Fault, decode
-from weldr.model.keys import NAMES_OF_KIND, REPORTED, KeyName, KeySpace, Kind
+from weldr.model.keys import (
+    MOST_NAME_BYTES,
+    NAMES_OF_KIND,
+    REPORTED,
+    KeyName,
+    KeySpace,
+    Kind,
+    canonical_name,
+    is_text,
+    name_to_bytes,
+)
 from weldr.model.values import Instance, Value
 
 
@@ -97,7 +107,9 @@ def parse_path(text: str, keys: KeySpace) -> KeyName:
         raise PathError(f"there is no collection {head!r}: expected one of {', '.join(COLLECTIONS)}")
     if len(names) != len(found.parts) or not all(names):
         raise PathError(f"{text!r} names no key: expected {found.layout}")
-    return KeyName(found.kind, tuple(names))
+    if any(is_text(name) and len(name_to_bytes(name)) > MOST_NAME_BYTES for name in names):
+        raise PathError(f"a name of more than {MOST_NAME_BYTES} bytes is not taken")
+    return KeyName(found.kind, tuple(map(canonical_name, names)))
 
 
 def parse_path_prefix(text: str, keys: KeySpace) -> tuple[Collection, tuple[str, ...]]:
@@ -111,7 +123,7 @@ def parse_path_prefix(text: str, keys: KeySpace) -> tuple[Collection, tuple[str,
         raise PathError(f"there is no collection {head!r}: expected one of {', '.join(COLLECTIONS)}")
     if len(names) > len(found.parts) or not all(names):
         raise PathError(f"{text!r} names no key: expected {found.layout}")
-    return found, tuple(names)
+    return found, tuple(map(canonical_name, names))
 
 
 def validate(kind: Kind, raw: bytes) -> Value | Fault:

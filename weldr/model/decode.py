@@ -6,7 +6,6 @@ No input raises past `decode`: whoever can write a key must not be able to stop 
 from __future__ import annotations
 
 import ipaddress
-import re
 from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Any, TypeVar
@@ -18,6 +17,7 @@ from weldr.model.balancing import invalid_balance
 from weldr.model.certificates import Certificate, certificate_fault
 from weldr.model.foreign import ForeignError, address_of_foreign
 from weldr.model.health import invalid_check
+from weldr.model.json_faults import json_fault
 from weldr.model.keys import Kind
 from weldr.model.resilience import invalid_resilience
 from weldr.model.route_rules import RouteError, checked_route
@@ -224,10 +224,7 @@ def _any_json(text: str) -> Any:
     try:
         return msgspec.json.decode(text)
     except msgspec.DecodeError as error:
-        reason = str(error)
-        position = re.search(r"\(byte (\d+)\)", reason)
-        place = f"byte {position[1]}" if position else "$"
-        raise _RejectError(place, reason.partition(" (byte")[0]) from None
+        raise _RejectError(*json_fault(text, error)) from None
 
 
 def _convert(value: Any, into: type[T]) -> T:

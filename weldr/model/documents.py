@@ -12,6 +12,7 @@ import msgspec
 
 from weldr.model.certificates import certificates_in
 from weldr.model.collections import Collection
+from weldr.model.json_faults import json_fault
 from weldr.model.keys import Kind
 
 MAX_DEPTH = 64
@@ -64,12 +65,13 @@ def parse_json(text: bytes) -> Any:
     Raises `DocumentError`.
     """
     try:
-        found = msgspec.json.decode(text.decode())
-    except msgspec.DecodeError as error:
-        reason, _, position = str(error).partition(" (byte ")
-        raise DocumentError(f"byte {position.rstrip(')')}" if position else "$", reason) from None
+        decoded = text.decode()
     except UnicodeDecodeError as error:
         raise DocumentError(f"byte {error.start}", "the text is not UTF-8") from None
+    try:
+        found = msgspec.json.decode(decoded)
+    except msgspec.DecodeError as error:
+        raise DocumentError(*json_fault(decoded, error)) from None
     except RecursionError:
         raise DocumentError("$", "the JSON is nested too deeply") from None
     if depth_of(found) > MAX_DEPTH:
@@ -129,4 +131,11 @@ def shown(collection: Collection, raw: bytes) -> Any:
 
 def same(before: bytes, after: bytes) -> bool:
     """Whether two values say the same, however they are written."""
-    return before == after or document_of(before) == document_of(after)
+    if before == after:
+        return True
+    sides = [document_of(raw) for raw in (before, after)]
+    if not all(isinstance(side, dict) for side in sides):
+        return False
+    # As text, since to Python 1 is the same as true.
+    first, second = (msgspec.json.encode(side, order="sorted") for side in sides)
+    return first == second

@@ -61,6 +61,9 @@ REPORTED = frozenset(
 
 DEFAULT_PREFIX = "/weldr/"
 
+MOST_NAME_BYTES = 1024
+"""Names are told in logs, metrics, and what instances write of themselves, which has to fit into etcd."""
+
 
 @dataclass(frozen=True, slots=True)
 class KeyName:
@@ -97,7 +100,13 @@ def name_to_bytes(name: str) -> bytes:
     return _ESCAPE.sub(unescape, name.encode("utf-8"))
 
 
-def _is_text(name: str) -> bool:
+def canonical_name(name: str) -> str:
+    r"""The name as `name_from_bytes` would write it: `a\b` and `a\\b` both stand for the bytes of the first."""
+    return name_from_bytes(name_to_bytes(name)) if "\\" in name and is_text(name) else name
+
+
+def is_text(name: str) -> bool:
+    """Whether it can be encoded: half of a surrogate pair cannot."""
     try:
         name.encode("utf-8")
     except UnicodeEncodeError:
@@ -117,16 +126,19 @@ class KeySpace:
     def key(self, kind: Kind, *names: str) -> bytes:
         """The key of `kind` with these names.
 
-        Raises `ValueError` for a wrong number of names, or a name that is empty, no text or holds a slash.
+        Raises `ValueError` for a wrong number of names, or a name that is empty, too long, no text or holds a
+        slash.
         """
         expected = NAMES_OF_KIND[kind]
         if len(names) != len(expected):
             raise ValueError(f"{kind} takes {len(expected)} names, not {len(names)}")
         for part, name in zip(expected, names, strict=True):
-            if not name or "/" in name:
+            if not name or "/" in canonical_name(name):
                 raise ValueError(f"{part} {name!r} is empty or holds a slash")
-            if not _is_text(name):
+            if not is_text(name):
                 raise ValueError(f"{part} {name!r} is no text: write other bytes as \\xNN")
+            if len(name_to_bytes(name)) > MOST_NAME_BYTES:
+                raise ValueError(f"{part} {name[:40]!r}… is longer than {MOST_NAME_BYTES} bytes")
         return self.prefix_bytes + b"/".join([kind.value.encode(), *map(name_to_bytes, names)])
 
     def of_kind(self, kind: Kind, *names: str) -> bytes:
@@ -159,6 +171,8 @@ class KeySpace:
             raise KeyLayoutError(f"the key has too {amount} segments: expected {self.prefix}{layout}")
         if not all(names):
             raise KeyLayoutError(f"the key has an empty segment: expected {self.prefix}{layout}")
+        if any(len(part) > MOST_NAME_BYTES for part in rest):
+            raise KeyLayoutError(f"the key has a segment of more than {MOST_NAME_BYTES} bytes")
         return KeyName(kind, names)
 
 

@@ -48,6 +48,8 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True, tag="offer"):
     """The socket for commands on this machine."""
     peers: int | None = None
     """The socket for messages between instances."""
+    ready_by_s: float | None = None
+    """By the clock that processes share: whoever is not ready then says what is missing."""
 
 
 class Candidacy(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,6 +78,8 @@ class HeldAddress(msgspec.Struct, frozen=True, kw_only=True):
     confirmed_s: float
     promised_until_s: float | None = None
     """`None`: there was no promise."""
+    placed: bool = True
+    """Whether what puts it in place has been done, as far as that takes time."""
 
 
 class HandedVip(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,6 +103,8 @@ class Word(msgspec.Struct, frozen=True, kw_only=True):
     until_s: float
     refused_token: int
     known_token: int
+    promised_token: int = 0
+    past_token: int = 0
 
 
 class PeerLife(msgspec.Struct, frozen=True, kw_only=True):

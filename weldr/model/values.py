@@ -149,7 +149,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     head_bytes: Annotated[int, msgspec.Meta(ge=1024, le=1024 * 1024)] = 64 * 1024
     """Of a request or response head, and of a trailer section."""
     head_fields: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 100
-    """In a request (431) or response (502)."""
+    """In a request (431) or response (502), and in a trailer section."""
     client_connections: Count = 20_000
     """No more are accepted; the others wait in the system's queue."""
     backend_connections: Count = 1024

@@ -17,6 +17,9 @@ Command = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9_][A-Za-z0-9_.-]{0,9
 """The name of a program in the directory that the instance was given for commands."""
 
 
+_BROADCAST = ipaddress.IPv4Address("255.255.255.255")
+
+
 class Vip(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """A virtual IP as people write it."""
 
@@ -75,7 +78,10 @@ def vip_fault(vip: Vip) -> tuple[str, str] | None:
         ip = vip.interface_address.ip
     except ValueError:
         return "$.address", f"{vip.address!r} is no IP address: expected 10.0.0.100 or 2001:db8::100"
-    if ip.is_loopback or ip.is_multicast or ip.is_unspecified:
+    if "%" in vip.address:
+        return "$.address", f"{vip.address!r} has a zone: name its interface with `interface`"
+    mapped = ip.version == 6 and ip.ipv4_mapped is not None
+    if ip.is_loopback or ip.is_multicast or ip.is_unspecified or mapped or ip == _BROADCAST:
         return "$.address", f"{vip.address} is no address that can move between hosts: expected a unicast one"
     if ip.version == 6 and ip.is_link_local and vip.interface is None:
         return "$.interface", f"{vip.address} is link-local: name its interface"
@@ -150,3 +156,5 @@ class VipState(msgspec.Struct, frozen=True, kw_only=True):
     token: int = 0
     since: str = ""
     reason: str = ""
+    problem: str = ""
+    """What its command came to, if that failed."""

@@ -1,76 +1,19 @@
-"""`python -m weldr.proxy`: the worker program. It is started by the manager and by nobody else."""
+"""`python -m weldr.proxy`: a worker. Signals come first, and all that takes time to load behind them."""
 
-from __future__ import annotations
-
-import argparse
-import asyncio
-import os
 import signal
-import socket
 import sys
-
-from weldr import logs
-from weldr.privileges import PrivilegeError, User, drop_all
 
 
 def main() -> int:
     """Run a worker; return its exit status."""
-    # These reach the whole process group, from a terminal or a supervisor: what happens then is for the manager
-    # to say. A worker that drained on its own would leave its listening sockets without anybody who accepts.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    # These reach the whole process group or service, from a terminal or a supervisor: what happens then is for
+    # the manager to say. A worker that drained on its own would leave its listening sockets without anybody who
+    # accepts.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
-    arguments = _arguments()
-    try:
-        # Before anything else: all that a worker needs of its privileges are descriptors, and it has them.
-        drop_all(User("", *arguments.become) if arguments.become else None)
-    except PrivilegeError as error:
-        print(f"weldr.proxy: {error}", file=sys.stderr)
-        return 1
-    import uvloop
+    from weldr.proxy import program
 
-    logs.configure(
-        log_format=arguments.log_format,
-        level=arguments.log_level,
-        fields={"worker": arguments.name, "pid": os.getpid()},
-    )
-    channel = socket.socket(fileno=arguments.channel_fd)
-    listeners = [socket.socket(fileno=fd) for fd in arguments.listen_fd]
-    for sock in (channel, *listeners):
-        sock.setblocking(False)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        status = runner.run(_run(channel, listeners, arguments))
-    logs.flush()
-    return status
-
-
-async def _run(channel: socket.socket, listeners: list[socket.socket], arguments: argparse.Namespace) -> int:
-    from weldr.proxy.worker import Telling, Worker
-
-    networks = tuple(filter(None, arguments.debug_headers.split(",")))
-    telling = Telling(networks, arguments.otlp, arguments.instance)
-    worker = Worker(
-        channel, listeners, arguments.grace, share=1 / arguments.of, zone=arguments.zone, telling=telling
-    )
-    return await worker.run()
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="weldr.proxy", description="A worker of weldr, started by `weldr run`."
-    )
-    parser.add_argument("--channel-fd", type=int, required=True)
-    parser.add_argument("--listen-fd", type=int, action="append", required=True)
-    parser.add_argument("--become", type=int, nargs=2, metavar=("UID", "GID"), help="the user to run as")
-    parser.add_argument("--name", required=True)
-    parser.add_argument("--of", type=int, default=1, help="how many workers the instance has")
-    parser.add_argument("--grace", type=float, required=True, help="seconds to finish, if the manager is gone")
-    parser.add_argument("--zone", default="", help="where this instance is")
-    parser.add_argument("--debug-headers", default="", help="networks, with commas between")
-    parser.add_argument("--otlp", default="", help="URL of a collector of spans")
-    parser.add_argument("--instance", default="", help="name of the instance in spans")
-    parser.add_argument("--log-format", choices=logs.FORMATS, default="auto")
-    parser.add_argument("--log-level", choices=logs.LEVELS, default="info")
-    return parser.parse_args()
+    return program.main()
 
 
 if __name__ == "__main__":

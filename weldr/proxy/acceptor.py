@@ -1,7 +1,7 @@
 """Accepting connections on the sockets that the manager opened, as long as there is room for them.
 
 While the worker has as many clients as it may, it does not accept: the others wait in the system's queue. Those
-that came in the same turn as the last one get a 503.
+that were accepted in the same turn as the last one get a 503.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ logger = logging.getLogger(__name__)
 
 _BACKLOG = 4096
 """That of the manager: each call of listen() sets it anew."""
+_ACCEPTED_PER_TURN = 4
+"""libuv accepts one connection on a descriptor in each turn of the event loop. Where many wait, the turns cost
+more than the rest: so each listening socket is there under so many descriptors."""
 _ROOM = 0.95
 """It accepts again when there are fewer clients than this part of the limit, so as not to turn on and off."""
 _HANDSHAKE_S = 0.1
@@ -41,17 +44,22 @@ class Acceptor:
 
     async def start(self) -> None:
         """Accept from now on."""
-        async with self._one_at_a_time:
-            self._started = True
-            await self._listen()
+        self._started = True
+        await self._adjust()
+
+    @property
+    def descriptors(self) -> int:
+        """How many the listening sockets take while it accepts."""
+        return len(self._listeners) * (1 + _ACCEPTED_PER_TURN)
 
     async def _listen(self) -> None:
         for listener in self._listeners:
-            # A copy, since closing the server closes its socket. The queue belongs to all copies alike.
-            server = await self._context.loop.create_server(
-                self._connection, sock=listener.dup(), backlog=_BACKLOG
-            )
-            self._servers.append(server)
+            for _ in range(_ACCEPTED_PER_TURN):
+                # A copy, since closing the server closes its socket. The queue belongs to all copies alike.
+                server = await self._context.loop.create_server(
+                    self._connection, sock=listener.dup(), backlog=_BACKLOG
+                )
+                self._servers.append(server)
 
     def _stop_listening(self) -> None:
         for server in self._servers:
@@ -71,7 +79,11 @@ class Acceptor:
         elif count >= limit:
             self._paused = True
             self._context.warn("as many clients as may be: no more are accepted", key="clients", clients=count)
-            self._context.spawn(self._adjust(), "pause")
+            if self._one_at_a_time.locked():
+                self._context.spawn(self._adjust(), "pause")
+            elif not self._draining:
+                # At once: in another turn of the event loop as many would be accepted again, and refused.
+                self._stop_listening()
 
     async def _adjust(self) -> None:
         """Do what `_paused` says by now."""
@@ -81,7 +93,13 @@ class Acceptor:
             if self._paused:
                 self._stop_listening()
             elif not self._servers:
-                await self._listen()
+                try:
+                    await self._listen()
+                except OSError as error:
+                    # There may be no descriptor left. The next sweep tries again: on all sockets or on none.
+                    self._stop_listening()
+                    self._paused = True
+                    self._context.warn("no clients can be accepted", key="accept", reason=str(error))
 
     async def drain(self, handed_on: Collection[int] = ()) -> None:
         """Accept all that have connected already, or are about to, then stop.

@@ -59,7 +59,7 @@ class AccessLog:
         self.slow_ns = int(settings.slow_s * 1e9)
         """A request that took longer is written, as is a failed one."""
         self._due = 0.0
-        names = "|".join(re.escape(name) for name in settings.masked_query)
+        names = "|".join(map(_however_written, settings.masked_query))
         self._secrets = re.compile(rf"(?<=[?&])({names})=[^&#]*", re.IGNORECASE) if names else None
 
     def samples(self) -> bool:
@@ -154,6 +154,18 @@ class _Line:
     def field(self, pattern: re.Pattern[bytes]) -> str | None:
         found = pattern.search(self.request.head.fields.lines)
         return None if found is None else _text(found[1])
+
+
+def _however_written(name: str) -> str:
+    """A pattern of this parameter's name, any of whose characters may be percent-encoded."""
+    return "".join(map(_character_pattern, name))
+
+
+def _character_pattern(character: str) -> str:
+    written = {"+"} if character == " " else set()
+    for each in (character, character.lower(), character.upper()):
+        written |= {each, "".join(f"%{byte:02x}" for byte in each.encode("utf-8", "backslashreplace"))}
+    return "(?:" + "|".join(map(re.escape, sorted(written))) + ")"
 
 
 def _pattern(name: bytes) -> re.Pattern[bytes]:

@@ -6,6 +6,9 @@
 | open      | none is                                 | its time is over and a request comes -> half-open      |
 | half-open | a few are, on trial                     | all trials succeed -> closed; one fails -> open        |
 
+A trial may last, such as an upload of a slow client: while nothing else comes of them, one more request is on
+trial each time that it would have been open for.
+
 Each request that is let through gets a ticket, which is good until the state changes: so what was sent before
 says nothing about what has become of the service since.
 """
@@ -31,7 +34,17 @@ class State(Enum):
 class Breaker:
     """One service's, in one worker."""
 
-    __slots__ = ("_failures", "_passed", "_policy", "_ticket", "_tries", "_under_way", "state", "until_s")
+    __slots__ = (
+        "_failures",
+        "_next_s",
+        "_passed",
+        "_policy",
+        "_ticket",
+        "_tries",
+        "_under_way",
+        "state",
+        "until_s",
+    )
 
     def __init__(self, policy: CircuitBreaker) -> None:
         self.state = State.CLOSED
@@ -44,6 +57,8 @@ class Breaker:
         self._under_way = 0
         """Requests on trial whose outcome is not known yet."""
         self._passed = 0
+        self._next_s = 0.0
+        """When one more is on trial, however many are."""
 
     def admit(self, now_s: float) -> Ticket | None:
         """A ticket for a request that may be sent; `None` if it may not."""
@@ -52,8 +67,9 @@ class Breaker:
         if self.state is State.OPEN:
             return None
         if self.state is State.HALF_OPEN:
-            if self._under_way + self._passed >= self._policy.trials:
+            if self._under_way + self._passed >= self._policy.trials and now_s < self._next_s:
                 return None
+            self._next_s = now_s + self._policy.open_s
             self._under_way += 1
         return self._ticket
 

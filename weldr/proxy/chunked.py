@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import re
 
-from weldr.proxy.fields import MalformedFieldError, canonical, has_stray_control
+from weldr.proxy.fields import TOKEN, MalformedFieldError, canonical, has_stray_control
 
-_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})(?:[ \t]*+;[\t \x21-\x7e\x80-\xff]*+)?\r\n")
-"""With extensions, which are dropped (section 7.1.1)."""
+_QUOTED = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*+"'
+_VALUE = rb"[ \t]*+=[ \t]*+(?:" + TOKEN + rb"|" + _QUOTED + rb")"
+_EXTENSION = rb"[ \t]*+;[ \t]*+" + TOKEN + rb"(?:" + _VALUE + rb")?+"
+_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})(?:" + _EXTENSION + rb")*+\r\n")
+"""With extensions, which are dropped (section 7.1.1). They have to be well-formed: where one reader goes
+on to the quote that is missing, and another to the end of the line, each sees other chunks."""
 
 _MAX_SIZE_LINE_BYTES = 4096
 _SIZE_BYTES = 18
 """Of a line with no more than a size and its CRLF; the rest is an extension."""
 _MAX_SIZE = 1 << 62
+_MOST_PARTS = 64
+"""Of what is read at once: a part takes as much memory as dozens of bytes, and may have to wait for its way."""
 
 
 class ChunkedError(Exception):
@@ -27,17 +33,19 @@ class ChunkedDecoder:
         "_excess_bytes",
         "_left",
         "_max_trailer_bytes",
+        "_max_trailer_fields",
         "_partial",
         "_state",
         "complete",
         "trailer",
     )
 
-    def __init__(self, max_trailer_bytes: int) -> None:
-        """By as many bytes may the extensions exceed the content, too."""
+    def __init__(self, max_trailer_bytes: int, max_trailer_fields: int) -> None:
+        """By as many bytes as a trailer section may have, the extensions may exceed the content, too."""
         self._body: list[bytes] = []
         self._excess_bytes = 0
         self._max_trailer_bytes = max_trailer_bytes
+        self._max_trailer_fields = max_trailer_fields
         self._partial = bytearray()
         self._left = 0
         # Plain functions: a bound method would make a cycle, which only the collector can free.
@@ -55,10 +63,23 @@ class ChunkedDecoder:
         end = len(data)
         while position < end and not self.complete:
             position = self._state(self, data, position)
+        # Whoever has the body may soon be done with it, while the next bytes are long in coming.
+        self._body = []
+        if len(body) > _MOST_PARTS:
+            body[:] = [b"".join(body)]
         return position
 
     def _size(self, data: bytes, position: int) -> int:
         found = None if self._partial else _SIZE.match(data, position)
+        while found is not None and found.end() - position <= _SIZE_BYTES:
+            # A whole chunk at once: through the states small ones would cost more than twice as much.
+            start = found.end()
+            end = start + int(found[1], 16)
+            if end == start or data[end : end + 2] != b"\r\n":
+                break
+            self._body.append(data[start:end])
+            position = end + 2
+            found = _SIZE.match(data, position)
         if found is not None:
             after = found.end()
             if after - position > _MAX_SIZE_LINE_BYTES + 2:
@@ -69,7 +90,7 @@ class ChunkedDecoder:
                 return after
             found = _SIZE.fullmatch(line)
             if found is None:
-                raise ChunkedError("the size of a chunk is malformed")
+                raise ChunkedError("the size of a chunk, or its extension, is malformed")
         self._left = int(found[1], 16)
         if self._left > _MAX_SIZE:
             raise ChunkedError("the size of a chunk is too large")
@@ -141,6 +162,8 @@ class ChunkedDecoder:
             if found < 0:
                 _refuse_stray_control(partial, before)
                 return len(data)
+            if partial.count(b"\n", 0, found) >= self._max_trailer_fields:
+                raise ChunkedError("the trailer section has too many fields")
             try:
                 self.trailer = canonical(b"\r\n" + bytes(partial[:found]))
             except MalformedFieldError as error:

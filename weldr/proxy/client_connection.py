@@ -17,9 +17,10 @@ from functools import lru_cache
 
 from weldr.proxy.context import Context
 from weldr.proxy.deadlines import NEVER
+from weldr.proxy.dispatch import State
 from weldr.proxy.exchange import Exchange
 from weldr.proxy.fleet import Table
-from weldr.proxy.flow import HIGH_WATER_BYTES, Hold, ReadGate, as_transport, reset, write_parts
+from weldr.proxy.flow import HIGH_WATER_BYTES, Hold, ReadGate, as_transport, has_ended, reset, write_parts
 from weldr.proxy.forwarding import Forwarding
 from weldr.proxy.observed_exchange import ObservedExchange
 from weldr.proxy.own_responses import own_response
@@ -52,6 +53,7 @@ class Phase(Enum):
 
 # An attribute of a class with a metaclass is slow to look up.
 _OPEN = Phase.OPEN
+_RESPONDING = State.RESPONDING
 
 
 class ClientConnection(asyncio.Protocol):
@@ -122,7 +124,16 @@ class ClientConnection(asyncio.Protocol):
     @property
     def may_persist(self) -> bool:
         """Whether, for all that weldr knows, another request can follow on this connection."""
-        return self._position < len(self._input) or not (self.ended or self._context.draining)
+        context = self._context
+        if self._position < len(self._input):
+            # While draining, what was sent ahead is answered, too; not for ever: a client may always send more.
+            return not context.draining or context.now_s() < context.drain_began_s + _LAST_CALL_S
+        return not (self.ended or context.draining)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the client has closed its direction; the system knows, where a body waits before that."""
+        return self.ended or (self.gate.held & Hold.NO_PEER != 0 and has_ended(self.transport))
 
     def _adopt(self, table: Table) -> None:
         """Go by this table from the next request on."""
@@ -166,6 +177,8 @@ class ClientConnection(asyncio.Protocol):
         if self._exchange is not None:
             if not self._reader.complete:
                 self._refuse(RequestRefusedError(400, "the request ended before its body was complete"))
+            else:
+                self._exchange.client_ended()
             # A client that has only closed its own direction still gets its answer.
             return True
         if self._phase is _OPEN and self._position < len(self._input):
@@ -285,10 +298,13 @@ class ClientConnection(asyncio.Protocol):
         self._exchange = None
         if self.gate.held:
             self.gate.release(Hold.PEER_FULL | Hold.NO_PEER)
-        if self._reader.complete and self._position >= len(self._input):
-            self._close()
-        else:
+        reader = self._reader
+        wants_more = reader.head is not None and reader.head.fields.persistent
+        if wants_more or not reader.complete or self._position < len(self._input):
+            # More may come, also while the client has still to read the response.
             self._linger()
+        else:
+            self._close()
 
     def await_next(self, now_s: float) -> None:
         """The exchange is over, its response written, and another request may follow."""
@@ -311,6 +327,8 @@ class ClientConnection(asyncio.Protocol):
         """Cut the client off in the middle of a response, so that it cannot take it for complete."""
         self._exchange = None
         self._phase = Phase.CLOSING
+        # It may be late in the same sweep.
+        self.deadline_s = NEVER
         reset(self.transport)
 
     def become_tunnel(self, write_limit_s: float) -> tuple[TunnelEnd, bytes]:
@@ -401,12 +419,15 @@ class ClientConnection(asyncio.Protocol):
         timeouts = self._context.fleet.table.timeouts
         if self._phase is Phase.LINGERING:
             if self.transport.get_write_buffer_size():
-                self._await_flush()
+                # While it reads, it is looked at again: nobody else tells when it has read all.
+                self.deadline_s = now_s + _LINGER_S
+                if self.writes.deadline_s == NEVER:
+                    self.writes.begin_last(self._write_deadline_s())
             else:
                 self.transport.abort()
         elif self._exchange is not None:
-            if self.gate.held:
-                # It is not the client that is late.
+            if self.gate.held or self._exchange.state is _RESPONDING:
+                # It is not the client that is late, or it has its answer and may keep the rest of the body.
                 self.deadline_s = now_s + timeouts.read_s
             else:
                 self._refuse(RequestRefusedError(408, "the rest of the request did not come in time"))

@@ -65,7 +65,19 @@ async def connect(
 
 async def _connection(context: Context, pool: BackendPool) -> UpstreamConnection:
     _, _, host, port = pool.key
-    _, connection = await context.loop.create_connection(lambda: UpstreamConnection(context, pool), host, port)
+    made: list[UpstreamConnection] = []
+
+    def protocol() -> UpstreamConnection:
+        made.append(UpstreamConnection(context, pool))
+        return made[-1]
+
+    try:
+        _, connection = await context.loop.create_connection(protocol, host, port)
+    except BaseException:
+        # One that was made as its time ended is closed by the event loop, which tells it nothing of that.
+        for connection in made:
+            context.deadlines.remove(connection)
+        raise
     return connection
 
 
@@ -74,8 +86,17 @@ def _verdict(error: OSError | UnicodeError) -> Verdict:
         return Verdict(504, "the backend did not accept the connection in time", "connection_timeout")
     if isinstance(error, ConnectionRefusedError):
         return Verdict(502, "the backend refused the connection", "connection_refused")
+    if (isinstance(error, OSError) and error.errno in _OWN_LIMITS) or not _has_descriptors():
+        return _OWN_LIMIT
     if isinstance(error, (socket.gaierror, UnicodeError)):
         return Verdict(502, "the backend's name has no address", "dns_error")
-    if error.errno in _OWN_LIMITS:
-        return _OWN_LIMIT
     return Verdict(502, "the backend cannot be reached", "destination_ip_unroutable")
+
+
+def _has_descriptors() -> bool:
+    """Whether one more can be had. Who cannot look up a name for want of one says anything but that."""
+    try:
+        socket.socket().close()
+    except OSError as error:
+        return error.errno not in _OWN_LIMITS
+    return True

@@ -9,17 +9,17 @@ from collections.abc import Callable, Coroutine
 from email.utils import formatdate
 from typing import Any
 
+from weldr.model.log_limit import LogLimit
 from weldr.proxy.access_log import AccessLog
 from weldr.proxy.accounts import Accounts
 from weldr.proxy.clients import Clients
-from weldr.proxy.deadlines import Deadlines
+from weldr.proxy.deadlines import NEVER, Deadlines
 from weldr.proxy.descriptors import for_clients, for_kept
 from weldr.proxy.fleet import Fleet
 from weldr.proxy.line_writer import LineWriter
 from weldr.proxy.observer import Observer
 from weldr.proxy.outbox import Outbox
 from weldr.proxy.pool import BackendPool
-from weldr.proxy.rate_limit import RateLimit
 
 logger = logging.getLogger(__name__)
 
@@ -74,13 +74,18 @@ class Context:
         """For how many this process may open descriptors, to clients and backends together."""
         self.draining = False
         """No connection is kept for another request."""
+        self.drain_began_s = NEVER
         self.date = _date_line()
         """The `Date` field line of now."""
         # Unique, not secret: a part for this worker and a part for each request.
         self._request_id_start = b"\r\nX-Request-Id: " + secrets.token_hex(8).encode("ascii")
         self._requests_named = 0
         self._tasks: set[asyncio.Task[None]] = set()
-        self._log_limit = RateLimit()
+        self._log_limit = LogLimit()
+
+    def begin_draining(self) -> None:
+        self.draining = True
+        self.drain_began_s = self.now_s()
 
     def tick(self) -> None:
         """What is done for all connections at once, every `SWEEP_INTERVAL_S`."""

@@ -70,6 +70,9 @@ class Deadlines:
         now_s = self._loop.time()
         late = [each for each in self._watched if each.deadline_s <= now_s or each.writes.deadline_s <= now_s]
         for each in late:
+            if each not in self._watched:
+                # It has ended, or does not wait any more, by what another was told before.
+                continue
             try:
                 if each.writes.deadline_s <= now_s:
                     each.expire_write(now_s)

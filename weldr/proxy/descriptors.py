@@ -13,7 +13,9 @@ import os
 import resource
 
 _OWN = 64
-"""For the listening sockets, the channel, the log and the event loop, and for what comes between two sweeps."""
+"""For the listening sockets, the channel, the log and the event loop, and what comes between two sweeps; ..."""
+_OWN_BUT_LISTENING = 32
+"""... where there are many listening sockets, beside these."""
 _MOST = 1 << 20
 _RESERVE = 1024
 _RESERVED_PART = 4
@@ -21,14 +23,17 @@ _FEW = 256
 _OPEN = "/proc/self/fd"
 
 
-def raise_soft_limit() -> int:
-    """Allow this process as many descriptors as the system lets it; return how many connections they do for."""
+def raise_soft_limit(listening: int) -> int:
+    """Allow this process as many descriptors as the system lets it; return how many connections they do for.
+
+    `listening` is how many the listening sockets take.
+    """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = _MOST if hard == resource.RLIM_INFINITY else min(hard, _MOST)
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return max(2, soft - _OWN)
+    return max(2, soft - max(_OWN, listening + _OWN_BUT_LISTENING))
 
 
 def for_clients(connections: int, in_flight: int) -> int:

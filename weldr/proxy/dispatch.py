@@ -4,6 +4,7 @@ states is in `exchange.py`, and what follows when a try has failed in `further_t
 
 from __future__ import annotations
 
+import re
 from asyncio import TimerHandle
 from collections.abc import Callable
 from enum import Enum
@@ -14,8 +15,7 @@ from weldr.model.incidents import Incidents
 from weldr.proxy.chunked import chunk_parts
 from weldr.proxy.connect import ConnectError, connect
 from weldr.proxy.context import Context
-from weldr.proxy.deadlines import NO_DEADLINE
-from weldr.proxy.fleet import ServiceTable
+from weldr.proxy.deadlines import NEVER, NO_DEADLINE
 from weldr.proxy.flow import Hold
 from weldr.proxy.pool import BackendPool
 from weldr.proxy.request_fields import request_id_of
@@ -23,15 +23,17 @@ from weldr.proxy.request_head import RequestHead
 from weldr.proxy.routing.compiled import CompiledRoute
 from weldr.proxy.routing.rules import Verdict
 from weldr.proxy.ruled_request import RuledRequest
+from weldr.proxy.service_table import ServiceTable
 from weldr.proxy.supervision import Admission, Supervision
 from weldr.proxy.upstream_connection import UpstreamConnection
-from weldr.proxy.verdicts import circuit_open, full, unserved
+from weldr.proxy.verdicts import circuit_open, full, left, unserved
 
 if TYPE_CHECKING:
     from weldr.proxy.client_connection import ClientConnection
     from weldr.proxy.hedge import Hedge
 
 MAX_BACKENDS_TRIED = 4
+_EXPECTS_100 = re.compile(rb"\r\nExpect: 100-continue\r\n", re.IGNORECASE)
 
 
 class State(Enum):
@@ -75,6 +77,7 @@ class Dispatch:
         "_upstream",
         "deadline_s",
         "head",
+        "request_bytes",
         "request_id_line",
         "route",
         "state",
@@ -111,6 +114,7 @@ class Dispatch:
     deadline_s: float
     """For it to be pending no longer; 0 before it is. It is not set anew when it is pending again."""
     head: RequestHead
+    request_bytes: int
     request_id_line: bytes
     route: CompiledRoute | None
     state: State
@@ -166,17 +170,18 @@ class Dispatch:
         if service.supervised and not self._is_admitted(service):
             return
         pool = favoured
+        if pool is None and len(self._tried) < MAX_BACKENDS_TRIED:
+            chooser = service.chooser
+            if chooser is None:
+                pool = service.balancer.pick(self._tried)
+            else:
+                pool = chooser.pick(self._tried, self.head, self.client_address, self._context.now_s())
         if pool is None:
-            if len(self._tried) < MAX_BACKENDS_TRIED:
-                chooser = service.chooser
-                if chooser is None:
-                    pool = service.balancer.pick(self._tried)
-                else:
-                    pool = chooser.pick(self._tried, self.head, self.client_address, self._context.now_s())
+            pool = None if failure is None else self._last_resort(service)
             if pool is None:
                 self._answer(failure or unserved(self._service_name, service))
                 return
-        if pool.in_flight >= pool.max_connections:
+        elif pool.in_flight >= pool.max_connections:
             pool = service.with_room(self._tried)
             if pool is None:
                 self._wait(service)
@@ -191,6 +196,20 @@ class Dispatch:
             self._context.spawn(self._connect(pool, service.connect_s), "connect")
         else:
             self._send(upstream, service)
+
+    def _last_resort(self, service: ServiceTable) -> BackendPool | None:
+        """An ejected backend, after those that are not could not be reached: it may be well again by now."""
+        lets_retry = self._supervision is None or self._supervision.lets_retry
+        if self._retried or not lets_retry or len(self._tried) >= MAX_BACKENDS_TRIED:
+            return None
+        pool = service.membership.last_resort(self._tried)
+        if pool is None:
+            return None
+        if not service.budget.take(self._context.now_s()):
+            self._incidents.budget_exhausted += 1
+            return None
+        pool.health.resorted_to()
+        return pool
 
     def _is_admitted(self, service: ServiceTable) -> bool:
         """Whether the service's own limits let it through; if not, it waits or is answered."""
@@ -207,12 +226,12 @@ class Dispatch:
 
     def _wait(self, service: ServiceTable) -> None:
         """Until there is room for one more request, but no longer than a connection may take."""
-        if self._supervision is not None:
-            self._supervision.withdraw()
         pending = service.guard.pending
-        if len(pending.waiting) >= service.max_pending:
-            self._incidents.shed += 1
-            self._answer(full(self._service_name))
+        if self._supervision is not None and self._supervision.withdraw() and pending.waiting:
+            # Others may have a backend for the place that it gives up: after this, since it is not through yet.
+            self.later(0.0, self._wake_others)
+        if self._client.ended or len(pending.waiting) >= service.max_pending:
+            self._shed()
             return
         self.state = State.PENDING
         pending.waiting[self] = None
@@ -221,15 +240,15 @@ class Dispatch:
             self._incidents.queued += 1
         self._context.deadlines.add(self)
 
-    def takes(self, pool: BackendPool) -> bool:
-        """Whether this backend is one for it."""
-        return pool not in self._tried
-
     def wait_over(self, pool: BackendPool | None) -> None:
         """There may be room now; at this backend, if one is given."""
         # What goes wrong must not befall whoever has made the room.
         try:
             self._stop_waiting()
+            if self._client.has_ended:
+                # While the rest of its body was not read.
+                self._shed()
+                return
             self._begun_ns = perf_counter_ns()
             self.seek(None, pool)
         except Exception as error:
@@ -239,14 +258,24 @@ class Dispatch:
     def _stop_waiting(self) -> None:
         assert self._service is not None
         self.state = _CONNECTING
-        self._service.guard.pending.waiting.pop(self, None)
+        self._service.guard.pending.forget(self)
         self._context.deadlines.remove(self)
 
     def expire(self, now_s: float) -> None:
         """Called by the sweep: it has waited for too long."""
         self._stop_waiting()
+        self._shed()
+
+    def client_ended(self) -> None:
+        """The client has ended its side, and may have left: no backend is to begin to work for it."""
+        if self.state is State.PENDING:
+            self._stop_waiting()
+            self._shed()
+
+    def _shed(self) -> None:
         self._incidents.shed += 1
-        self._answer(full(self._service_name))
+        name = self._service_name
+        self._answer(left(name) if self._client.has_ended else full(name))
 
     def expire_write(self, now_s: float) -> None:
         """Never comes: it is not what writes."""
@@ -311,12 +340,22 @@ class Dispatch:
                 self._ruled.complete(head, client.forwarding, self.request_id_line)
             if self._supervision is not None:
                 self._supervision.sent()
+        else:
+            # Not that until which the connection would have been kept.
+            upstream.deadline_s = NEVER
+            if self._pool is not None and self._pool.speaks_10 and not self.request_bytes:
+                self._invite_body()
         if service.chooser is not None:
             self._sent_ns = perf_counter_ns()
         # Last, since it may turn out at once that the connection has ended, and all begins anew. The exchange,
         # of which this is a part, is such a user.
         limits = context.fleet.table.limits
         upstream.begin(self, head.method, data, service.read_s, limits)  # type: ignore[arg-type]
+
+    def _invite_body(self) -> None:
+        """Its client may wait for a 100, which a backend of HTTP/1.0 cannot send (RFC 9110, section 10.1.1)."""
+        if _EXPECTS_100.search(self.head.fields.lines):
+            self._client.write([b"HTTP/1.1 100 Continue\r\n\r\n"])
 
     def request_lines(self) -> bytes:
         """The head as a backend gets it."""

@@ -6,8 +6,8 @@ backend, the clock and the table of backends.
 
 | state      | meaning                               | leaves it                                               |
 |------------|---------------------------------------|---------------------------------------------------------|
-| pending    | every backend has as many connections | there is room -> connecting; too long -> ended (503)    |
-|            | as it may, or the service as many     |                                                         |
+| pending    | every backend has as many connections | there is room -> connecting; too long, or the client    |
+|            | as it may, or the service as many     | ends its side -> ended (503)                            |
 |            | requests                              |                                                         |
 | connecting | a connection to a backend is made     | made -> waiting; refused -> connecting (next backend)   |
 |            |                                       | or pending, or ended (5xx)                              |
@@ -35,7 +35,9 @@ on without these conditions. A hedge (`hedge.py`) is a second try beside the fir
 is the one that goes on; if the first fails, the hedge takes its place.
 
 Interim responses are passed on in any state before responding. A response that begins before its request is
-complete is passed on too, but then neither connection carries another exchange.
+complete is passed on too, whether or not the rest of the request comes or is read meanwhile; but then the
+client's connection carries no other exchange, nor does the backend's unless the request is complete before the
+response.
 """
 
 from __future__ import annotations
@@ -113,7 +115,11 @@ class Exchange(Responding):
     def begin(self) -> None:
         """Find out who is to answer, and ask."""
         routes = self._context.fleet.table.routes
-        route = None if routes.is_empty else routes.find(self.head, self.client_address)
+        try:
+            route = None if routes.is_empty else routes.find(self.head, self.client_address)
+        except RequestRefusedError as refusal:
+            self.request_broken(refusal)
+            return
         if route is not None:
             self.route = route
             self._service_name = route.service
@@ -147,7 +153,9 @@ class Exchange(Responding):
             return
         if self._upstream is None:
             self._outgoing += body
-            self._client.gate.hold(Hold.NO_PEER)
+            if not complete:
+                # Behind all of it there may be the end of the client, which is to be seen.
+                self._client.gate.hold(Hold.NO_PEER)
             return
         parts = chunk_parts(body, last=complete) if self.head.fields.chunked else body
         if parts:
@@ -161,7 +169,7 @@ class Exchange(Responding):
             self._await_response(self._upstream)
 
     def request_broken(self, refusal: RequestRefusedError) -> None:
-        """The rest of the body cannot be had."""
+        """It cannot be routed, or the rest of its body cannot be had."""
         self._answer(Verdict(refusal.status, refusal.reason, "http_request_error"))
 
     def client_lost(self) -> None:
@@ -196,6 +204,9 @@ class Exchange(Responding):
 
     def upstream_timed_out(self, *, writing: bool) -> None:
         """The backend has not sent, or not read, anything for too long."""
+        if writing and self.state is State.RESPONDING:
+            # It has answered without the rest of the body, and need not read it.
+            return
         self._fail(NOT_READING if writing else SILENT)
 
     def hedge_answered(self, hedge: Hedge) -> None:
@@ -230,7 +241,8 @@ class Exchange(Responding):
             outcome.failed(self._context, pool, self._supervision, reason)
         elif self._status < 500:
             # A 5xx that is cut off has been counted.
-            outcome.failed_late(self._context, pool, self._supervision, reason)
+            lasted_s = (perf_counter_ns() - self._answered_ns) / 1e9
+            outcome.failed_late(self._context, pool, self._supervision, reason, lasted_s)
 
     def _answer(self, verdict: Verdict) -> None:
         """Answer in place of the backend; if that has begun to answer, cut the client off."""
@@ -285,6 +297,6 @@ class Exchange(Responding):
             upstream.abort()
         has_left = self._supervision is not None and self._supervision.end()
         self._leave_pool()
-        if has_left and (pool is None or not pool.is_used):
-            # Nobody was woken by the backend, and the service has room.
+        if has_left:
+            # The backend has woken nobody where it is full or out, or one that waits has tried it.
             self._wake_others()

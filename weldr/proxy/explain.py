@@ -13,13 +13,14 @@ import msgspec
 from weldr.model.explaining import ExplainedRoute, Explanation, Question
 from weldr.model.traffic import DEFAULT_SERVICE
 from weldr.model.values import Limits
-from weldr.proxy.fleet import Fleet, ServiceTable
+from weldr.proxy.fleet import Fleet
 from weldr.proxy.pool import BackendPool
 from weldr.proxy.request_fields import RequestRefusedError
 from weldr.proxy.request_head import RequestHead
 from weldr.proxy.request_reader import RequestReader
 from weldr.proxy.routing.conditions import Asked
 from weldr.proxy.routing.explanation import explain, in_order
+from weldr.proxy.service_table import ServiceTable
 
 
 def main() -> None:
@@ -37,11 +38,13 @@ def explanation(question: Question) -> Explanation:
     order = in_order(table.routes)
     try:
         head = _read(question.request, table.limits)
+        route = None if table.routes.is_empty else table.routes.find(head, question.client)
     except RequestRefusedError as error:
         return Explanation(status=error.status, reason=error.reason, order=order)
-    routes = [ExplainedRoute(*found) for found in explain(table.routes, head, question.client)]
+    routes: list[ExplainedRoute] = []
+    if not table.routes.is_empty:
+        routes = [ExplainedRoute(*found) for found in explain(table.routes, head, question.client)]
     name = DEFAULT_SERVICE
-    route = table.routes.find(head, question.client)
     if route is not None:
         name = route.service
         if route.rules is not None:

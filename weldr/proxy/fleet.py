@@ -8,90 +8,27 @@ forgotten when its last one has ended.
 
 from __future__ import annotations
 
-import random
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from weldr.model.frames import Spared, Sparing
 from weldr.model.health import Standing
-from weldr.model.resilience import Retries
 from weldr.model.traffic import ServiceDelta, ServiceTraffic, Traffic, TrafficDelta, apply
 from weldr.model.values import Backend, Limits, Service, Settings, Timeouts
-from weldr.proxy.balancing.balancer import Balancer
-from weldr.proxy.balancing.chooser import Chooser
 from weldr.proxy.balancing.membership import Membership
 from weldr.proxy.forwarding import ForwardingPolicy
 from weldr.proxy.guard import Guard
 from weldr.proxy.health import Member, Rotation, State
 from weldr.proxy.pool import BackendPool, PoolKey
-from weldr.proxy.retry_budget import Budget
 from weldr.proxy.routing.table import RouteTable
+from weldr.proxy.service_table import ServiceTable
 
 Number = TypeVar("Number", int, float)
 
 _NO_CHANGE = ServiceDelta()
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceTable:
-    """A service, ready for use. Its policy is fixed; who its backends are changes in its `membership`."""
-
-    name: str
-    membership: Membership
-    balancer: Balancer[BackendPool]
-    chooser: Chooser | None
-    """Chooses in place of the balancer, where it takes more than that."""
-    members: Sequence[BackendPool]
-    """Those in rotation, at any time."""
-    policy: Service
-    retries: Retries
-    """The policy's, unless a route has others."""
-    guard: Guard
-    budget: Budget
-    """The guard's."""
-    supervised: bool
-    """Whether its requests need a `Supervision`."""
-    max_pending: int
-    connect_s: float
-    response_s: float
-    read_s: float
-    tunnel_idle_s: float
-
-    @property
-    def has_backends(self) -> bool:
-        """Whether there are any, in rotation or not."""
-        return self.membership.has_backends
-
-    @property
-    def why_none(self) -> str:
-        """Why none of them is in rotation, if that is so."""
-        return self.membership.why_none
-
-    def with_room(self, tried: Collection[BackendPool]) -> BackendPool | None:
-        """Any backend in rotation, but for those that were tried, that can take one more request."""
-        pending, members = self.guard.pending, self.members
-        if not members or (pending.exhausted and pending.waiting):
-            return None
-        # From a random one on, since the first would otherwise get all that is left over.
-        start = random.randrange(len(members))
-        for index in range(-start, len(members) - start):
-            pool = members[index]
-            if not pool.full and pool not in tried:
-                return pool
-        pending.exhausted = not tried
-        return None
-
-    def wake(self) -> None:
-        """Let those that wait try again, in their turn, as far as the service has room for them."""
-        pending = self.guard.pending
-        for _ in range(len(pending.waiting)):
-            pool = None if pending.full else self.with_room(())
-            if pool is None:
-                break
-            pending.wake_one(pool)
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +152,7 @@ class Fleet:
         for pool in list(self._spared.values()):
             if pool.rotation is not None:
                 pool.rotation.tick(pool, now_s)
+                pool.lower_admitted()
         unsettled, self._unsettled = self._unsettled, {}
         self._judge(unsettled)
         for membership in self._warming:
@@ -376,9 +314,9 @@ class Fleet:
         guard = self._guards.setdefault(name, Guard())
         was_open = guard.circuit_is_open
         guard.adopt(policy)
-        if guard.circuit_is_open != was_open:
+        has_turned = membership.configure(policy, self._traffic.sticky_key)
+        if has_turned or guard.circuit_is_open != was_open:
             self._on_sparing()
-        membership.configure(policy, self._traffic.sticky_key)
         (self._warming.add if membership.begins_slowly else self._warming.discard)(membership)
         return ServiceTable(
             name=name,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import select
 import socket
 import struct
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ from weldr.proxy.outbox import Outbox
 
 HIGH_WATER_BYTES = 64 * 1024
 SMALL_BYTES = 32 * 1024
+_ENDED = getattr(select, "POLLRDHUP", 0) | select.POLLHUP | select.POLLERR
+"""What is told of a peer that has ended its side or is gone; not all systems tell the former."""
 _LINGER_ZERO = struct.pack("ii", 1, 0)
 
 
@@ -80,6 +83,17 @@ def unread(transport: asyncio.Transport) -> Iterator[bytes]:
         while left > 0 and (data := os.read(sock.fileno(), left)):
             left -= len(data)
             yield data
+
+
+def has_ended(transport: asyncio.Transport) -> bool:
+    """Whether the peer has ended its side or is gone, also where there is something unread before that."""
+    sock = transport.get_extra_info("socket")
+    poll = select.poll()
+    try:
+        poll.register(sock.fileno(), _ENDED)
+        return bool(poll.poll(0))
+    except (OSError, ValueError):
+        return True
 
 
 def reset(transport: asyncio.Transport) -> None:

@@ -94,7 +94,8 @@ class Forwarding:
         for hop in reversed(_hops(came, x_forwarded=self.policy.x_forwarded)):
             if not parsed_address(hop)[0]:
                 break
-            client = hop
+            # Behind the % of an IPv6 zone may stand anything, and only that hop knows what it means.
+            client = hop.partition("%")[0]
             if not self.policy.trusts(hop):
                 break
         return client
@@ -143,7 +144,9 @@ class Forwarding:
         if self.policy.forwarded:
             before = came.get(b"forwarded")
             own = self._own_element(host)
-            lines += b"\r\nForwarded: " + (own if before is None else before + b", " + own)
+            if before is not None and _CLOSED_QUOTES.fullmatch(before):
+                own = before + b", " + own
+            lines += b"\r\nForwarded: " + own
         return lines
 
 
@@ -159,6 +162,8 @@ def _hops(came: ForwardedFields, *, x_forwarded: bool) -> list[str]:
     return [_without_port(hop.strip(b' \t"').decode("latin-1")) for hop in hops]
 
 
+_CLOSED_QUOTES = re.compile(rb'(?:[^"]|"(?:[^"\\]|\\.)*+")*+')
+"""A value that ends outside of quotes. Behind another, an element would only go on with what is quoted."""
 _FOR = re.compile(rb"(?:^|;)[ \t]*for=(\"[^\"]*\"|[^;]*)", re.IGNORECASE)
 
 

@@ -48,12 +48,14 @@ class FurtherTries(Dispatch):
         assert pool is not None
         self._upstream = None
         self._outgoing = self._body_of(unsent)
+        if self._supervision is not None:
+            # In a long turn there may be one already: it must not answer while another try begins.
+            self._supervision.forget_try()
+            self._supervision.drop_hedge()
         if upstream.used:
             self._repeat()
             return
         outcome.failed(self._context, pool, self._supervision, CLOSED_AT_ONCE.reason)
-        if self._supervision is not None:
-            self._supervision.forget_try()
         self._tried += (pool,)
         self._leave_pool()
         self.seek(CLOSED_AT_ONCE)
@@ -63,7 +65,7 @@ class FurtherTries(Dispatch):
         if not self.head.fields.chunked:
             return [body] if body else []
         parts: list[bytes] = []
-        ChunkedDecoder(0).feed(body, 0, parts)
+        ChunkedDecoder(0, 0).feed(body, 0, parts)
         return parts
 
     def _repeat(self) -> None:
@@ -121,6 +123,7 @@ class FurtherTries(Dispatch):
 
     def _note_answer(self, head: ResponseHead) -> None:
         if self._pool is not None:
+            self._pool.speaks_10 = not head.version_11
             outcome.answered(self._context, self._pool, self._supervision, head)
             if self._pool.latency is not None:
                 self._note_latency(self._pool.latency)

@@ -8,7 +8,10 @@ One backend, as this worker's own requests see it:
 | in    | gets its share                       | too many failures, or asks for rest -> out, unless too many |
 |       |                                      | of the service's backends are out already                   |
 | out   | gets no request                      | its time is over -> trial                                   |
-| trial | gets one request at a time           | a success -> in; a failure -> out, for longer               |
+| trial | gets one request at a time, beside   | a success -> in; a failure -> out, for longer               |
+|       | those from before; one more each     |                                                             |
+|       | time it has lasted as long as the    |                                                             |
+|       | time out                             |                                                             |
 
 Who is in again is watched closely for as long as it was out: then two failures in a row suffice. A single one
 does not, since it may be one of the few that any backend has.
@@ -31,6 +34,11 @@ from weldr.model.health import Ejection, Standing
 
 _ROW_SOON_AFTER = 2
 
+_RECALL_EVERY_S = 0.5
+"""It looks at all backends of a service, which may be thousands and all fail."""
+_RECALL_AFTER_SHARE = 0.1
+"""Of its time out: a recall that fails makes that longer, and so the next one later."""
+
 
 class State(Enum):
     """See the module's table."""
@@ -46,6 +54,8 @@ class BackendHealth:
     __slots__ = (
         "_back_s",
         "_lasted_s",
+        "_next_trial_s",
+        "_resort_successes",
         "_row",
         "_row_successes",
         "_seen_in_flight",
@@ -60,6 +70,7 @@ class BackendHealth:
         "standing",
         "state",
         "successes",
+        "tried_s",
         "until_s",
     )
 
@@ -74,6 +85,8 @@ class BackendHealth:
         """Why it is out."""
         self.asked = False
         """Whether it asked for that itself."""
+        self.tried_s = float("-inf")
+        """When its last trial began: what was answered before says nothing of what has become of it."""
         self._row = 0
         self._row_successes = 0
         self._window_start_s = float("-inf")
@@ -85,6 +98,10 @@ class BackendHealth:
         """How long it was out the last time."""
         self._back_s = 0.0
         self._trial_successes = 0
+        self._next_trial_s = 0.0
+        """When it gets one request more, should none of those that it has been sent have ended by then."""
+        self._resort_successes: int | None = None
+        """When it was used although it is out; `None` if it was not."""
         self._seen_in_flight = 0
         self._seen_successes = 0
 
@@ -97,6 +114,11 @@ class BackendHealth:
     def is_usable(self) -> bool:
         """Whether it gets requests, if enough others are."""
         return self.state is not State.OUT and self.standing is Standing.UP
+
+    @property
+    def is_ejected(self) -> bool:
+        """Whether nothing else speaks against it, not even itself."""
+        return self.state is State.OUT and not self.asked and self.standing is Standing.UP
 
     def failed(self, now_s: float, reason: str, policy: Ejection) -> str | None:
         """Count a failure; why it is enough now, if it is."""
@@ -143,6 +165,7 @@ class BackendHealth:
         self.state = State.OUT
         self.until_s = now_s + for_s
         self._lasted_s = for_s
+        self._resort_successes = None
         self.reason = reason
         self.asked = asked
         self._row = 0
@@ -161,10 +184,29 @@ class BackendHealth:
         if self.state is State.OUT and not self.asked and self._times <= 1:
             self.until_s = 0.0
 
+    def may_be_recalled(self, now_s: float) -> bool:
+        """Whether it may have its trial before its time, since what takes its requests fails, too."""
+        return self.is_ejected and now_s >= self.until_s - (1 - _RECALL_AFTER_SHARE) * self._lasted_s
+
+    def resorted_to(self) -> None:
+        """It is sent a request, since no other backend can be reached: if it answers well it gets its trial."""
+        if self._resort_successes is None:
+            self._resort_successes = self.successes
+
+    def needs_another(self, now_s: float) -> bool:
+        """Whether its trial, perhaps a slow upload, has lasted as long as it was out: once each time."""
+        if self.state is not State.TRIAL or now_s < self._next_trial_s:
+            return False
+        self._next_trial_s = now_s + self._lasted_s
+        return True
+
     def tick(self, now_s: float) -> bool:
         """Do what time and successes have brought about; whether the state has changed."""
-        if self.state is State.OUT and now_s >= self.until_s:
+        has_answered = self._resort_successes is not None and self.successes > self._resort_successes
+        if self.state is State.OUT and (now_s >= self.until_s or has_answered):
             self.state = State.TRIAL
+            self.tried_s = now_s
+            self._next_trial_s = now_s + self._lasted_s
             self._trial_successes = self.successes
             return True
         if self.state is State.TRIAL and self.successes != self._trial_successes:
@@ -180,7 +222,7 @@ class Member(Hashable, Protocol):
     health: BackendHealth
 
     def admit(self, requests: int | None) -> None:
-        """Take at most so many requests at a time, or as many as its own limit says."""
+        """Take at most so many more requests at a time, or as many as its own limit says."""
 
 
 class Rotation:
@@ -190,6 +232,7 @@ class Rotation:
         """`on_change` is called with each member whose state is another."""
         self.panicking = False
         """Whether so few are good that all are used."""
+        self._recalled_s = float("-inf")
         self._on_change = on_change
         self._policy = Ejection()
         self._panic_below = 0.0
@@ -242,9 +285,17 @@ class Rotation:
         """A request to it failed."""
         health = member.health
         why = health.failed(now_s, reason, self._policy)
-        if why is not None and (health.state is State.TRIAL or self._may_spare_one_more()):
+        if why is None:
+            return
+        if health.state is State.TRIAL or self._may_spare_one_more():
             health.eject(now_s, why, self._policy)
             self._changed(member)
+        elif now_s >= self._recalled_s + _RECALL_EVERY_S:
+            # It fails and has to stay, since others are out: perhaps one of them is well again by now.
+            self._recalled_s = now_s
+            recallable = [other.health for other in self._members if other.health.may_be_recalled(now_s)]
+            if recallable:
+                min(recallable, key=lambda other: other.until_s).until_s = 0.0
 
     def rest(self, member: Member, now_s: float, for_s: float) -> None:
         """It asks for no requests for so long."""
@@ -257,6 +308,8 @@ class Rotation:
         """Let time pass for one that is out or on trial."""
         if member.health.tick(now_s):
             self._changed(member)
+        elif member.health.needs_another(now_s):
+            self._settle_one(member)
 
     def _may_spare_one_more(self) -> bool:
         count = len(self._members)

@@ -4,7 +4,8 @@
 |------------|----------------------------------|--------------------------------------------------------------|
 | connecting | a connection is made             | made -> waiting; refused, or no longer needed -> ended       |
 | waiting    | the request is sent; no head yet | a good head, or the first try fails -> adopted; a failure,   |
-|            |                                  | or a status for which one tries another backend -> ended     |
+|            |                                  | or a status for which one tries another backend, or the      |
+|            |                                  | first try was not sent and begins anew -> ended              |
 | adopted    | the exchange has the connection  |                                                              |
 | ended      | nothing of it is left            |                                                              |
 
@@ -27,8 +28,12 @@ from weldr.proxy.verdicts import LOST, NOT_READING, SILENT
 
 if TYPE_CHECKING:
     from weldr.proxy.dispatch import Dispatch
-    from weldr.proxy.fleet import ServiceTable
+    from weldr.proxy.service_table import ServiceTable
     from weldr.proxy.supervision import Supervision
+
+
+_MOST_INTERIM = 16
+"""So many interim responses, the latest, are kept for the client, who gets none before the hedge has won."""
 
 
 class Hedge:
@@ -99,6 +104,8 @@ class Hedge:
         assert upstream is not None
         head = upstream.reader.head
         if head is None:
+            if upstream.reader.interim is not None:
+                del upstream.reader.interim[:-_MOST_INTERIM]
             return
         if head.status == 101 or head.status in self._service.retries.statuses:
             outcome.answered(self._context, self.pool, None, head)

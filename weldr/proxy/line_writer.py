@@ -31,6 +31,7 @@ class LineWriter:
         self._is_torn = False
         """Whether the last line is only there in part: the disk became full in its midst."""
         self._work = threading.Event()
+        self._is_over = False
         self._thread: threading.Thread | None = None
 
     def take_dropped(self) -> int:
@@ -55,12 +56,25 @@ class LineWriter:
         if not self._lines:
             return
         if self._thread is None:
-            self._thread = threading.Thread(target=self._write_all, name="access-log", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._write_all, name="access-log", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:
+                # No more threads are allowed (`TasksMax`, `pids.max`) for now. The next call tries again.
+                return
+            self._thread = thread
         self._work.set()
 
+    def close(self, timeout_s: float) -> None:
+        """Write what there is, which is the last; wait for that no longer than this."""
+        self._is_over = True
+        self.flush()
+        if self._thread is not None:
+            self._work.set()
+            self._thread.join(timeout_s)
+
     def _write_all(self) -> None:
-        while True:
+        while not self._is_over or self._lines:
             self._work.wait()
             self._work.clear()
             while self._lines:

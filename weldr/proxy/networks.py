@@ -16,7 +16,7 @@ class NetworkSet:
         """Raises `ValueError` for text that is no network."""
         by_version: dict[int, dict[int, set[int]]] = {4: {}, 6: {}}
         for text in networks:
-            network = ipaddress.ip_network(text)
+            network = _as_ipv4(ipaddress.ip_network(text))
             shift = network.max_prefixlen - network.prefixlen
             shifted = int(network.network_address) >> shift
             by_version[network.version].setdefault(shift, set()).add(shifted)
@@ -30,6 +30,20 @@ class NetworkSet:
         if not version:
             return False
         return any(number >> shift in networks for shift, networks in self._by_version[version])
+
+
+def _as_ipv4(
+    network: ipaddress.IPv4Network | ipaddress.IPv6Network,
+) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    """A network of IPv4 addresses in IPv6 ones, as the former: so its addresses are looked up."""
+    mapped = network.network_address.ipv4_mapped if isinstance(network, ipaddress.IPv6Network) else None
+    if mapped is None or network.prefixlen < _MAPPED_BITS:
+        return network
+    return ipaddress.IPv4Network((int(mapped), network.prefixlen - _MAPPED_BITS))
+
+
+_MAPPED_BITS = 96
+"""Of an IPv6 address, before the IPv4 address in it."""
 
 
 @lru_cache(maxsize=4096)

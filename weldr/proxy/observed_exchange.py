@@ -16,6 +16,7 @@ from weldr.proxy.request_head import RequestHead
 from weldr.proxy.response_head import ResponseHead
 from weldr.proxy.spans import Span
 from weldr.proxy.trace_context import has_good_state, trace_context, with_parent
+from weldr.proxy.verdicts import CLOSED_AT_ONCE, LOST
 
 if TYPE_CHECKING:
     from weldr.proxy.client_connection import ClientConnection
@@ -129,12 +130,25 @@ class ObservedExchange(Exchange):
         super()._note_answer(head)
 
     def _note_failure(self, reason: str) -> None:
+        self._try_failed(reason)
+        super()._note_failure(reason)
+
+    def upstream_unsent(self, unsent: bytes) -> None:
+        """The connection had ended before."""
+        self._try_failed(CLOSED_AT_ONCE.reason)
+        super().upstream_unsent(unsent)
+
+    def _repeat(self) -> None:
+        # Of what was not sent that has been said.
+        self._try_failed(LOST.reason)
+        super()._repeat()
+
+    def _try_failed(self, reason: str) -> None:
         span = self._try_of(self._pool)
         if span is not None:
             span.end_ns = time.time_ns()
             span.error = reason
             span.attributes["error.type"] = "failed"
-        super()._note_failure(reason)
 
     # What the client gets.
 

@@ -37,8 +37,10 @@ def failed(context: Context, pool: BackendPool, supervision: Supervision | None,
         supervision.failed()
 
 
-def failed_late(context: Context, pool: BackendPool, supervision: Supervision | None, reason: str) -> None:
-    """The backend has answered well, but not to the end."""
-    pool.failed_late(context.now_s(), reason)
+def failed_late(
+    context: Context, pool: BackendPool, supervision: Supervision | None, reason: str, lasted_s: float
+) -> None:
+    """The backend has answered well, but not to the end: `lasted_s` after its response had begun."""
+    pool.failed_late(context.now_s(), reason, lasted_s)
     if supervision is not None:
         supervision.failed()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from http import HTTPStatus
 
 from weldr.proxy.response_head import BODILESS, standard_reason
 
@@ -31,6 +32,9 @@ def own_response(
     """
     body = _one_line(reason) if content_type is None else reason.encode("utf-8")
     details = body[:-1] if content_type is None else b""
+    if status == HTTPStatus.RESET_CONTENT:
+        # RFC 9110, section 15.3.6: no content, but the message is framed as if it could have some.
+        body = b""
     content_type = content_type or "text/plain; charset=utf-8"
     parts = [b"HTTP/1.1 %d %b" % (status, standard_reason(status)), date, connection]
     if status in BODILESS:

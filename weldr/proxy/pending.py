@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 class Waiter(Protocol):
     """A request that waits."""
 
-    def takes(self, pool: BackendPool) -> bool:
-        """Whether this backend is one for it."""
+    def tried_backends(self) -> tuple[BackendPool, ...]:
+        """Those that are none for it."""
 
     def wait_over(self, pool: BackendPool | None) -> None:
         """Try again; at this backend, if one is given: it has room. It waits no longer, but may come back."""
@@ -24,7 +24,7 @@ class Waiter(Protocol):
 class Pending:
     """First come, first served. Belongs to the service for as long as that has requests or backends."""
 
-    __slots__ = ("adaptive_limit", "exhausted", "in_flight", "limit", "tunnels", "waiting")
+    __slots__ = ("adaptive_limit", "answered", "exhausted", "in_flight", "limit", "waiting")
 
     def __init__(self) -> None:
         self.waiting: dict[Waiter, None] = {}
@@ -35,8 +35,8 @@ class Pending:
         """How many there may be, ..."""
         self.adaptive_limit: float = inf
         """... and how many that are to be answered."""
-        self.tunnels = 0
-        """Those of them that have been answered with a tunnel: how long these last tells nothing of load."""
+        self.answered = 0
+        """Those of them whose tunnel or response has begun, and lasts: how long tells nothing of load."""
         self.exhausted = False
         """Whether no backend had room when all were last looked at, and nobody has left one since that nobody
         took. So requests to a service with many full backends do not each look at all of them. Good only while
@@ -51,12 +51,18 @@ class Pending:
     @property
     def unanswered(self) -> int:
         """Those in flight that may load the service as requests do."""
-        return self.in_flight - self.tunnels
+        return self.in_flight - self.answered
+
+    def forget(self, waiter: Waiter) -> None:
+        """It waits no longer, if it did."""
+        self.waiting.pop(waiter, None)
+        if not self.waiting:
+            self.exhausted = False
 
     def wake_one(self, pool: BackendPool) -> None:
         """There is room at this backend: for who waits longest and can use it."""
         while not self.full:
-            waiter = next((waiter for waiter in self.waiting if waiter.takes(pool)), None)
+            waiter = next((waiter for waiter in self.waiting if pool not in waiter.tried_backends()), None)
             if waiter is None:
                 break
             del self.waiting[waiter]

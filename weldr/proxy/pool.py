@@ -36,6 +36,7 @@ class BackendPool:
         "max_kept",
         "pending",
         "rotation",
+        "speaks_10",
         "sticky_until_s",
         "stopped",
         "way",
@@ -51,6 +52,7 @@ class BackendPool:
         """The service's, while its backend is in the catalog and does not drain."""
         self._limit = 0
         self._admitted: int | None = None
+        """How many requests its health allows, if it is not good."""
         self.max_connections = 0
         """The lower of its limit and what its health allows."""
         self.max_kept = 0
@@ -62,6 +64,8 @@ class BackendPool:
         """Whether it gets no new requests, ..."""
         self.sticky_until_s = 0.0
         """... but for those of its sticky clients until then."""
+        self.speaks_10 = False
+        """Whether its last answer was of HTTP/1.0."""
         self.latency: PeakLatency | None = None
         """Of its answers, while the policy of its service asks for that."""
         self._on_idle = on_idle
@@ -88,22 +92,34 @@ class BackendPool:
     def limit(self, connections: int) -> None:
         """How many connections, and so requests at a time, the backend may have at most."""
         self._limit = connections
-        self.admit(self._admitted)
+        self._bound()
 
     def admit(self, requests: int | None) -> None:
-        """How many requests at a time its health allows; `None` for no limit but its own."""
-        self._admitted = requests
-        self.max_connections = self._limit if requests is None else min(requests, self._limit)
+        """How many requests at a time its health allows beside those that it has, which may last as tunnels do;
+        `None` for no limit but its own.
+        """
+        self._admitted = self.in_flight + requests if requests else requests
+        self._bound()
+
+    def lower_admitted(self) -> None:
+        """If few are: what has ended meanwhile makes room for one more at most. Called twice a second."""
+        if self._admitted:
+            self._admitted = min(self._admitted, self.in_flight + 1)
+            self._bound()
+
+    def _bound(self) -> None:
+        self.max_connections = self._limit if self._admitted is None else min(self._admitted, self._limit)
 
     def failed(self, now_s: float, reason: str) -> None:
         """A request failed, and that tells of the backend."""
         if self.rotation is not None:
             self.rotation.failed(self, now_s, reason)
 
-    def failed_late(self, now_s: float, reason: str) -> None:
-        """A request failed whose response has begun well, and was counted as a success."""
-        self.health.successes -= 1
-        self.failed(now_s, reason)
+    def failed_late(self, now_s: float, reason: str, lasted_s: float) -> None:
+        """A request failed whose response has begun well so long ago, and was counted as a success."""
+        if now_s - lasted_s >= self.health.tried_s:
+            self.health.successes -= 1
+            self.failed(now_s, reason)
 
     def rest(self, now_s: float, for_s: float) -> None:
         """The backend asks for no requests for so long."""
@@ -114,6 +130,11 @@ class BackendPool:
     def full(self) -> bool:
         """Whether it has as many requests, and so connections in use, as it may."""
         return self.in_flight >= self.max_connections
+
+    @property
+    def has_own_room(self) -> bool:
+        """Whether it has fewer than its own limit says, whatever its health allows."""
+        return self.in_flight < self._limit
 
     @property
     def is_used(self) -> bool:
@@ -130,7 +151,7 @@ class BackendPool:
         if self.stopped:
             if self.in_flight == 0:
                 self._on_idle(self)
-        elif self.pending.waiting and self.is_used:
+        elif self.pending.waiting and not self.full and self.is_used:
             self.pending.wake_one(self)
 
     def take(self) -> UpstreamConnection | None:

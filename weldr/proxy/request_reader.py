@@ -181,7 +181,7 @@ class RequestReader:
         if self._plain_fields is not None:
             self.forget()
         if fields.chunked:
-            self._chunked = ChunkedDecoder(self._limits.head_bytes)
+            self._chunked = ChunkedDecoder(self._limits.head_bytes, self._limits.head_fields)
         elif fields.content_length:
             self._left = fields.content_length
         else:

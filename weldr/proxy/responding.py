@@ -31,7 +31,6 @@ class Responding(FurtherTries):
         "_chunk_response",
         "_persistent",
         "_status",
-        "request_bytes",
         "response_bytes",
         "started_ns",
         "verdict",
@@ -43,7 +42,6 @@ class Responding(FurtherTries):
     """Whether the client's connection goes on."""
     _status: int
     """Of the response that the client gets; 0 before there is one."""
-    request_bytes: int
     response_bytes: int
     started_ns: int
     verdict: Verdict | None
@@ -80,11 +78,15 @@ class Responding(FurtherTries):
                     upstream.abort()
                 return
             self.state = State.RESPONDING
+            if self._supervision is not None and not reader.complete:
+                self._supervision.response_begins()
             parts += self._response_head(head)
         body = reader.take_body()
         self.response_bytes += sum(map(len, body))
         if self._chunk_response:
             trailer = reader.trailer if self.head.fields.wants_trailer else b""
+            if trailer and self._ruled is not None:
+                trailer = self._ruled.passable_lines(trailer)
             parts += chunk_parts(body, last=reader.complete, trailer=trailer)
         else:
             parts += body
@@ -109,6 +111,7 @@ class Responding(FurtherTries):
             or (self._ruled is not None and self._ruled.edits_response)
             or upstream is None
             or pool is None
+            or pool.speaks_10
             or head.status >= 500
             or self._supervision is not None
         ):
@@ -134,7 +137,10 @@ class Responding(FurtherTries):
     def _pass_on_interim(self, heads: list[ResponseHead], parts: list[bytes]) -> None:
         # RFC 9110, section 15.2: an HTTP/1.0 client knows no 1xx.
         if self.head.version_11:
-            parts += [head.interim() for head in heads]
+            ruled = self._ruled
+            for head in heads:
+                lines = head.fields.lines
+                parts.append(head.interim(lines if ruled is None else ruled.passable_lines(lines)))
 
     def _response_head(self, head: ResponseHead) -> tuple[bytes, ...]:
         """The parts of the final head, after deciding how the body ends and whether the connection goes on."""
@@ -193,7 +199,9 @@ class Responding(FurtherTries):
         upstream, client, service = self._upstream, self._client, self._service
         assert upstream is not None
         assert service is not None
-        if not head.switches_to(self.head.fields.upgrade) or not self._request_complete:
+        is_asked = self._request_complete and head.switches_to(self.head.fields.upgrade)
+        # A connection that has failed, and of which this is read after that, tells nobody of its end any more.
+        if not is_asked or not upstream.usable:
             self._answer(UNASKED_SWITCH)
             return
         self.state = State.TUNNELLING
@@ -207,7 +215,9 @@ class Responding(FurtherTries):
         lines = lines if ruled is None else ruled.response_lines(lines)
         parts.append(head.interim(lines + self._cookie_line))
         client.write(parts)
-        self._context.outbox.flush()
+        # From here on both are written past the outbox. What others have there waits for the end of the turn.
+        self._context.outbox.flush_of(client.transport)
+        self._context.outbox.flush_of(upstream.transport)
         backend_end, from_backend = upstream.become_tunnel(service.read_s)
         client_end, from_client = client.become_tunnel(service.read_s)
         join(client_end, backend_end, service.tunnel_idle_s, self._end)

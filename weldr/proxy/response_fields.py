@@ -33,10 +33,10 @@ class ResponseFields:
     """A section that can be forwarded. Shared between responses: nobody changes it."""
 
     __slots__ = (
-        "_connection",
         "_rest",
         "_version_11",
         "chunked",
+        "connection",
         "content_length",
         "count",
         "has_date",
@@ -69,7 +69,8 @@ class ResponseFields:
         self.trailer = b""
         """The lines that announce a trailer section, for a client that gets one."""
         self._version_11 = version_11
-        self._connection: frozenset[bytes] = frozenset()
+        self.connection: frozenset[bytes] = frozenset()
+        """The options of `Connection`: what they name is meant for weldr alone, also in a trailer section."""
         parts = _SPLITTER.split(section)
         self._rest = parts[0] if len(parts) == 1 else b"".join(parts[::3])
         for index in range(1, len(parts), 3):
@@ -81,7 +82,7 @@ class ResponseFields:
         """What is forwarded of the section, with weldr's own `Via`."""
 
     def _read_connection(self) -> None:
-        options = self._connection
+        options = self.connection
         if b"close" in options:
             self.persistent = False
         elif b"keep-alive" in options:
@@ -95,7 +96,7 @@ class ResponseFields:
     # What follows reads the fields; each of these is for one name of _SPECIAL.
 
     def _take_connection(self, value: bytes) -> None:
-        self._connection |= connection_options(value)
+        self.connection |= connection_options(value)
 
     def _take_content_length(self, value: bytes) -> None:
         length = content_length(value, self.content_length)
@@ -157,21 +158,34 @@ _TRAILER_SPLITTER = splitter(
         b"content-encoding",
         b"content-range",
         b"content-type",
+        b"cookie",
+        b"expect",
         b"expires",
         b"host",
+        b"if-match",
+        b"if-modified-since",
+        b"if-none-match",
+        b"if-range",
+        b"if-unmodified-since",
         b"location",
+        b"max-forwards",
+        b"pragma",
         b"proxy-authorization",
+        b"range",
         b"retry-after",
         b"set-cookie",
         b"vary",
+        b"warning",
         b"www-authenticate",
     )
 )
 
 
-def passable_trailer(section: bytes) -> bytes:
+def passable_trailer(section: bytes, connection: frozenset[bytes]) -> bytes:
     """Of a canonical trailer section, what may be passed on.
 
-    Nothing that frames, routes, authenticates or says how to process the content: RFC 9110, section 6.5.1.
+    Nothing that frames, routes, authenticates, modifies a request or says how to process the content (RFC 9110,
+    section 6.5.1), nor what is among the options of `connection` (section 7.6.1).
     """
-    return b"".join(_TRAILER_SPLITTER.split(section)[::3])
+    rest = b"".join(_TRAILER_SPLITTER.split(section)[::3])
+    return without(rest, connection) if connection else rest

@@ -39,12 +39,13 @@ class StatusLine(NamedTuple):
 class ResponseHead:
     """A response that can be forwarded, an interim one (1xx) or a final one. Shared: nobody changes it."""
 
-    __slots__ = ("_line", "_offer", "came", "fields", "plain", "plain_body_bytes", "status")
+    __slots__ = ("_line", "_offer", "came", "fields", "plain", "plain_body_bytes", "status", "version_11")
 
     def __init__(self, came: bytes, line: StatusLine, fields: ResponseFields) -> None:
         """`came` are the bytes that were read, to the end of the head."""
         self.came = came
         self.status = line.status
+        self.version_11 = line.version_11
         self.fields = fields
         self._line = line.forwarded
         self._offer = b""
@@ -54,8 +55,10 @@ class ResponseHead:
         self.plain = b""
         """The final head without its end, for a client whose connection goes on, ..."""
         self.plain_body_bytes = -1
-        """... if a body of just so many bytes follows and the backend's connection goes on, too."""
-        length = fields.content_length
+        """... if it is of HTTP/1.1, a body of just so many bytes follows, and the backend's connection goes on,
+        too."""
+        # That a backend answered by HTTP/1.0 is to be noted, which the short cut does not do.
+        length = fields.content_length if line.version_11 else None
         if length is not None and self.has_body(b"") and fields.persistent and fields.kept_s is None:
             self.plain_body_bytes = length
             self.plain = b"".join((self._line, fields.lines, self._offer, b"\r\nContent-Length: %d" % length))

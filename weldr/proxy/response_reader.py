@@ -181,7 +181,7 @@ class ResponseReader:
         if not head.has_body(self.method):
             self.complete = head.status != 101
         elif head.fields.chunked:
-            self._chunked = ChunkedDecoder(self.limits.head_bytes)
+            self._chunked = ChunkedDecoder(self.limits.head_bytes, self.limits.head_fields)
         elif head.fields.content_length is None:
             self._to_end = True
         else:
@@ -207,7 +207,11 @@ class ResponseReader:
         except ChunkedError as error:
             raise ResponseInvalidError("http_protocol_error", f"in the body of the response, {error}") from None
         if decoder.complete:
-            self.trailer = passable_trailer(decoder.trailer) if decoder.trailer else b""
+            # It holds the last of the body, and the connection may be kept for long.
+            self._chunked = None
+            if decoder.trailer:
+                assert self.head is not None
+                self.trailer = passable_trailer(decoder.trailer, self.head.fields.connection)
             self.complete = True
         return position
 

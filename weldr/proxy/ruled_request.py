@@ -7,11 +7,11 @@ from dataclasses import replace
 
 from weldr.proxy.chunked import chunk_parts
 from weldr.proxy.context import Context
-from weldr.proxy.fleet import ServiceTable
 from weldr.proxy.forwarding import Forwarding
 from weldr.proxy.mirror import MOST_BODY_BYTES, mirror
 from weldr.proxy.request_head import RequestHead
 from weldr.proxy.routing.rules import RouteRules
+from weldr.proxy.service_table import ServiceTable
 
 
 class RuledRequest:
@@ -61,6 +61,11 @@ class RuledRequest:
         """The lines of the response for the client."""
         edits = self.rules.response_edits
         return (lines if edits is None else edits.apply(lines)) + self._cookie_line
+
+    def passable_lines(self, lines: bytes) -> bytes:
+        """The lines of an interim response or a trailer section for the client."""
+        edits = self.rules.response_edits
+        return lines if edits is None else edits.without_removed(lines)
 
     def complete(self, head: RequestHead, forwarding: Forwarding, request_id_line: bytes) -> None:
         """All of the request has come, and is on its way: now a copy may follow."""

@@ -15,18 +15,20 @@ from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
 from weldr.model.resilience import Deadline
+from weldr.proxy.breaker import Breaker, Ticket
 from weldr.proxy.breaker import State as BreakerState
-from weldr.proxy.breaker import Ticket
 from weldr.proxy.context import Context
 from weldr.proxy.hedge import Hedge
 
 if TYPE_CHECKING:
     from weldr.proxy.dispatch import Dispatch
-    from weldr.proxy.fleet import ServiceTable
+    from weldr.proxy.service_table import ServiceTable
 
 logger = logging.getLogger(__name__)
 
 _MAX_TIMEOUT_DIGITS = 9
+_LASTS_S = 1.0
+"""So long after its head, a response is a stream or a slow client's download, and tells nothing of load."""
 
 
 class Admission(Enum):
@@ -44,14 +46,15 @@ class Supervision:
 
     __slots__ = (
         "_admitted",
+        "_breaker",
         "_context",
         "_deadline",
         "_deadline_s",
         "_deadline_timer",
         "_exchange",
         "_guard",
+        "_is_answered",
         "_is_hedged",
-        "_is_tunnel",
         "_sent_ns",
         "_service",
         "_ticket",
@@ -66,7 +69,9 @@ class Supervision:
         self._service = service
         self._guard = service.guard
         self._admitted = False
-        self._is_tunnel = False
+        self._is_answered = False
+        self._breaker: Breaker | None = None
+        """Whose the ticket is: the service may have got another one since."""
         self._ticket: Ticket | None = None
         """Until its outcome is known."""
         self._sent_ns = 0
@@ -108,9 +113,24 @@ class Supervision:
         """What follows is no response, and may take as long as it likes."""
         if self._deadline_timer is not None:
             self._deadline_timer.cancel()
-        if self._admitted:
-            self._is_tunnel = True
-            self._guard.pending.tunnels += 1
+        self._leave_adaptive_limit()
+
+    def response_begins(self) -> None:
+        """Its head has come, and more of it is to come."""
+        if self._guard.gradient is None:
+            # Should there be such a limit while it lasts, it has no place in that.
+            self._leave_adaptive_limit()
+        else:
+            self._timers.append(self._exchange.later(_LASTS_S, self._response_lasts))
+
+    def _response_lasts(self) -> None:
+        self._leave_adaptive_limit()
+        self._service.wake()
+
+    def _leave_adaptive_limit(self) -> None:
+        if self._admitted and not self._is_answered:
+            self._is_answered = True
+            self._guard.pending.answered += 1
 
     # Its place among others.
 
@@ -122,8 +142,9 @@ class Supervision:
         guard = self._guard = service.guard
         if guard.pending.full:
             return Admission.FULL
-        if guard.breaker is not None:
-            self._ticket = guard.breaker.admit(self._context.now_s())
+        breaker = self._breaker = guard.breaker
+        if breaker is not None:
+            self._ticket = breaker.admit(self._context.now_s())
             if self._ticket is None:
                 return Admission.REFUSED
         guard.pending.in_flight += 1
@@ -136,11 +157,11 @@ class Supervision:
             return False
         self._admitted = False
         self._guard.pending.in_flight -= 1
-        if self._is_tunnel:
-            self._is_tunnel = False
-            self._guard.pending.tunnels -= 1
-        if self._ticket is not None and self._guard.breaker is not None:
-            self._guard.breaker.abandoned(self._ticket)
+        if self._is_answered:
+            self._is_answered = False
+            self._guard.pending.answered -= 1
+        if self._ticket is not None and self._breaker is not None:
+            self._breaker.abandoned(self._ticket)
         self._ticket = None
         return True
 
@@ -158,15 +179,20 @@ class Supervision:
         exchange, policy = self._exchange, self._service.policy
         if not exchange.is_repeatable:
             return
-        per_try_s = self._service.retries.per_try_s
-        if per_try_s is not None:
-            self._timers.append(exchange.later(per_try_s, exchange.try_timed_out))
+        self._limit_try()
         latency = self._guard.latency
         if policy.hedging is None or latency is None or latency.known_s is None or self._is_hedged:
             return
         if exchange.head.fields.upgrade is None:
             wait_s = max(policy.hedging.minimum_s, latency.known_s)
             self._timers.append(exchange.later(wait_s, self._hedge))
+
+    def _limit_try(self, since_s: float = 0.0) -> None:
+        """Give the present try, sent so long ago, the rest of its time."""
+        per_try_s = self._service.retries.per_try_s
+        if per_try_s is not None:
+            left_s = max(0.0, per_try_s - since_s)
+            self._timers.append(self._exchange.later(left_s, self._exchange.try_timed_out))
 
     def answered(self, is_good: bool) -> None:
         """The present try has brought a response, good or not."""
@@ -202,8 +228,8 @@ class Supervision:
             guard.gradient.answered(now_s, latency_s, guard.pending.unanswered)
 
     def _judge(self, is_good: bool) -> None:
-        breaker, ticket = self._guard.breaker, self._ticket
-        if breaker is None or ticket is None:
+        breaker, ticket = self._breaker, self._ticket
+        if breaker is None or ticket is None or breaker is not self._guard.breaker:
             return
         name, now_s = self._service.name, self._context.now_s()
         if is_good:
@@ -258,6 +284,7 @@ class Supervision:
             hedge.end()
             return None
         self._sent_ns = hedge.sent_ns
+        self._limit_try((perf_counter_ns() - hedge.sent_ns) / 1e9)
         return hedge
 
     def drop_hedge(self) -> None:

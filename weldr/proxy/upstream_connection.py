@@ -32,7 +32,8 @@ _SENT = -1
 class UpstreamUser(Protocol):
     """The exchange that has the connection for itself.
 
-    After each of the last four it has it no more, nor after an `upstream_answered` that is true.
+    After each of the last four it has it no more, nor after an `upstream_answered` that is true. But where a
+    backend that has answered does not read the rest of the request, it keeps it.
     """
 
     def upstream_received(self) -> None:
@@ -117,7 +118,7 @@ class UpstreamConnection(asyncio.Protocol):
         reader.method = method
         outbox = self._context.outbox
         self._turn = outbox.turn
-        outbox.put(self.transport, data, self)
+        outbox.put_request(self.transport, data, self)
 
     def release(self, idle_s: float) -> None:
         """The exchange is complete: to the pool with the connection, if it is fit for another one.
@@ -149,7 +150,7 @@ class UpstreamConnection(asyncio.Protocol):
         if self._turn == outbox.turn:
             # With what it follows, or not at all.
             more = b"".join(parts)
-            outbox.put(self.transport, more, self)
+            outbox.put_request(self.transport, more, self)
             if len(more) > SMALL_BYTES:
                 # A client can send many of these in one turn, and only what is written makes it wait.
                 self._turn = _SENT
@@ -174,6 +175,10 @@ class UpstreamConnection(asyncio.Protocol):
         else:
             self._context.outbox.flush_of(self.transport)
             self.transport.close()
+            if self.transport.get_write_buffer_size():
+                # The rest of what has been answered already: nobody waits for it any more.
+                self.deadline_s = NEVER
+                self.writes.begin_last(self._context.now_s() + self.write_limit_s)
 
     def abort(self) -> None:
         """Close at once: what was begun cannot be finished."""
@@ -283,8 +288,8 @@ class UpstreamConnection(asyncio.Protocol):
         if user is None:
             self._pool.forget(self)
             self.close()
-        elif self.gate.held:
-            # It is the client that cannot take more.
+        elif self.gate.held and self.reader.head is not None:
+            # It is the client that cannot take more. (Before the head that can only be interim responses.)
             self.deadline_s = now_s + self.write_limit_s
         else:
             user.upstream_timed_out(writing=False)

@@ -9,7 +9,7 @@ from weldr.model.traffic import DEFAULT_SERVICE
 from weldr.proxy.routing.rules import Verdict
 
 if TYPE_CHECKING:
-    from weldr.proxy.fleet import ServiceTable
+    from weldr.proxy.service_table import ServiceTable
 
 RETRY_AFTER = b"Retry-After: 1"
 """For what may be better at any moment."""
@@ -33,6 +33,12 @@ def gave_up(status: int) -> Verdict:
 def full(service_name: str) -> Verdict:
     """Nobody can take the request now, nor has soon enough."""
     reason = f"the service {service_name} and its backends have as many requests as they may"
+    return Verdict(503, reason, "connection_limit_reached", RETRY_AFTER)
+
+
+def left(service_name: str) -> Verdict:
+    """Nobody can take the request now, and its client does not seem to wait for that."""
+    reason = f"the client ended its side while all of the service {service_name} was taken"
     return Verdict(503, reason, "connection_limit_reached", RETRY_AFTER)
 
 

@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 
 _BEAT_INTERVAL_S = 1.0
 _SPARING_PAUSE_S = 0.1
+_LAST_LINES_S = 0.5
 _LAST_SPANS_S = 3.0
 _LAST_CALL_S = 2.0
 """Before a patient drain ends, idle clients are told to go."""
@@ -77,10 +78,10 @@ class Worker:
         self._channel_socket = channel
         self._context = Context(loop, self._backend_idle, self._sparing_changed, zone)
         self._context.share = share
-        self._context.connections = raise_soft_limit()
         self._descriptors = OpenDescriptors()
         self._exporter = self._observe(telling)
         self._acceptor = Acceptor(self._context, listeners)
+        self._context.connections = raise_soft_limit(self._acceptor.descriptors)
         fleet = self._context.fleet
         self._channel = Channel(
             self._frame, fleet.leaving, lambda: fleet.sparing(loop.time()), self._channel_ended
@@ -120,6 +121,7 @@ class Worker:
         self._beat(began_s)
         self._sweep(began_s)
         await self._finished.wait()
+        self._context.accounts.access_log.writer.close(_LAST_LINES_S)
         if self._exporter is not None:
             await self._loop.run_in_executor(None, self._exporter.close, _LAST_SPANS_S)
         return self._status
@@ -187,10 +189,18 @@ class Worker:
         self._context.fault(where, error if isinstance(error, BaseException) else RuntimeError(where))
 
     def _beat(self, due_s: float) -> None:
+        self._note_lag(due_s)
+        try:
+            self._tell_the_manager()
+        finally:
+            # A worker that is silent is killed: so it goes on, whatever goes wrong in it.
+            next_s = self._loop.time() + _BEAT_INTERVAL_S
+            self._loop.call_at(next_s, self._beat, next_s)
+
+    def _tell_the_manager(self) -> None:
         counters = self._context.counters
         used, kept = self._context.fleet.connections()
         clients = len(self._context.clients)
-        self._note_lag(due_s)
         self._channel.send_beat(
             Beat(
                 connections=counters.connections,
@@ -212,8 +222,6 @@ class Worker:
         self._channel.send_tallies(self._context.accounts.take)
         if silent := self._context.fleet.silent():
             self._channel.send_silent(silent)
-        next_s = self._loop.time() + _BEAT_INTERVAL_S
-        self._loop.call_at(next_s, self._beat, next_s)
 
     def _spans_lost(self) -> int:
         queue = self._context.observer.queue
@@ -234,7 +242,7 @@ class Worker:
 
     def _drain(self, drain: Drain) -> None:
         if not self._context.draining:
-            self._context.draining = True
+            self._context.begin_draining()
             self._context.spawn(self._finish(), "drain")
         self._deadline_s = min(self._deadline_s, self._loop.time() + drain.grace_s)
         self._patient = drain.patient

@@ -48,5 +48,5 @@ class Callbacks:
         while (told := self._waiting.get()) is not None:
             try:
                 self._on_change(*told)
-            except Exception:
+            except (Exception, SystemExit):
                 logger.exception("the registration's on_change failed")

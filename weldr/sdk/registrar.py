@@ -82,7 +82,7 @@ class Registrar:
         self.key = keys.key(Kind.BACKEND, service, backend_id)
         self._client = client
         self._keys = keys
-        self._reported_name = f"{service}/{backend_id}"
+        self._reported_name = "/".join(keys.parse(self.key).names)
         self._value = value
         self._on_change = on_change
         self._registered = asyncio.Event()

@@ -2,8 +2,8 @@
 
 The registration lives on an event loop in a thread of its own. So it works the same under `with` and `async
 with`, in synchronous and asynchronous programs, and a busy event loop of the application does not let the lease
-expire. It ends on leaving the block, at the interpreter's exit, and on SIGTERM if the program has no handler of
-its own for it.
+expire. It ends on leaving the block, at the interpreter's exit, and, if it was made in the main thread, on
+SIGTERM if the program has no handler of its own for it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from weldr.etcd.client import EtcdClient
 from weldr.etcd.config import EtcdConfig
 from weldr.model.address import Address
 from weldr.model.decode import Fault, decode
-from weldr.model.keys import DEFAULT_PREFIX, KeySpace, Kind
+from weldr.model.keys import DEFAULT_PREFIX, KeySpace, Kind, is_text
 from weldr.sdk.background import background_loop
 from weldr.sdk.callbacks import Callbacks
 from weldr.sdk.own_address import address_of
@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 DEFAULT_TTL_S = 10
 MOST_TTL_S = 86_400
 DEFAULT_LEAVE_LIMIT_S = 30.0
+_MOST_LEAVE_LIMIT_S = 86_400
 _ENTER_WAIT_S = 5.0
 _THREAD_END_S = 10.0
 _CALLBACK_END_S = 1.0
@@ -91,7 +92,7 @@ class Registration:
     def leave(self) -> None:
         """Leave the rotation and wait until that is done, or its limit is over. Can be called again."""
         if os.getpid() != self._pid:
-            return  # a fork of the program: the thread is in the parent, and so is the registration
+            return
         self._ask_to_leave()
         self._left.wait(self._leave_limit_s + _THREAD_END_S)
         if self._callbacks is not None:
@@ -99,7 +100,11 @@ class Registration:
         atexit.unregister(self.leave)
 
     def __enter__(self) -> Registration:
-        self.wait_registered(_ENTER_WAIT_S)
+        try:
+            self.wait_registered(_ENTER_WAIT_S)
+        except BaseException:
+            self._ask_to_leave()  # the block does not run, so nothing else ever would
+            raise
         return self
 
     def __exit__(
@@ -108,16 +113,23 @@ class Registration:
         self.leave()
 
     async def __aenter__(self) -> Registration:
-        await asyncio.to_thread(self.wait_registered, _ENTER_WAIT_S)
+        try:
+            await asyncio.to_thread(self.wait_registered, _ENTER_WAIT_S)
+        except BaseException:
+            self._ask_to_leave()  # the block does not run, so nothing else ever would
+            raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # Shielded by being a thread's work: a cancelled task leaves the rotation all the same.
+        # A cancelled task leaves the rotation all the same, and so does one that no thread is free for.
+        self._ask_to_leave()
         await asyncio.to_thread(self.leave)
 
     def _ask_to_leave(self) -> None:
+        if os.getpid() != self._pid:
+            return  # a fork of the program: the thread is in the parent, and so is the registration
         self._loop.call_soon_threadsafe(self._leave_asked.set)
 
     async def _run(self) -> None:
@@ -181,6 +193,22 @@ def register(
         raise ValueError("give either an address or a port")
     if not isinstance(ttl_s, int) or not 1 <= ttl_s <= MOST_TTL_S:
         raise ValueError(f"ttl_s is {ttl_s!r}: expected a whole number of seconds from 1 to {MOST_TTL_S}")
+    if not isinstance(leave_limit_s, int | float) or not 0 <= leave_limit_s <= _MOST_LEAVE_LIMIT_S:
+        raise ValueError(
+            f"leave_limit_s is {leave_limit_s!r}: expected seconds from 0 to {_MOST_LEAVE_LIMIT_S}"
+        )
+    optional = {"address": address, "id": id}
+    texts = {"service": service, "zone": zone, "prefix": prefix}
+    texts |= {word: text for word, text in optional.items() if text is not None}
+    for word, text in texts.items():
+        if not _is_text(text):
+            raise ValueError(f"{word} is {text!r}: expected text")
+    if meta is not None and not (isinstance(meta, Mapping) and all(map(_is_text, [*meta, *meta.values()]))):
+        raise ValueError(f"meta is {meta!r}: expected a mapping of text to text")
+    if on_change is not None and not callable(on_change):
+        raise ValueError(f"on_change is {on_change!r}: expected a function")
+    if not isinstance(etcd, str | EtcdConfig | None):
+        raise ValueError(f"etcd is {etcd!r}: expected URLs with commas between them, or an EtcdConfig")
     if not prefix.strip("/"):
         raise ValueError("the prefix is empty")
     config = etcd if isinstance(etcd, EtcdConfig) else EtcdConfig.from_environment(etcd)
@@ -195,3 +223,7 @@ def register(
     if isinstance(understood, Fault):
         raise ValueError(f"in the backend's value, {understood.place}: {understood.reason}")
     return Registration(config, keys, service, backend_id, value, ttl_s, on_change, leave_limit_s)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and is_text(value)

@@ -8,7 +8,8 @@ The tables are the files `*.mutants` beside this one. An entry there is
     + what stands in their place
 
 where `modules` are those of the conformance tests that have cases of the rule (`test_` left out), and what is
-replaced occurs in the file exactly once, within a line or over several. One rule may take several changes.
+replaced occurs in the file exactly once, within a line or over several. One rule may take several changes,
+and what two rules prevent takes a change of each.
 Lines that begin with `=` are headings.
 """
 

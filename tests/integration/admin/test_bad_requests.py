@@ -131,6 +131,23 @@ def test_a_request_that_is_no_http_gets_an_answer_or_an_end(site: Site) -> None:
     assert not [record for record in site.weldr.records if record["level"] == "ERROR"]
 
 
+@pytest.mark.parametrize(
+    "target", ["services/a#b", "services/a?dry_run=1#b", "services/a%zz", "services/a%2", "services/%"]
+)
+def test_a_target_that_is_no_uri_writes_nothing(site: Site, target: str) -> None:
+    host, _, port = site.weldr.admin.rpartition(":")
+    before = site.configuration()
+    with socket.create_connection((host, int(port)), 30) as connection:
+        connection.sendall(
+            f"PUT /api/v1/{target} HTTP/1.1\r\nHost: {site.weldr.admin}\r\n"
+            "Content-Length: 2\r\nConnection: close\r\n\r\n{}".encode()
+        )
+        answer = connection.makefile("rb").read()
+    assert answer.startswith(b"HTTP/1.1 400 "), answer
+    assert b"percent" in answer
+    assert site.configuration() == before
+
+
 def test_a_head_is_what_the_answer_would_have(site: Site) -> None:
     for path in ("/api/v1/keys", "/api/v1/settings", "/openapi.json", "/stats"):
         got, head = site.api.get(path), site.api.call("HEAD", path)

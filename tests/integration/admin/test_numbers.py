@@ -117,6 +117,7 @@ def test_who_has_not_the_key_is_not_heard(pair: tuple[Site, Instance, NamedServe
                 assert stranger.recv(1) == b""
     assert "bad" not in numbers(site.api)["instances"]
     site.weldr.wait_logged("what came as an instance's numbers is none")
+    assert len(site.weldr.logged("what came as an instance's numbers is none")) == 1, "they cannot fill the log"
 
 
 def test_a_single_instance_opens_no_port_and_writes_no_key(site: Site) -> None:
@@ -140,6 +141,9 @@ def test_the_time_left_of_leases_is_told_by_service(site: Site) -> None:
     assert found["backends"]["b1"]["ttl_s"] == 50
     assert 0 <= found["backends"]["b1"]["left_s"] <= 50
     assert site.etcd.handled("LeaseTimeToLive") == before + 1
+    assert site.api.get("/api/v1/leases?service=timed").json["backends"].keys() == {"b1", "b3"}
+    for query in ("", "?service=", "?service=a/b"):
+        assert site.api.get("/api/v1/leases" + query).status == 400
     assert site.api.get("/api/v1/leases/nobody").json == {"service": "nobody", "backends": {}}
 
 

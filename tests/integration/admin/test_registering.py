@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weldr
 from tests.support.admin import Api, EventStream
 from tests.support.instance import Instance, wait_until
 from tests.support.servers import named_servers
@@ -32,14 +33,28 @@ def test_a_registration_lives_as_long_as_it_is_repeated(site: Site, api: Api) ->
         assert api.get(PATH).status == 404
 
 
-def test_a_heartbeat_with_another_value_changes_it_under_the_same_lease(site: Site, api: Api) -> None:
+def test_a_heartbeat_with_another_value_changes_it(site: Site, api: Api) -> None:
     api.put(PATH + "?ttl=20", {"url": "127.0.0.1:1"})
-    (before,) = api.get("/api/v1/backends/http").json["items"]
-    api.put(PATH + "?ttl=20", {"url": "127.0.0.1:1", "weight": 7})
+    changed = api.put(PATH + "?ttl=30", {"url": "127.0.0.1:1", "weight": 7})
+    assert changed.json["ttl_s"] == 30
     (after,) = api.get("/api/v1/backends/http").json["items"]
     assert after["value"]["weight"] == 7
-    assert after["lease"] == before["lease"]
+    assert site.etcd.left_s(int(after["lease"], 16)) > 20
     api.delete(PATH)
+
+
+def test_a_registration_in_the_place_of_a_living_one_does_not_outlive_its_own_heartbeats(
+    site: Site, api: Api
+) -> None:
+    def value() -> object:
+        items = api.get("/api/v1/backends/http").json["items"]
+        return items[0]["value"] if items else None
+
+    with weldr.register("http", "127.0.0.1:1", id="b1", etcd=site.etcd.endpoint, prefix=site.prefix):
+        own = wait_until(value, "it is known here")
+        api.put(PATH + "?ttl=2", "127.0.0.1:2")
+        assert value() == "127.0.0.1:2"
+        wait_until(lambda: value() == own, "the key is its first owner's again", 60)
 
 
 def test_a_key_without_a_lease_becomes_a_registration(site: Site, api: Api) -> None:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import http.server
 import json
+import os
+import shlex
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -27,6 +33,15 @@ def test_a_key_is_put_shown_and_removed(shell: Shell, via: str) -> None:
     assert shell.value(key) == ""
     gone = shell.run("get", key, via=via)
     assert (gone.status, gone.error.count("\n")) == (1, 1)
+
+
+@BOTH
+def test_a_name_with_a_backslash_is_found_as_it_was_written(shell: Shell, via: str) -> None:
+    key = rf"services/{via}\b"
+    assert "created at revision" in shell.good("put", key, "{}", via=via)
+    assert shell.value(key) == "{}"
+    assert json.loads(shell.good("get", key, "-o", "json", via=via))["key"] == rf"services/{via}\\b"
+    assert "removed" in shell.good("rm", key, via=via)
 
 
 @BOTH
@@ -72,6 +87,10 @@ def test_the_past_can_be_shown(shell: Shell, via: str) -> None:
         (["put", "--if-revision", str(2**64), "routes/x", '{"service": "x"}'], 2, "range"),
         (["get", "--admin", "127.0.0.1:1"], 2, "lead to different places"),
         (["check", "--watch", "-f", "/dev/null"], 2, "take --file or --watch"),
+        (["put", "routes/\udcff", '{"service": "x"}'], 2, "is no text"),
+        (["rm", "routes/\udcff"], 2, "is no text"),
+        (["drain", "\udcff/b1"], 2, "is no text"),
+        (["edit", "--editor", "'", "routes/x"], 1, "the editor's command cannot be understood"),
     ],
 )
 def test_bad_input_is_one_line_that_helps(shell: Shell, arguments: list[str], status: int, words: str) -> None:
@@ -95,6 +114,50 @@ def test_what_cannot_be_reached_is_told_in_one_line(shell: Shell, options: list[
     assert words in done.error
     assert done.error.count("\n") == 1
     assert "secret" not in done.error
+
+
+@pytest.mark.parametrize("answer", ["{}", "[]", '{"items": [{"key": "of/another/version"}], "steps": [7]}'])
+@pytest.mark.parametrize("command", [["get"], ["history"], ["watch"], ["put", "routes/x", '{"service": "x"}']])
+def test_an_answer_of_another_program_is_told_in_one_line(
+    shell: Shell, answer: str, command: list[str]
+) -> None:
+    class Stranger(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer.encode())
+
+        do_POST = do_GET  # noqa: N815
+
+        def log_message(self, format: str, *arguments: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Stranger) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        done = shell.run(*command, "--admin", f"127.0.0.1:{server.server_port}", via="")
+        server.shutdown()
+    assert (done.status, "does not answer as the admin API" in done.error) == (1, True), done
+    assert done.error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("streams", "status", "words"),
+    [
+        (">/dev/full", 1, "No space left on device"),
+        (">&-", 0, ""),
+        (">&- 2>&- <&-", 0, ""),
+    ],
+)
+def test_output_that_cannot_be_written_is_no_traceback(
+    shell: Shell, streams: str, status: int, words: str
+) -> None:
+    command = [sys.executable, "-m", "weldr", "get", *shell.options("etcd")]
+    done = subprocess.run(
+        ["sh", "-c", f"exec {shlex.join(command)} {streams}"], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, words in done.stderr) == (status, True), done
+    assert done.stderr.count("\n") == (1 if words else 0)
 
 
 @BOTH
@@ -216,3 +279,18 @@ def test_an_edit_neither_shows_nor_loses_what_is_secret(shell: Shell, tmp_path: 
 def test_a_conflict_is_told_through_the_api_as_well(shell: Shell) -> None:
     done = shell.run("put", "--if-revision", "1", "routes/x", '{"service": "x"}', via="admin")
     assert (done.status, "routes/x" in done.error, done.error.count("\n")) == (1, True, 1)
+
+
+def test_no_name_is_completed_that_a_shell_would_take_for_more_than_a_word(shell: Shell) -> None:
+    for name in ("$(reboot)", "a;b", "two words", "line\nplain,rm", "plain-ö:80"):
+        shell.put(f"backends/completed/{name}", "127.0.0.1:1")
+    words = f"weldr drain {shlex.join(shell.options('etcd'))} completed/"
+    variables = {"_WELDR_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    found = subprocess.run(
+        [sys.executable, "-P", "-m", "weldr"],
+        env=os.environ | variables,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert found.stdout.splitlines() == ["plain,completed/plain-ö:80"]

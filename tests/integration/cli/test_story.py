@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -60,6 +61,27 @@ def test_the_story_tells_who_came_and_how_each_left(shell: Shell, via: str) -> N
         told("routes/story has no problem any more")
         shell.etcd.etcdctl("del", shell.prefix + "routes/story")
         told("- routes/story was removed")
+
+
+def test_the_story_goes_on_behind_a_change_that_is_too_large_for_the_events(
+    shell: Shell, tmp_path: Path
+) -> None:
+    file = tmp_path / "large.yaml"
+
+    def applied(letter: str) -> None:
+        backend = {"url": "127.0.0.1:1", "drain": True, "zone": letter * 200_000}
+        file.write_text(json.dumps({"backends": {"large": {"b1": backend, "b2": backend}}}))
+        shell.good("apply", "-f", str(file), "-o", "json", via="etcd")
+
+    with watching(shell, "admin") as lines:
+        applied("a")
+        wait_until(lambda: any("backend large/b2 came" in line for line in lines), "the first is told")
+        # Before and after together are too much.
+        applied("b")
+        wait_until(lambda: sum("* revision" in line for line in lines) == 2, "all is read anew")
+        shell.put("services/behind-large", "{}")
+        wait_until(lambda: any("services/behind-large came" in line for line in lines), "what follows is told")
+    shell.etcd.etcdctl("del", "--prefix", shell.prefix + "backends/large/")
 
 
 @BOTH

@@ -13,9 +13,11 @@ from pathlib import Path
 import pytest
 
 from tests.support.etcd import EtcdServer, ServerTls
-from tests.support.instance import Instance, WeldrProcess, wait_until
+from tests.support.instance import Instance, WeldrProcess, run_command, wait_until
 from tests.support.servers import named_servers
 from tests.support.tls import Authority
+from weldr.etcd.client import EtcdClient
+from weldr.etcd.config import EtcdConfig
 
 _PR_CAPBSET_DROP = 24
 _CAP_NET_BIND_SERVICE = 10
@@ -100,18 +102,7 @@ def test_too_many_workers_for_the_open_files_are_said_so() -> None:
 
 
 def test_a_closed_standard_error_is_no_reason_to_stop(etcd_server: EtcdServer, etcd_prefix: str) -> None:
-    command = [
-        sys.executable,
-        "-P",
-        "-m",
-        "weldr",
-        "run",
-        "--etcd",
-        etcd_server.endpoint,
-        "--prefix",
-        etcd_prefix,
-    ]
-    command += ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--workers", "1"]
+    command = run_command(etcd_server.endpoint, etcd_prefix)
     process = subprocess.Popen(["sh", "-c", 'exec "$@" 2>&-', "sh", *command], stdin=subprocess.DEVNULL)
     try:
         key = f"{etcd_prefix}instances/"
@@ -357,3 +348,19 @@ def test_a_prefix_is_not_taken_for_a_longer_one(etcd_server: EtcdServer, etcd_pr
         etcd_server.etcdctl("put", f"{etcd_prefix}backends/default/b1", one.address)
         weldr.wait_ready()
         assert {weldr.get()[1] for _ in range(6)} == {"one"}
+
+
+async def test_a_name_of_any_length_harms_only_its_own_key(etcd_server: EtcdServer, etcd_prefix: str) -> None:
+    """What an instance writes of itself tells of virtual IPs and problems, and has to fit into etcd."""
+    value = b'{"address": "10.77.0.1", "interface": "none"}'
+    async with EtcdClient(EtcdConfig.from_text(etcd_server.endpoint)) as client:
+        for number in range(4):
+            await client.put(f"{etcd_prefix}vips/{number}{'x' * 600_000}".encode(), value)
+        with Instance(etcd=etcd_server.endpoint, prefix=etcd_prefix) as weldr:
+            weldr.wait_ready()
+            key = f"{etcd_prefix}instances/{weldr.name}"
+            wait_until(lambda: etcd_server.etcdctl("get", key), "the instance tells of itself")
+            assert weldr.logged(
+                "a key cannot be understood", reason="the key has a segment of more than 1024 bytes"
+            )
+            assert len(weldr.admin_get("/metrics")[1]) < 1_000_000

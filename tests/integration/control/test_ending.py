@@ -8,14 +8,13 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 
 import pytest
 
 from tests.support.etcd import EtcdServer
-from tests.support.instance import Instance, wait_until
+from tests.support.instance import Instance, run_command, wait_until
 from tests.support.servers import Load, named_servers
 
 
@@ -153,18 +152,7 @@ def test_it_ends_also_when_nobody_reads_what_it_logs(etcd_server: EtcdServer, et
         while True:
             os.write(writing, b"x" * 1024)
     os.set_blocking(writing, True)
-    command = [
-        sys.executable,
-        "-P",
-        "-m",
-        "weldr",
-        "run",
-        "--etcd",
-        etcd_server.endpoint,
-        "--prefix",
-        etcd_prefix,
-    ]
-    command += ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--workers", "1", "--log-level", "debug"]
+    command = run_command(etcd_server.endpoint, etcd_prefix, "--log-level", "debug")
     process = subprocess.Popen(command, stderr=writing, stdin=subprocess.DEVNULL)
     try:
         key = f"{etcd_prefix}instances/"

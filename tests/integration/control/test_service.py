@@ -126,6 +126,105 @@ def test_a_retired_manager_finishes_what_it_has_though_systemd_stops_it_twice(
         assert weldr.wait() == 0
 
 
+def test_under_nohup_the_end_of_a_terminal_stops_neither_the_manager_nor_the_next_one(
+    etcd_server: EtcdServer, etcd_prefix: str, one: NamedServer
+) -> None:
+    with Instance(etcd=etcd_server.endpoint, prefix=etcd_prefix, under=("nohup",)) as weldr:
+        weldr.wait_ready()
+        weldr.signal(signal.SIGHUP)
+        weldr.signal(signal.SIGUSR2)
+        new = weldr.wait_logged("this manager has taken over")["pid"]
+        assert weldr.wait() == 0
+        os.kill(new, signal.SIGHUP)
+        os.kill(new, signal.SIGTERM)
+        weldr.wait_logged("weldr has stopped", count=2)
+        assert not weldr.logged("asked to stop again")
+
+
+def _fill(path: str) -> None:
+    """Send words to a service manager that reads none until it takes no more of them from anybody."""
+    sent = 1
+    while sent:
+        sent = 0
+        # Each has a limit of its own, too.
+        with (
+            contextlib.suppress(BlockingIOError),
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as filler,
+        ):
+            filler.setblocking(False)
+            while filler.sendto(b"STATUS=full", path):
+                sent += 1
+
+
+@contextlib.contextmanager
+def busy_service_manager() -> Iterator[tuple[socket.socket, dict[str, str]]]:
+    """Its full socket, and what names that to weldr."""
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as busy,
+    ):
+        path = f"{directory}/notify"
+        busy.bind(path)
+        _fill(path)
+        yield busy, {"NOTIFY_SOCKET": path}
+
+
+def test_a_service_manager_that_is_busy_is_told_of_readiness_when_it_has_time(
+    etcd_server: EtcdServer, etcd_prefix: str, one: NamedServer
+) -> None:
+    with (
+        busy_service_manager() as (busy, environment),
+        Instance(etcd=etcd_server.endpoint, prefix=etcd_prefix, environment=environment) as weldr,
+    ):
+        weldr.wait_ready()
+        busy.settimeout(30)
+        while b"READY=1" not in busy.recv(8192):
+            pass
+
+
+def test_a_stop_between_taking_over_and_telling_a_busy_service_manager_ends_both_managers(
+    etcd_server: EtcdServer, etcd_prefix: str, one: NamedServer
+) -> None:
+    with (
+        busy_service_manager() as (_, environment),
+        Instance(etcd=etcd_server.endpoint, prefix=etcd_prefix, environment=environment) as weldr,
+    ):
+        weldr.wait_ready()
+        weldr.signal(signal.SIGUSR2)
+        new = weldr.wait_logged("this manager has taken over")["pid"]
+        weldr.signal(signal.SIGTERM)
+        wait_until(lambda: not Path(f"/proc/{new}").exists(), "the new one ends")
+        assert weldr.wait() == 0
+        stopping = weldr.logged("stopping: finishing what is in flight")
+        assert len(stopping) == 1, "only one of them was the instance"
+
+
+def test_a_stop_of_somebody_who_did_not_know_yet_of_the_new_manager_ends_both(
+    etcd_server: EtcdServer, etcd_prefix: str, one: NamedServer, service_manager: ServiceManager
+) -> None:
+    environment = {"NOTIFY_SOCKET": service_manager.path}
+    with (
+        Instance(etcd=etcd_server.endpoint, prefix=etcd_prefix, environment=environment) as weldr,
+        ThreadPoolExecutor(1) as client,
+    ):
+        weldr.wait_ready()
+        wait_until(lambda: weldr.get()[0] == 200, "the backend answers")
+        one.hold()
+        answer = client.submit(weldr.get, limit_s=60)
+        wait_until(lambda: one.waiting, "the request is in flight")
+        before = len(service_manager.words)
+        weldr.signal(signal.SIGUSR2)
+        new = int(service_manager.wait("MAINPID", after=before)["MAINPID"])
+        # As if it had been sent before anybody had read that.
+        weldr.signal(signal.SIGTERM)
+        wait_until(lambda: not Path(f"/proc/{new}").exists(), "the new one ends")
+        one.release()
+        assert answer.result() == (200, "one")
+        assert weldr.wait() == 0
+        assert len(weldr.logged("stopping: finishing what is in flight")) == 1
+        assert not weldr.logged("ending at once")
+
+
 def test_an_instance_that_has_no_catalog_is_not_ready_for_the_service_manager(
     service_manager: ServiceManager,
 ) -> None:
@@ -233,6 +332,21 @@ def test_process_1_of_a_container_reaps_orphans_and_outlives_upgrades(in_contain
     os.kill(first, signal.SIGTERM)
     assert weldr.wait() == 0
     assert weldr.logged("stopping: finishing what is in flight")
+
+
+def test_process_1_takes_nobodys_word_but_a_managers_on_who_is_the_main_process(in_container: Instance) -> None:
+    weldr = in_container
+    (first,) = _children(weldr.pid)
+    (manager,) = _children(first)
+    variables = Path(f"/proc/{manager}/environ").read_bytes().split(b"\0")
+    (name,) = (each.partition(b"=@")[2] for each in variables if each.startswith(b"NOTIFY_SOCKET="))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as stranger:
+        stranger.sendto(b"MAINPID=1", b"\0" + name)
+    os.kill(first, signal.SIGUSR2)
+    weldr.wait_logged("this manager has taken over")
+    # unshare itself would not pass it on.
+    os.kill(first, signal.SIGTERM)
+    assert weldr.wait() == 0
 
 
 def test_process_1_ends_with_the_status_of_what_it_runs() -> None:

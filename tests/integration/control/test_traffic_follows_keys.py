@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
 
 from tests.support.etcd import EtcdServer
 from tests.support.instance import Instance, wait_until
 from tests.support.servers import named_servers
+
+FAKETIME = list(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
 
 
 def test_a_backend_put_with_etcdctl_gets_requests_and_one_deleted_gets_none(
@@ -110,6 +115,39 @@ def test_an_override_ends_at_its_time(etcd_server: EtcdServer, etcd_prefix: str)
         drain(1)
         weldr.wait_logged("backend is in rotation", backend="b1")
         assert weldr.get() == (200, "one")
+
+
+@pytest.mark.skipif(not FAKETIME, reason="takes libfaketime (Debian: apt install faketime)")
+def test_an_override_ends_by_the_clock_as_it_is_set(
+    etcd_server: EtcdServer, etcd_prefix: str, tmp_path: Path
+) -> None:
+    """Ahead, as after a host was suspended, and back, as where it had been wrong."""
+    clock = tmp_path / "clock"
+
+    def set_clock(shift: str) -> None:
+        (tmp_path / "next").write_text(shift)
+        (tmp_path / "next").rename(clock)
+
+    set_clock("+0")
+    environment = {"LD_PRELOAD": str(FAKETIME[0]), "FAKETIME_TIMESTAMP_FILE": str(clock)}
+    environment |= {"FAKETIME_NO_CACHE": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+    until = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    etcd_server.etcdctl(
+        "put", f"{etcd_prefix}overrides/default/b1", json.dumps({"drain": True, "until": until})
+    )
+    with (
+        named_servers("one") as (one,),
+        Instance(etcd=etcd_server.endpoint, prefix=etcd_prefix, environment=environment) as weldr,
+    ):
+        weldr.wait_ready()
+        etcd_server.etcdctl("put", f"{etcd_prefix}backends/default/b1", one.address)
+        weldr.wait_logged("backend is draining", backend="b1")
+        set_clock("+2h")
+        weldr.wait_logged("backend is in rotation", backend="b1")
+        assert weldr.get() == (200, "one")
+        set_clock("+0")
+        weldr.wait_logged("backend is draining", backend="b1", count=2)
+        assert weldr.get()[0] == 503
 
 
 def test_an_instance_says_in_etcd_what_it_has_applied(etcd_server: EtcdServer, etcd_prefix: str) -> None:

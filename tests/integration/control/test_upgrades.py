@@ -196,18 +196,22 @@ def test_a_new_version_that_crashes_changes_nothing(
         weldr.wait_ready()
         wait_until(lambda: weldr.get()[0] == 200, "the backend answers")
         # Installed, but broken: once where it starts, once where its workers do.
-        for number, broken in enumerate(("control/manager.py", "proxy/worker.py"), 1):
+        (copy / "cli/run.py").rename(copy / "cli/away.py")
+        done = upgrade(weldr, environment=environment)
+        assert "goes on as before: ModuleNotFoundError: No module named 'weldr.cli.run'" in done.stderr
+        (copy / "cli/away.py").rename(copy / "cli/run.py")
+        for number, broken in enumerate(("control/manager.py", "proxy/worker.py"), 2):
             source = (copy / broken).read_text()
             (copy / broken).write_text("raise SystemExit('broken')\n")
             with steady_load(weldr.address, rate=200, tunnels=1) as load:
-                if number == 1:
+                if number == 2:
                     weldr.signal(signal.SIGUSR2)
                 else:
                     done = upgrade(weldr, "--limit", "3", environment=environment)
                     assert done.returncode == 1
                     assert done.stderr == (
                         "weldr: not upgraded, this weldr goes on as before: the new manager was not ready"
-                        " within 3 s\n"
+                        " in time: not every worker has the catalog yet\n"
                     )
                 weldr.wait_logged("not upgraded: this manager goes on as before", count=number)
                 tally = load.stop()
@@ -229,6 +233,9 @@ def test_what_the_new_one_cannot_do_is_said_and_changes_nothing(weldr: Instance)
         done = upgrade(weldr, "--", *_options(weldr, *renamed))
         assert done.returncode == 1
         assert "restart it" in done.stderr
+    done = upgrade(weldr, "--", "--workers", "many")
+    assert done.returncode == 1
+    assert "goes on as before: Invalid value for '--workers': 'many' is not a valid integer" in done.stderr
     assert weldr.get()[0] == 200
     assert weldr.admin_get("/readyz")[0] == 200
     assert upgrade(weldr).returncode == 0
@@ -319,6 +326,14 @@ def test_a_stop_that_drains_fails_readyz_first_and_accepts_meanwhile(weldr: Inst
     assert stop.returncode == 0
 
 
+def test_a_retired_manager_says_that_it_ignores_a_signal_to_upgrade(weldr: Instance) -> None:
+    with steady_load(weldr.address, rate=50, tunnels=1):
+        upgrade_by_signal(weldr, weldr.pid, 1)
+        weldr.wait_logged("retired: finishing what is in flight")
+        weldr.signal(signal.SIGUSR2)
+        weldr.wait_logged("a signal to upgrade was ignored", reason="another manager has taken over")
+
+
 def test_a_command_for_nobody_says_so(weldr: Instance) -> None:
     done = command("stop", "--admin", "127.0.0.1:9")
     assert done.returncode == 1
@@ -326,3 +341,27 @@ def test_a_command_for_nobody_says_so(weldr: Instance) -> None:
         "weldr: no weldr with the admin address 127.0.0.1:9 runs on this machine: name it with --admin, as for"
         " weldr run\n"
     )
+
+
+def test_a_stop_in_the_middle_of_an_upgrade_ends_both_managers_and_the_command_says_so(weldr: Instance) -> None:
+    arguments = [sys.executable, "-P", "-m", "weldr", "upgrade", "--admin", weldr.admin]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as asked:
+        new = int(weldr.wait_logged("upgrade: a new manager was started")["pid"])
+        weldr.signal(signal.SIGTERM)
+        _, said = asked.communicate(timeout=60)
+    assert asked.returncode == 1
+    assert said == "weldr: not upgraded: this weldr was told to stop meanwhile\n"
+    assert weldr.wait() == 0
+    assert not is_alive(new)
+
+
+def test_a_stop_without_a_delay_ends_the_delay_of_one_that_is_under_way(weldr: Instance) -> None:
+    arguments = [sys.executable, "-P", "-m", "weldr", "stop", "--drain", "--shutdown-delay", "3600"]
+    with subprocess.Popen([*arguments, "--admin", weldr.admin], stdout=subprocess.PIPE, text=True) as patient:
+        weldr.wait_logged("stopping: finishing what is in flight", shutdown_delay_s=3600.0)
+        with subprocess.Popen([*arguments[:5], "--admin", weldr.admin], stdout=subprocess.PIPE) as stop:
+            try:
+                assert weldr.wait() == 0
+            finally:
+                weldr.kill()
+    assert (patient.returncode, stop.returncode) == (0, 0)

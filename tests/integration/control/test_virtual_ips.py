@@ -3,11 +3,17 @@ refused."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +21,7 @@ import pytest
 
 from tests.support.etcd import EtcdServer
 from tests.support.instance import Instance, wait_until
+from tests.support.relay import TcpRelay
 
 TTL_S = 15
 """For nobody to lose what it holds while a busy machine keeps it from running."""
@@ -104,6 +111,89 @@ def test_two_instances_and_two_virtual_ips_get_one_each_and_the_survivor_both(
         )
 
 
+@contextlib.contextmanager
+def far_from(endpoint: str, delay_s: float) -> Iterator[str]:
+    """The endpoint of whoever is that far from it."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    relay = TcpRelay(endpoint, delay_s)
+    try:
+        asyncio.run_coroutine_threadsafe(relay.__aenter__(), loop).result(10)
+        yield relay.endpoint
+        asyncio.run_coroutine_threadsafe(relay.__aexit__(), loop).result(10)
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+def test_an_instance_too_far_from_etcd_to_hold_leaves_it_to_another(
+    etcd_server: EtcdServer, etcd_prefix: str
+) -> None:
+    etcd, prefix = etcd_server, etcd_prefix
+    value = {"address": "10.9.9.1", "announce": "none", "priority": {"far": 1}}
+    etcd.etcdctl("put", f"{prefix}vips/web", json.dumps(value))
+    with (
+        far_from(etcd.endpoint, 0.04) as endpoint,
+        Instance("--instance", "far", etcd=endpoint, prefix=prefix) as far,
+    ):
+        # Two answers take longer than its window leaves.
+        wait_until(lambda: (holder(etcd, prefix, "web") or {}).get("instance") == "far", "far claims it")
+        with Instance("--instance", "near", etcd=etcd.endpoint, prefix=prefix) as near:
+            near.wait_ready()
+            wait_until(
+                lambda: told(etcd, prefix, near).get("vips", {}).get("web", {}).get("state") == "announcing",
+                "near holds it",
+            )
+            far.wait_logged(
+                "a virtual IP cannot be held here",
+                reason="etcd's answers come too late to hold an address by them",
+            )
+
+
+def test_an_address_is_kept_without_etcd_also_after_etcd_was_restored(
+    own_etcd: EtcdServer, tmp_path: Path
+) -> None:
+    etcd, prefix, lifetime_s = own_etcd, "/weldr/", 3
+    value = {"address": "10.9.9.1", "announce": "none", "ttl_s": 6, "lifetime_s": lifetime_s}
+    etcd.etcdctl("put", f"{prefix}vips/web", json.dumps(value))
+    with (
+        Instance("--instance", "a", etcd=etcd.endpoint) as a,
+        Instance("--instance", "b", etcd=etcd.endpoint) as b,
+    ):
+        instances = {"a": a, "b": b}
+        for instance in instances.values():
+            instance.wait_ready()
+
+        def settled() -> str | None:
+            record = holder(etcd, prefix, "web") or {}
+            keys = etcd.etcdctl("get", "--prefix", "--keys-only", f"{prefix}elections/web/")
+            states = [told(etcd, prefix, each).get("vips", {}).get("web", {}) for each in instances.values()]
+            announced = [state.get("token") for state in states if state.get("state") == "announcing"]
+            good = announced == [record.get("token")] and record.get("peers") and len(keys.split()) == 2
+            return record["instance"] if good else None
+
+        wait_until(settled, "one holds it")
+        backup = tmp_path / "backup"
+        etcd.etcdctl("snapshot", "save", str(backup))
+        # What happens now is forgotten, and the next holder has a lower token.
+        for _ in range(2):
+            assert "is held by" in weldr(etcd, "vip", "move", "web", "--prefix", prefix)
+        etcd.kill()
+        etcd.restore(backup)
+        etcd.start()
+        for instance in instances.values():
+            instance.wait_logged("all keys were read anew", reason="restored")
+
+        now_held_by = wait_until(settled, "one holds it again")
+        lines = len(instances[now_held_by].lines)
+        etcd.kill()
+        time.sleep(lifetime_s * 2)
+        lost = [line for line in instances[now_held_by].lines[lines:] if "confirmed it in time" in line]
+        assert not lost
+
+
 def test_a_move_by_hand_and_its_refusals(etcd_server: EtcdServer, etcd_prefix: str) -> None:
     etcd, prefix = etcd_server, etcd_prefix
     arguments = {"etcd": etcd.endpoint, "prefix": prefix}
@@ -122,6 +212,28 @@ def test_a_move_by_hand_and_its_refusals(etcd_server: EtcdServer, etcd_prefix: s
                 "it moves",
             )
             assert holder(etcd, prefix, "web")["instance"] == "b"  # type: ignore[index]
+
+
+def test_a_move_that_ends_elsewhere_is_a_failure(etcd_server: EtcdServer, etcd_prefix: str) -> None:
+    etcd, prefix = etcd_server, etcd_prefix
+
+    def claim(instance: str, token: int) -> None:
+        record = {"instance": instance, "address": "10.9.9.1", "token": token, "lease": 1, "state": "held"}
+        times = {"since": "", "window_s": 2.2, "promise_s": 3.0, "host": instance}
+        etcd.etcdctl("put", f"{prefix}holders/web", json.dumps({**record, **times}))
+
+    etcd.etcdctl("put", f"{prefix}vips/web", '{"address": "10.9.9.1", "announce": "none"}')
+    for instance in ("a", "b", "c"):
+        etcd.etcdctl("put", f"{prefix}elections/web/{instance}", instance)
+    claim("a", 7)
+    command = [sys.executable, "-P", "-m", "weldr", "vip", "move", "web", "--to", "c"]
+    command += ["--prefix", prefix, "--etcd", etcd.endpoint]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as moving:
+        wait_until(lambda: etcd.etcdctl("get", f"{prefix}moves/web"), "it is asked for")
+        claim("b", 8)
+        output, errors = moving.communicate(timeout=60)
+    assert (moving.returncode, output) == (1, "")
+    assert errors == "weldr: 'web' went to b and not to c: see their logs\n"
 
 
 def test_a_command_is_told_what_it_has_to_know(
@@ -153,6 +265,76 @@ def test_a_command_is_told_what_it_has_to_know(
     assert log.read_text().splitlines()[3:] == ["release web 10.9.9.1 following"]
 
 
+def test_a_command_that_fails_is_a_problem_of_its_key_until_one_succeeds(
+    etcd_server: EtcdServer, etcd_prefix: str, tmp_path: Path
+) -> None:
+    etcd, prefix = etcd_server, etcd_prefix
+    value = {"address": "10.9.9.1", "announce": "exec", "command": "move-address", "ttl_s": TTL_S}
+    etcd.etcdctl("put", f"{prefix}vips/web", json.dumps(value))
+
+    def give_program(name: str, fails: str) -> str:
+        directory = tmp_path / name
+        directory.mkdir(exist_ok=True)
+        program = directory / "new"
+        program.write_text(f"#!/bin/sh\n[ $1 != {fails} ] || {{ echo the cloud is away >&2; exit 3; }}\n")
+        program.chmod(0o755)
+        program.rename(directory / "move-address")
+        return str(directory)
+
+    def problem(name: str, command: str) -> str:
+        return f"`{command}` failed: {tmp_path / name / 'move-address'} ended with 3: the cloud is away"
+
+    def problems(instance: Instance) -> list[str]:
+        found = told(etcd, prefix, instance).get("problems", [])
+        return [line.removeprefix(f"{prefix}vips/web: ") for line in found]
+
+    def listed() -> dict[str, str]:
+        (found,) = json.loads(weldr(etcd, "vip", "list", "-o", "json", "--prefix", prefix))
+        problems: dict[str, str] = found["problems"]
+        return problems
+
+    arguments: dict[str, Any] = {"etcd": etcd.endpoint, "prefix": prefix}
+    with Instance("--instance", "a", "--commands", give_program("a", "acquire"), **arguments) as a:
+        a.wait_ready()
+        wait_until(lambda: problems(a) == [problem("a", "acquire")], "a failed acquire is told")
+        assert listed() == {"a": problem("a", "acquire")}
+        assert holder(etcd, prefix, "web"), "it goes on trying"
+        give_program("a", "release")
+        wait_until(lambda: problems(a) == [], "another attempt succeeded")
+        with Instance("--instance", "b", "--commands", give_program("b", "nothing"), **arguments):
+            wait_until(
+                lambda: "held by b" in weldr(etcd, "vip", "move", "web", "--to", "b", "--prefix", prefix),
+                "it moves",
+            )
+            wait_until(lambda: problems(a) == [problem("a", "release")], "a failed release is told")
+            assert listed() == {"a": problem("a", "release")}
+            row = weldr(etcd, "get", "vips", "--prefix", prefix).rstrip("\n").split("\t")
+            assert f"a: {problem('a', 'release')}" in row
+        wait_until(lambda: problems(a) == [], "the next command succeeded")
+
+
+def test_a_release_that_hangs_keeps_workers_from_draining_for_a_moment_only(
+    etcd_server: EtcdServer, etcd_prefix: str, tmp_path: Path
+) -> None:
+    program, acquired, releasing = tmp_path / "move", tmp_path / "acquired", tmp_path / "releasing"
+    program.write_text(
+        f"#!/bin/sh\n[ $1 = release ] || {{ echo > {acquired}; exit; }}\n"
+        f"echo $$ > {releasing}\nexec sleep 600\n"
+    )
+    program.chmod(0o755)
+    value = {"address": "10.9.9.1", "announce": "exec", "command": "move", "ttl_s": TTL_S}
+    etcd_server.etcdctl("put", f"{etcd_prefix}vips/web", json.dumps(value))
+    with Instance("--commands", str(tmp_path), etcd=etcd_server.endpoint, prefix=etcd_prefix) as instance:
+        instance.wait_ready()
+        wait_until(acquired.exists, "it is acquired")
+        instance.signal(signal.SIGTERM)
+        wait_until(lambda: instance.worker_pids() == [], "the workers have drained")
+        os.kill(int(releasing.read_text()), signal.SIGKILL)
+        assert instance.wait() == 0
+        reason = f"{program} ended with -9: "
+        assert [record["reason"] for record in instance.logged("command failed")] == [reason]
+
+
 def test_a_command_that_fails_its_check_keeps_the_instance_from_holding(
     etcd_server: EtcdServer, etcd_prefix: str, tmp_path: Path
 ) -> None:
@@ -172,21 +354,30 @@ def test_a_command_that_fails_its_check_keeps_the_instance_from_holding(
 
 
 @pytest.mark.parametrize(
-    ("value", "problem"),
+    ("value", "lacking", "problem"),
     [
-        ({"address": "10.9.9.1", "announce": "exec", "command": "x"}, "start weldr with --commands DIRECTORY"),
-        ({"address": "10.9.9.1", "interface": "none0"}, "lacks CAP_NET_ADMIN"),
+        (
+            {"address": "10.9.9.1", "announce": "exec", "command": "x"},
+            "-net_admin,-net_raw",
+            "start weldr with --commands DIRECTORY",
+        ),
+        ({"address": "10.9.9.1", "interface": "none0"}, "-net_admin,-net_raw", "lacks CAP_NET_ADMIN"),
+        ({"address": "10.9.9.1", "interface": "none0"}, "-net_raw", "lacks CAP_NET_RAW"),
+        ({"address": "2001:db8::1", "interface": "none0"}, "-net_raw", "lacks CAP_NET_RAW"),
     ],
-    ids=["no commands", "no capability"],
+    ids=["no commands", "neither capability", "no CAP_NET_RAW", "nor for IPv6"],
 )
 def test_what_keeps_a_host_from_holding_is_a_problem_and_no_crash(
-    etcd_server: EtcdServer, etcd_prefix: str, value: dict[str, str], problem: str
+    etcd_server: EtcdServer, etcd_prefix: str, value: dict[str, str], lacking: str, problem: str
 ) -> None:
     under: tuple[str, ...] = ()
-    if os.geteuid() == 0:
+    if os.geteuid() != 0:
+        if lacking == "-net_raw":
+            pytest.skip("only root has one capability to give up and another to keep")
+    else:
         if shutil.which("setpriv") is None:
             pytest.skip("the command setpriv is missing: install util-linux")
-        under = ("setpriv", "--bounding-set=-net_admin,-net_raw", "--inh-caps=-net_admin,-net_raw")
+        under = ("setpriv", f"--bounding-set={lacking}", f"--inh-caps={lacking}")
     etcd_server.etcdctl("put", f"{etcd_prefix}vips/web", json.dumps(value))
     with Instance(etcd=etcd_server.endpoint, prefix=etcd_prefix, under=under) as instance:
         instance.wait_ready()

@@ -208,3 +208,14 @@ def _told(caplog: pytest.LogCaptureFixture) -> list[str]:
 async def _record_one(client: EtcdClient, prefix: bytes) -> None:
     async with Recording(client, prefix):
         pass
+
+
+async def test_whether_a_lease_lives_is_told_whatever_else_is_under_it(guarded: EtcdServer) -> None:
+    # A backend may keep a key for others under the lease of its registration.
+    async with as_weldr(guarded) as client:
+        lease = await client.grant_lease(20)
+        await client.put(b"/weldr/k", b"v", lease=lease.id)
+        guarded.etcdctl("--user=root:rootpw", "put", f"--lease={lease.id:x}", "/others/k", "v")
+        assert await client.lease_lives(lease.id)
+        guarded.etcdctl("--user=root:rootpw", "lease", "revoke", f"{lease.id:x}")
+        assert not await client.lease_lives(lease.id)

@@ -15,7 +15,7 @@ import pytest
 from tests.integration.etcd.recording import LIMIT_S, until
 from tests.support.etcd import EtcdServer
 from weldr.etcd.answers import LeaseGrant
-from weldr.etcd.client import Compare, EtcdClient, Put
+from weldr.etcd.client import Compare, Delete, EtcdClient, Put, prefix_end
 from weldr.etcd.clock import now_s
 from weldr.etcd.config import EtcdConfig
 from weldr.etcd.election import (
@@ -175,6 +175,21 @@ async def test_a_revoked_lease_ends_the_candidacy_and_it_can_stand_anew(
             await candidate.confirm()
         await candidate.stand()
         assert (await candidate.confirm()).leads
+
+
+async def test_keys_that_come_first_by_their_names_hide_neither_the_leader_nor_a_candidate(
+    client: EtcdClient, prefix: bytes
+) -> None:
+    async with standing(client, prefix, "a") as first, standing(client, prefix, "b") as second:
+        for begin in range(0, 1000, 100):
+            await client.transaction(
+                [], [Put(prefix + b"!%d" % number, b"") for number in range(begin, begin + 100)]
+            )
+        confirmation = await second.confirm()
+        assert not confirmation.leads
+        assert [contender.value for contender in confirmation.queue[:2]] == [b"a", b"b"]
+        assert (await first.confirm()).leads
+    await client.transaction([], [Delete(prefix, prefix_end(prefix))])
 
 
 async def test_unseating_is_guarded_by_the_candidacy(client: EtcdClient, prefix: bytes) -> None:

@@ -14,6 +14,7 @@ from weldr.etcd.client import EtcdClient
 from weldr.etcd.errors import EtcdError
 
 FAULTS_S = 10.0
+ENOUGH_WRITES = 300
 PREFIX = b"/numbers/"
 
 
@@ -56,7 +57,12 @@ async def test_no_revision_is_missed_or_repeated_whatever_happens_to_members(
     ):
         writer = Writer(writing)
         end_s = time.monotonic() + FAULTS_S
-        while time.monotonic() < end_s or recording.follower.reconnections <= 2:
+        # How much gets done in that time is the machine's affair; the test needs enough of both.
+        while (
+            time.monotonic() < end_s
+            or recording.follower.reconnections <= 2
+            or len(writer.acknowledged) <= ENOUGH_WRITES
+        ):
             await _fault(chance, own_cluster, following)
             await asyncio.sleep(chance.uniform(0.2, 1.0))
         await writer.stop()
@@ -70,7 +76,6 @@ async def test_no_revision_is_missed_or_repeated_whatever_happens_to_members(
             number for number, revision in writer.acknowledged.items() if delivered.get(number) != revision
         }
         assert not missed
-        assert len(writer.acknowledged) > 300
         assert recording.follower.audit_failures == 0
         print(
             f"seed {seed}: {len(delivered)} revisions, {recording.follower.reconnections} reconnections, "

@@ -47,8 +47,10 @@ class Written:
 
 
 @contextlib.asynccontextmanager
-async def writing(etcd: EtcdServer, prefix: str) -> AsyncIterator[Written]:
-    async with EtcdClient(EtcdConfig.from_text(etcd.endpoint)) as client:
+async def writing(
+    etcd: EtcdServer, prefix: str, through: type[EtcdClient] = EtcdClient
+) -> AsyncIterator[Written]:
+    async with through(EtcdConfig.from_text(etcd.endpoint)) as client:
         lease = await client.grant_lease(600)
         written = Written(client, prefix.encode(), lease.id)
         running = asyncio.create_task(written.reports.run())
@@ -70,6 +72,16 @@ async def test_what_changes_often_is_written_seldom_and_as_it_is_in_the_end(
         await written.until(1, "reason 299")
         took_s = asyncio.get_running_loop().time() - began_s
         assert len(written.revisions) <= took_s + 2
+
+
+async def test_keys_too_long_to_be_written_together_are_written_all_the_same(
+    etcd_server: EtcdServer, etcd_prefix: str
+) -> None:
+    async with writing(etcd_server, etcd_prefix) as written:
+        written.reports.report(written.key(0) + b"x" * 2_000_000, change(0))
+        for number in range(10):
+            written.reports.report(written.key(number) + b"x" * 200_000, change(number))
+        await written.until(10)
 
 
 async def test_many_changes_are_written_together(etcd_server: EtcdServer, etcd_prefix: str) -> None:
@@ -114,16 +126,11 @@ async def test_a_key_of_which_it_is_not_certain_that_it_was_written_goes_with_it
             await super().transaction(*arguments)
             raise EtcdUnavailableError("the connection is lost", endpoint="etcd")
 
-    async with LosesAnswers(EtcdConfig.from_text(etcd_server.endpoint)) as client:
-        lease = await client.grant_lease(600)
-        written = Written(client, etcd_prefix.encode(), lease.id)
-        running = asyncio.create_task(written.reports.run())
+    async with writing(etcd_server, etcd_prefix, LosesAnswers) as written:
         written.reports.report(written.key(1), change(1))
         await written.until(1)
         written.reports.forget(written.key(1))
         await written.until(0)
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
 
 
 async def test_what_comes_and_goes_while_nothing_can_be_written_is_not_remembered(

@@ -46,7 +46,7 @@ def test_the_wheel_has_all_of_weldr_and_nothing_else(built: Path) -> None:
         assert tracked("weldr") <= names
         assert {name.partition("/")[0] for name in names} == {"weldr", f"weldr-{__version__}.dist-info"}
         scripts = archive.read(f"weldr-{__version__}.dist-info/entry_points.txt").decode()
-    assert "weldr = weldr.cli.main:main" in scripts
+    assert "weldr = weldr.cli.start:main" in scripts
 
 
 def test_the_sdist_can_be_built_and_tested_from(built: Path) -> None:
@@ -60,7 +60,7 @@ def test_the_sdist_can_be_built_and_tested_from(built: Path) -> None:
 
 def test_a_wheel_alone_runs(built: Path, tmp_path: Path) -> None:
     (wheel,) = built.glob("*.whl")
-    script = "import sys; from weldr.cli.main import main; sys.argv = ['weldr', '--version']; main()"
+    script = "import sys; from weldr.cli.start import main; sys.argv = ['weldr', '--version']; main()"
     done = subprocess.run(
         [sys.executable, "-P", "-c", f"import sys; sys.path.insert(0, {str(wheel)!r}); {script}"],
         capture_output=True,

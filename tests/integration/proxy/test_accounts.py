@@ -12,10 +12,11 @@ from pathlib import Path
 
 from tests.support.backends import BackendConnection, answering_backend, response, scripted_backend
 from tests.support.http import RawClient, get, request
+from tests.support.tries import hang
 from tests.support.worker import Worker, running_worker, traffic
 from weldr.model.access_log import AccessLogSettings
 from weldr.model.tally import Tally
-from weldr.model.values import Backend, Settings
+from weldr.model.values import Backend, Route, Settings
 
 RESET = struct.pack("ii", 1, 0)
 
@@ -153,3 +154,23 @@ async def test_hostile_input_is_one_valid_line_each(worker: Worker) -> None:
     assert not [byte for byte in raw if byte < 0x20 and byte != 0x0A]
     # What a pipe takes in one piece, so that no other worker's line comes between.
     assert max(map(len, raw.splitlines())) < 4096
+
+
+async def test_what_ends_with_the_worker_is_in_the_log(worker: Worker) -> None:
+    async with answering_backend() as backend, scripted_backend(hang) as silent:
+        services = {"silent": {"s": Backend(host="127.0.0.1", port=silent.port)}}
+        routes = {"silent": Route(path="/cut", service="silent")}
+        settings = logged(sample=1.0, fields=("target", "status"))
+        await worker.serve(traffic(backend.port, services=services, routes=routes, settings=settings))
+        async with await RawClient.connect(worker.port) as cut, await RawClient.connect(worker.port) as client:
+            await cut.send(get("/cut"))
+            await client.exchange(get("/before"))
+            worker.drain(grace_s=0.1)
+            await client.exchange(get("/last"))
+            assert await worker.wait() == 0
+    lines = worker.access_log_path.read_bytes().splitlines()
+    assert [json.loads(line) for line in lines] == [
+        {"target": "/before", "status": 200},
+        {"target": "/last", "status": 200},
+        {"target": "/cut", "status": 0},
+    ]

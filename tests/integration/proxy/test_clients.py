@@ -186,6 +186,24 @@ async def test_expect_100_continue_goes_end_to_end(worker: Worker) -> None:
                 assert (await client.exchange(body)).body == body
 
 
+async def test_a_backend_that_speaks_http_10_need_not_answer_an_expectation(worker: Worker) -> None:
+    async def script(connection: BackendConnection) -> None:
+        received = await connection.request()
+        assert received is not None
+        await connection.send(b"HTTP/1.0 200 OK\r\nContent-Length: 3\r\n\r\n" + (received.body or b"get"))
+
+    async with scripted_backend(script) as backend:
+        await worker.serve(traffic(backend.port))
+        async with await RawClient.connect(worker.port) as client:
+            assert (await client.exchange(get())).body == b"get"
+            await client.send(
+                b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n"
+            )
+            async with asyncio.timeout(20):
+                assert await client.reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+            assert (await client.exchange(b"one")).body == b"one"
+
+
 async def test_an_expectation_may_be_refused_without_the_body(worker: Worker) -> None:
     async def script(connection: BackendConnection) -> None:
         await connection.head()

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from tests.support import tries as react
-from tests.support.backends import BackendConnection, answering_backend, response, scripted_backend
+from tests.support.backends import BackendConnection, answering_backend, echo_tunnel, response, scripted_backend
 from tests.support.http import RawClient, Response, get, request
 from tests.support.tries import Tries, backends, until_ended
 from tests.support.worker import Worker, traffic
@@ -143,13 +143,7 @@ async def test_a_retry_has_what_is_left(worker: Worker) -> None:
 
 @pytest.mark.real_time
 async def test_a_tunnel_is_not_bound_by_it(worker: Worker) -> None:
-    async def script(connection: BackendConnection) -> None:
-        await connection.request()
-        await connection.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
-        while data := await connection.reader.read(100):
-            await connection.send(data)
-
-    async with scripted_backend(script) as backend:
+    async with scripted_backend(echo_tunnel) as backend:
         await worker.serve(traffic(backend.port, policy=deadline(0.3)))
         async with await RawClient.connect(worker.port) as client:
             await client.exchange(get("/", "a", "Connection: Upgrade", "Upgrade: x"))

@@ -86,6 +86,14 @@ async def test_a_late_answer_of_the_loser_reaches_nobody(worker: Worker) -> None
     assert tries.connections[WARM] not in tries.connections[WARM + 1 :]
 
 
+async def test_a_hedge_that_outlasts_the_first_try_has_no_more_time_than_a_try(worker: Worker) -> None:
+    tries = warm_tries(react.hang, react.hang, react.answer(response(b"third")))
+    async with backends(tries, 3) as ports:
+        await warm_up(worker, ports, hedging(per_try_s=0.5))
+        assert (await request(worker.port, get())).body == b"third"
+    assert len(tries.received) == WARM + 3
+
+
 async def test_a_quick_request_is_sent_once(worker: Worker) -> None:
     tries = warm_tries()
     async with backends(tries, 2) as ports:

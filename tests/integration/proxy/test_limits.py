@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.backends import BackendConnection, Received, answering_backend, response, scripted_backend
+from tests.support.backends import (
+    BackendConnection,
+    Received,
+    answering_backend,
+    echo_tunnel,
+    response,
+    scripted_backend,
+)
 from tests.support.http import RawClient, Response, get, request
 from tests.support.worker import Worker, running_worker, traffic
 from weldr.model.values import Limits, Service, Settings, Timeouts, UpstreamLimits, UpstreamTimeouts
@@ -89,6 +96,29 @@ async def test_a_body_that_comes_while_its_request_waits_is_sent_once(worker: Wo
         gated.answers.release()
         assert (await client.receive()).status == 200
         assert [received.body for received in gated.received] == [b"", b"abcdef"]
+
+
+async def test_requests_whose_clients_leave_while_they_wait_reach_no_backend(worker: Worker) -> None:
+    gated = Gated()
+    async with scripted_backend(gated.script) as backend:
+        policy = Service(limits=UpstreamLimits(backend_connections=1), timeouts=PATIENT)
+        await worker.serve(traffic(backend.port, policy=policy))
+        post = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"
+        asked = [asyncio.create_task(request(worker.port, post))]
+        await gated.until_waiting(1)
+        leaving = [await RawClient.connect(worker.port) for _ in range(6)]
+        for client in leaving:
+            await client.send(post)
+        await worker.wait_for(lambda: worker.beats[-1].in_flight == 7)
+        asked.append(asyncio.create_task(request(worker.port, post)))
+        await worker.wait_for(lambda: worker.beats[-1].in_flight == 8)
+        for client in leaving:
+            client.writer.close()
+        await worker.wait_for(lambda: worker.beats[-1].in_flight == 2)
+        gated.answers.release()
+        gated.answers.release()
+        assert [(await answer).status for answer in asked] == [200, 200]
+        assert len(gated.received) == 2
 
 
 async def test_requests_beyond_a_backends_connections_wait_for_one(worker: Worker) -> None:
@@ -300,13 +330,7 @@ async def test_kept_connections_give_way_to_clients(tmp_path: Path) -> None:
 
 @pytest.mark.real_time
 async def test_a_silent_tunnel_is_closed_after_its_time(worker: Worker) -> None:
-    async def script(connection: BackendConnection) -> None:
-        await connection.request()
-        await connection.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
-        while data := await connection.reader.read(100):
-            await connection.send(data)
-
-    async with scripted_backend(script) as backend:
+    async with scripted_backend(echo_tunnel) as backend:
         policy = Service(timeouts=UpstreamTimeouts(tunnel_idle_s=1.0))
         await worker.serve(traffic(backend.port, policy=policy))
         async with await RawClient.connect(worker.port) as client:

@@ -55,6 +55,30 @@ async def test_response_fields_are_changed_on_the_way_to_the_client(worker: Work
     assert (answer.get("x-frame-options"), answer.get("x-kept")) == ("DENY", "1")
 
 
+async def test_fields_that_clients_are_not_to_see_come_neither_in_interim_responses_nor_in_trailers(
+    worker: Worker,
+) -> None:
+    async def script(connection: BackendConnection) -> None:
+        await connection.request()
+        await connection.send(
+            b"HTTP/1.1 103 Early Hints\r\nX-Gone: 1\r\nLink: </a>\r\n\r\n"
+            b"HTTP/1.1 200 OK\r\nX-Gone: 1\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b"2\r\nok\r\n0\r\nX-Gone: 1\r\nX-Set: theirs\r\nX-Kept: 1\r\n\r\n"
+        )
+
+    async with scripted_backend(script) as backend:
+        edits = FieldEdits(remove=["X-Gone"], set={"X-Set": "1"})
+        await serve(worker, backend, Route(service="default", response_headers=edits))
+        async with await RawClient.connect(worker.port) as client:
+            await client.send(get("/", "h", "TE: trailers", "Connection: TE, close"))
+            seen = await client.receive_rest()
+    assert b"X-Gone" not in seen
+    assert b"theirs" not in seen
+    assert b"\r\nLink: </a>\r\n" in seen
+    assert b"\r\nX-Set: 1\r\n" in seen
+    assert seen.endswith(b"\r\n0\r\nX-Kept: 1\r\n\r\n")
+
+
 async def test_a_redirect_and_a_fixed_response_need_no_backend(worker: Worker) -> None:
     routes = {
         "https": Route(host="a", redirect=Redirect(scheme="https", status=308)),
@@ -229,6 +253,20 @@ async def test_no_other_way_to_write_a_path_leads_around_a_route_that_guards_it(
         assert (await request(worker.port, get("/x/%2e%2e/%61//b"))).status == 200
     # What no route rewrites is forwarded as it came.
     assert [received.target for received in backend.received] == ["/x/%2e%2e/%61//b"]
+
+
+@pytest.mark.parametrize("path", ["/admin//../secret", "/admin/%2E//x/../..", "/admin//..?q"])
+async def test_a_path_that_only_some_backends_take_for_a_guarded_one_is_refused(
+    worker: Worker, path: str
+) -> None:
+    """By RFC 3986, section 5.2.4, these are below `/admin`; where empty segments are merged first, not."""
+    async with answering_backend() as backend:
+        await serve(worker, backend, Route(path="/admin", service="default", deny=["0.0.0.0/0"]))
+        async with await RawClient.connect(worker.port) as client:
+            answer = await client.exchange(get(path))
+            assert (answer.status, b"empty segment" in answer.body) == (400, True)
+            assert (await client.exchange(get("/x//y/../z"))).status == 200
+    assert [received.target for received in backend.received] == ["/x//y/../z"]
 
 
 async def test_the_client_of_a_trusted_proxy_is_whom_it_names(worker: Worker) -> None:

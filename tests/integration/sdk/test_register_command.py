@@ -126,14 +126,16 @@ def test_waiting_for_a_port_that_does_not_accept_is_said(etcd_server: EtcdServer
         registering.wait_logged("registration: left", reason="it had not been registered")
 
 
+# The second holds a backslash, which the text of a name doubles.
+@pytest.mark.parametrize(("given", "name"), [("b1", "b1"), (r"a\b", r"a\\b")])
 def test_leaving_waits_until_no_instance_has_a_request_in_flight(
-    etcd_server: EtcdServer, etcd_prefix: str
+    etcd_server: EtcdServer, etcd_prefix: str, given: str, name: str
 ) -> None:
     with (
         named_servers("one") as (one,),
         Instance(etcd=etcd_server.endpoint, prefix=etcd_prefix, workers=2) as first,
         Instance("--instance", "second", etcd=etcd_server.endpoint, prefix=etcd_prefix) as second,
-        register(etcd_server, etcd_prefix, "default", one.address, "--id", "b1") as registering,
+        register(etcd_server, etcd_prefix, "default", one.address, "--id", given) as registering,
     ):
         for weldr in (first, second):
             weldr.wait_ready()
@@ -145,18 +147,20 @@ def test_leaving_waits_until_no_instance_has_a_request_in_flight(
         wait_until(lambda: one.waiting == 1, "a request is in flight on the second instance")
         registering.signal(signal.SIGTERM)
         for weldr in (first, second):
-            weldr.wait_logged("backend is draining", backend="b1")
+            weldr.wait_logged("backend is draining", backend=name)
         wait_until(
-            lambda: '"default/b1":1' in value_of(etcd_server, f"{etcd_prefix}instances/second"),
+            lambda: (
+                f"{json.dumps(f'default/{name}')}:1" in value_of(etcd_server, f"{etcd_prefix}instances/second")
+            ),
             "the second instance tells of the request",
         )
         assert registering.process.poll() is None
-        assert '"drain":true' in value_of(etcd_server, f"{etcd_prefix}backends/default/b1")
+        assert '"drain":true' in value_of(etcd_server, f"{etcd_prefix}backends/default/{given}")
         one.release()
         client.join(60)
         assert answers == [(200, "one")]
         assert registering.wait() == 0
-        assert value_of(etcd_server, f"{etcd_prefix}backends/default/b1") == ""
+        assert value_of(etcd_server, f"{etcd_prefix}backends/default/{given}") == ""
 
 
 def test_leaving_waits_no_longer_than_the_grace(etcd_server: EtcdServer, etcd_prefix: str) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ import weldr
 from tests.support.etcd import EtcdServer
 from tests.support.instance import wait_until
 from weldr import RegistrationState
+from weldr.sdk.callbacks import Callbacks
 
 
 def value_of(etcd: EtcdServer, key: str) -> str:
@@ -72,6 +75,44 @@ def test_a_block_that_fails_deregisters(etcd_server: EtcdServer, etcd_prefix: st
     assert value_of(etcd_server, f"{etcd_prefix}backends/shop/b1") == ""
 
 
+async def test_a_block_that_never_ran_since_it_was_cancelled_registers_nothing(own_etcd: EtcdServer) -> None:
+    own_etcd.stop()
+    registration = weldr.register("shop", port=9001, id="b1", etcd=own_etcd.endpoint)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2), registration:
+            pytest.fail("there is no etcd: it still waits for it")
+    await asyncio.to_thread(own_etcd.start)
+    wait_until(lambda: registration.state is RegistrationState.LEFT, "the registration has left")
+    assert value_of(own_etcd, "/weldr/backends/shop/b1") == ""
+
+
+async def test_a_block_is_left_when_no_thread_is_free_and_its_task_is_cancelled_twice(
+    etcd_server: EtcdServer, etcd_prefix: str
+) -> None:
+    key = f"{etcd_prefix}backends/shop/b1"
+    loop, inside, over = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+    pool = ThreadPoolExecutor(1)
+    loop.set_default_executor(pool)
+
+    async def program() -> None:
+        async with weldr.register("shop", port=9001, id="b1", etcd=etcd_server.endpoint, prefix=etcd_prefix):
+            pool.submit(over.wait)
+            inside.set()
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(program())
+    await inside.wait()
+    assert value_of(etcd_server, key) != ""
+    for _ in range(2):
+        task.cancel()
+        await asyncio.sleep(0.1)
+    assert task.done()
+    try:
+        wait_until(lambda: value_of(etcd_server, key) == "", "the key is gone")
+    finally:
+        over.set()
+
+
 def test_without_etcd_the_program_runs_and_registers_later(own_etcd: EtcdServer) -> None:
     own_etcd.stop()
     with weldr.register("shop", port=9001, id="b1", etcd=own_etcd.endpoint) as registration:
@@ -97,6 +138,18 @@ def test_without_etcd_the_program_runs_and_registers_later(own_etcd: EtcdServer)
         ({"port": 1, "meta": {"a": 1}}, "meta"),
         ({"port": 1, "meta": {str(number): "" for number in range(65)}}, "meta"),
         ({"port": 1, "prefix": "/"}, "prefix"),
+        ({"port": 1, "leave_limit_s": -1}, "leave_limit_s"),
+        ({"port": 1, "leave_limit_s": math.inf}, "leave_limit_s"),
+        ({"port": 1, "leave_limit_s": math.nan}, "leave_limit_s"),
+        ({"port": 1, "leave_limit_s": None}, "leave_limit_s"),
+        ({"port": 1, "id": 5}, "id is 5"),
+        ({"address": 9001}, "address is 9001: expected text"),
+        ({"port": 9001, "etcd": ["http://127.0.0.1:1"]}, "etcd is .* commas"),
+        ({"port": 9001, "prefix": None}, "prefix is None"),
+        ({"port": 9001, "zone": "\ud800"}, "zone is .*: expected text"),
+        ({"port": 9001, "meta": ["a"]}, "meta is .*: expected a mapping"),
+        ({"port": 9001, "meta": {"a": "\ud800"}}, "meta is .*: expected a mapping"),
+        ({"port": 9001, "on_change": "log"}, "on_change is 'log': expected a function"),
     ],
 )
 def test_wrong_arguments_are_refused_at_once(arguments: dict[str, object], reason: str) -> None:
@@ -205,6 +258,21 @@ while True: time.sleep(0.01)
     assert "register after the fork" in program.stdout.readline()
     program.terminate()
     program.wait(30)
+
+
+@pytest.mark.parametrize("error", [ValueError, SystemExit])
+def test_an_on_change_that_fails_is_told_the_next_change_all_the_same(error: type[BaseException]) -> None:
+    told = []
+
+    def on_change(state: RegistrationState, reason: str) -> None:
+        told.append(state)
+        raise error
+
+    callbacks = Callbacks(on_change)
+    callbacks.tell(RegistrationState.REGISTERED, "")
+    callbacks.tell(RegistrationState.LEFT, "")
+    callbacks.close(30)
+    assert told == [RegistrationState.REGISTERED, RegistrationState.LEFT]
 
 
 def test_a_slow_on_change_costs_no_lease_and_may_leave(etcd_server: EtcdServer, etcd_prefix: str) -> None:

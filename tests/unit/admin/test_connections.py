@@ -15,7 +15,9 @@ Scenario = Callable[[str, int], Awaitable[None]]
 _LIMIT_S = 30.0
 _REQUEST = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 _LARGE = b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n"
+_MIDDLE = b"GET /middle HTTP/1.1\r\nHost: a\r\n\r\n"
 _LARGE_BYTES = 16 * 1024 * 1024
+_MIDDLE_BYTES = 512 * 1024
 
 
 @contextlib.asynccontextmanager
@@ -37,6 +39,9 @@ async def _serving(
     async def large(request: web.Request) -> web.Response:
         return web.Response(body=bytes(_LARGE_BYTES))
 
+    async def middle(request: web.Request) -> web.Response:
+        return web.Response(body=bytes(_MIDDLE_BYTES))
+
     async def never(request: web.Request) -> web.Response:
         assert never_asked is not None
         never_asked.release()
@@ -46,6 +51,7 @@ async def _serving(
     application = web.Application(middlewares=[busy])
     application.router.add_get("/", small)
     application.router.add_get("/large", large)
+    application.router.add_get("/middle", middle)
     application.router.add_get("/never", never)
     connections = Connections(application, limits)
     listener = socket.create_server(("127.0.0.1", 0))
@@ -141,5 +147,20 @@ def test_who_does_not_read_its_answer_is_dropped_and_large_ones_have_to_wait_for
                     writer.close()
                     await asyncio.sleep(0.02)
             assert len(await _ended(stalled)) < _LARGE_BYTES
+
+    asyncio.run(run())
+
+
+def test_answers_of_a_middling_size_wait_for_room_as_well() -> None:
+    async def run() -> None:
+        async with _serving(ConnectionLimits(most=10, unread_bytes=1024 * 1024)) as port:
+            stalled, _kept_open = await _opened(port, _LARGE)
+            await stalled.readuntil(b"\r\n\r\n")
+            # As many of these as there are connections would be too much, too.
+            refused, _ = await _opened(port, _MIDDLE)
+            head = await refused.readuntil(b"\r\n")
+            assert b"500" in head or b"503" in head
+            small, _ = await _opened(port, _REQUEST)
+            await small.readuntil(b"ok")
 
     asyncio.run(run())

@@ -34,6 +34,13 @@ def file(tmp_path: Path) -> Path:
         ("instances: {}\n", "written by weldr alone"),
         ("- a\n", "expected a mapping of collections"),
         ("\x00", "this is no YAML"),
+        ("settings:\n  timeouts: {response_s: 2030-13-45}\n", "line 2: '2030-13-45' is no timestamp"),
+        ("settings: {timeouts: {response_s: !!int x}}\n", "line 1: 'x' is no int"),
+        (f"settings: {{timeouts: {{response_s: {'9' * 5000}}}}}\n", "is no int"),
+        ("settings: {timeouts: !!bool x}\n", "line 1: 'x' is no bool"),
+        ("routes: {a: &a {service: *a}}\n", "holds itself"),
+        ("backends:\n  s:\n    007: 10.0.0.1:80\n", "line 3: '007' would be the name '7': put it in quotes"),
+        ("backends: {s: {0x10: 10.0.0.1:80}}\n", "put it in quotes"),
         ("overrides: {s: {b: {until: 2030-01-31T12:00:00}}}\n", "time zone"),
     ],
 )
@@ -58,6 +65,12 @@ def test_a_directory_is_all_its_files(tmp_path: Path) -> None:
     (tmp_path / "c.yml").write_text("services: {one: {}}\n")
     with pytest.raises(FileError, match="as well"):
         read_files([tmp_path], keys)
+
+
+def test_a_name_with_a_backslash_is_the_one_that_its_key_has(file: Path) -> None:
+    file.write_text("services: {'a\\b': {}}\n")
+    wanted, _ = read_files([file], keys)
+    assert list(wanted) == [keys.parse(keys.key(Kind.SERVICE, r"a\b"))]
 
 
 def test_a_file_of_values_reads_back_as_the_same_keys(file: Path) -> None:

@@ -66,3 +66,8 @@ def test_what_others_say_is_read_and_what_is_cut_short_is_nothing() -> None:
             for length in range(len(frame) - 9):
                 assert claim_in(frame[:length]) in (None, Claim(ip, MAC))
     assert claim_in(bytes(100)) is None
+
+
+def test_an_advertisement_from_beyond_a_router_claims_nothing() -> None:
+    (frame,) = announcements(SIX, MAC)
+    assert claim_in(frame[:21] + bytes((254,)) + frame[22:]) is None

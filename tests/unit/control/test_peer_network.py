@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -15,6 +16,7 @@ from weldr.control.vip.messages import (
     Heartbeat,
     Message,
     PromiseQuestion,
+    RefusalQuestion,
     seal,
     unseal,
 )
@@ -23,8 +25,9 @@ from weldr.control.vip.promises import PromiseBook
 from weldr.control.vip.view import Secret, View
 from weldr.etcd.clock import now_s
 from weldr.etcd.follow import Snapshot
-from weldr.model.events import KeyValue
+from weldr.model.events import Event, KeyValue, Revision
 from weldr.model.keys import KeySpace, Kind
+from weldr.model.vip_timing import SILENCE_S
 from weldr.model.vips import Holder, Peer
 
 KEY = secrets.token_bytes(32)
@@ -119,10 +122,88 @@ def test_a_recorded_question_moves_no_promise(network: PeerNetwork) -> None:
     assert network._book.until_s("web") == until_s
 
 
+def test_who_shares_its_name_with_another_instance_promises_nothing(network: PeerNetwork) -> None:
+    """Its name may be that of a peer which the others ask, and which claims."""
+    network._view.peers["a"] = Peer(address="10.0.0.9:8688", boot="life-9")
+    send(network, ASK)
+    assert network._book.until_s("web") == 0.0
+    network._view.peers["a"] = Peer(address="10.0.0.1:8688", boot=network.boot)
+    send(network, ASK, sequence=2)
+    assert network._book.until_s("web") > now_s() + 2.9
+
+
+def test_who_shares_its_name_with_another_instance_refuses_nobody(network: PeerNetwork) -> None:
+    """The other one may have promised what this one would refuse."""
+    network._view.peers["a"] = Peer(address="10.0.0.9:8688", boot="life-9")
+    send(network, RefusalQuestion(1, "web", 7))
+    assert network._book._word("web").refused_token == 0
+    network._view.peers["a"] = Peer(address="10.0.0.1:8688", boot=network.boot)
+    send(network, RefusalQuestion(2, "web", 7), sequence=2)
+    assert network._book._word("web").refused_token == 7
+
+
+def test_a_holder_of_before_etcd_was_restored_gets_no_promise_once_another_has_claimed(
+    network: PeerNetwork,
+) -> None:
+    view, book = network._view, network._book
+    keys, held = view.keys, view.holders["web"]
+    secret = KeyValue(keys.key(Kind.SECRET, "peers"), msgspec.json.encode({"key": KEY.hex()}), 1, 1)
+    peer = {"peer": {"address": "10.0.0.2:8688", "boot": "life-2"}}
+    instance = KeyValue(keys.key(Kind.INSTANCE, "b"), msgspec.json.encode(peer), 1, 1)
+    book.learn("web", 7)
+
+    def record(token: int, revision: int) -> KeyValue:
+        value = msgspec.json.encode(msgspec.structs.replace(held, token=token))
+        return KeyValue(keys.key(Kind.HOLDER, "web"), value, 1, revision)
+
+    def promised(token: int, sequence: int) -> bool:
+        book._words["web"].until_s = 0.0
+        send(network, msgspec.structs.replace(ASK, token=token), sequence=sequence)
+        return book.until_s("web") > 0.0
+
+    view.fold([Snapshot(5, (secret, instance, record(3, 4)), "restored")], now_s())
+    book.start_over()
+    assert promised(7, 1), "what etcd says was there before"
+    view.fold([Revision(6, (Event(record(6, 6)),))], now_s())
+    assert not promised(7, 2)
+    assert promised(6, 3)
+    assert promised(8, 4), "it has claimed since then"
+
+
 def test_nothing_counts_without_a_key_in_etcd(network: PeerNetwork) -> None:
     network._view.secrets.clear()
     send(network, BEAT)
     assert not heard(network)
+
+
+async def test_nobody_is_silent_while_the_key_is_replaced(network: PeerNetwork) -> None:
+    turns: asyncio.Queue[float] = asyncio.Queue()
+
+    def take_turn() -> None:
+        turns.put_nowait(network.hearing.silence_of_holder_s("b", "web", 7))
+
+    network._on_turn = take_turn
+    silent = False
+    beating = asyncio.create_task(network._beat())
+    try:
+        async with asyncio.timeout(20.0):
+            await turns.get()
+            send(network, BEAT)
+            secret = network._view.secrets.pop("peers")
+            for _ in range(10):
+                silent |= await turns.get() >= SILENCE_S
+            assert not silent
+            network._view.secrets["peers"] = Secret(bytes(32).hex())
+            for _ in range(10):
+                silent |= await turns.get() >= SILENCE_S
+            assert not silent, "the other one may have the old key yet"
+            network._view.secrets["peers"] = secret
+            await turns.get()
+            send(network, BEAT, sequence=2)
+            while not silent:
+                silent = await turns.get() >= SILENCE_S
+    finally:
+        beating.cancel()
 
 
 @pytest.mark.parametrize("secret", ["", "00", "not hexadecimal"])
@@ -132,11 +213,52 @@ def test_a_key_that_is_none_or_too_short_seals_nothing(network: PeerNetwork, sec
     assert not heard(network)
 
 
+@pytest.mark.parametrize("value", [b"garbage", b'{"key": "00"}', b'{"key": "not hexadecimal"}'])
+def test_a_key_that_is_spoiled_leaves_the_last_one_in_force(network: PeerNetwork, value: bytes) -> None:
+    view = network._view
+    spoiled = KeyValue(b"/weldr/secrets/peers", value, 1, 2)
+    view.fold([Revision(2, (Event(spoiled),))], now_s())
+    assert view.secret_is_unusable
+    send(network, BEAT)
+    assert heard(network)
+    view.fold([Revision(3, (Event(spoiled, deleted=True),))], now_s())
+    assert not view.secret_is_unusable
+    assert not view.secrets
+
+
 def test_what_is_too_long_is_dropped_before_anything_is_computed(network: PeerNetwork) -> None:
-    names = [f"{number:0100}" for number in range(200)]
+    names = [f"{number:0200}" for number in range(200)]
     data = send(network, Heartbeat({}, names))
     assert len(data) > MAX_DATAGRAM_BYTES
     assert not heard(network)
+
+
+async def test_a_heartbeat_of_many_long_names_among_many_instances_is_heard(
+    network: PeerNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = {f"{number:0120}": number for number in range(64)}
+    for number in range(230):
+        name = f"proxy-{number:030}.example.com"
+        network._view.peers[name] = Peer(address="10.0.0.3:8688", boot="life-3")
+        network.hearing.note(name, Heartbeat({"db": 5} if number < 20 else {}, []))
+    monkeypatch.setattr(NoHolds, "tokens_held", lambda self: held)
+    sent: list[bytes] = []
+    first = asyncio.Event()
+
+    def send_to(data: bytes, place: object) -> None:
+        sent.append(data)
+        first.set()
+
+    network._transport = SimpleNamespace(sendto=send_to)  # type: ignore[assignment]
+    beating = asyncio.create_task(network._beat())
+    await asyncio.wait_for(first.wait(), 20.0)
+    beating.cancel()
+    assert len(sent[0]) <= MAX_DATAGRAM_BYTES
+    message = unseal(KEY, sent[0])
+    assert message is not None
+    assert isinstance(message.body, Heartbeat)
+    assert message.body.holds == held
+    assert len(message.body.hears) == 20
 
 
 def test_no_promise_is_given_for_longer_than_a_minute_nor_for_an_unknown_virtual_ip(
@@ -187,6 +309,7 @@ async def test_an_address_that_is_none_costs_no_other_peer_its_heartbeats(networ
         "host.example:1",
         "",
         "[::1:1",
+        "[fe80::1%a\0b]:1",
     ]
     network._view.peers = {str(number): Peer(address=text, boot="x") for number, text in enumerate(bad)}
     address = "127.0.0.1:{}".format(there.get_extra_info("sockname")[1])
@@ -210,7 +333,9 @@ def test_a_holder_that_etcd_no_longer_hears_is_answered_as_long_as_a_record_name
 
     def snapshot(revision: int, holder: Holder, *instances: str) -> None:
         values = {
-            keys.key(Kind.INSTANCE, name): {"peer": {"address": "h:1", "boot": f"{name}1"}}
+            keys.key(Kind.INSTANCE, name): {
+                "peer": {"address": "h:1", "boot": network.boot if name == "a" else f"{name}1"}
+            }
             for name in instances
         }
         values[keys.key(Kind.HOLDER, "web")] = msgspec.to_builtins(holder)

@@ -66,11 +66,17 @@ def test_what_was_promised_and_refused_binds_whoever_goes_on() -> None:
     old, new = PromiseBook(100.0), PromiseBook(500.0)
     assert old.promise("web", 7, 3.0, 200.0, busy=False) is None
     old.promise("other", 9, 0.1, 190.0, busy=False)
+    old.learn("past", 50)
+    old.start_over()
+    old.learn("web", 7)
     assert old.refuse("other", 9, 3.0, 200.0) == 0.0
     new.adopt(old.words(), old.began_s)
     assert new.until_s("web") == old.until_s("web") > 203.0
     assert new.promise("web", 6, 3.0, 201.0, busy=False) == "it knows a newer holder"
     assert new.promise("other", 9, 3.0, 201.0, busy=False) == "it has refused this holder before"
+    assert new.until_s("web", released=6) == new.until_s("web")
+    assert new.promise("past", 50, 3.0, 201.0, busy=False) is None
+    assert new.promise("past", 40, 3.0, 201.0, busy=False) is None
     assert new.began_s == old.began_s
 
 

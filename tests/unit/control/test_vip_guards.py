@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.control import vip_steps
+from tests.unit.control import vip_arrivals, vip_steps
 from tests.unit.control.vip_search import wander
 from tests.unit.control.vip_steps import choices, do, start
 from tests.unit.control.vip_world import Limits, World
@@ -50,7 +50,7 @@ def refuses_after_a_restart(patch: pytest.MonkeyPatch) -> None:
 
 
 def does_not_keep_promises(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(PromiseBook, "until_s", lambda self, vip: 0.0)
+    patch.setattr(PromiseBook, "until_s", lambda self, vip, released=0: 0.0)
 
 
 def one_promise_is_enough(patch: pytest.MonkeyPatch) -> None:
@@ -72,6 +72,23 @@ def asks_only_the_peers_that_it_has_read(patch: pytest.MonkeyPatch) -> None:
     patch.setitem(vip_steps._ACTIONS, "ask", forgetful)
 
 
+def promises_of_too_few_count(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Hold, "forget_promises", lambda self, now_s: None)
+
+
+def a_claim_names_whom_nobody_asks(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(vip_steps, "claimed_peers", lambda world, node: world.new_record(node, 0).peers)
+    patch.setattr(vip_steps, "_may_name", lambda world, node, peers: None)
+
+
+def an_upgrade_forgets_whom_the_record_names(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(vip_steps, "handed_unsure", lambda node: node.unsure)
+
+
+def asks_on_where_the_record_may_name_nobody(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(vip_steps, "to_be_asked", frozenset)
+
+
 def counts_from_the_answer(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Hold, "confirm", _from_the_answer(Hold.confirm))
 
@@ -86,8 +103,8 @@ def counts_promises_from_the_answer(patch: pytest.MonkeyPatch) -> None:
 
 def renews_in_spite_of_a_doubt(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
-        vip_steps,
-        "_counts",
+        vip_arrivals,
+        "counts",
         lambda hold, record, token: record is not None and record.token == token == hold.token,
     )
 
@@ -186,6 +203,14 @@ def renewals_under_a_doubt(story: Story) -> None:
 
 
 def a_doubt_long_after_the_last_renewal(story: Story) -> None:
+    _doubted_at_last(story, "unseat")
+
+
+def a_seat_for_another_long_after_the_last_renewal(story: Story) -> None:
+    _doubted_at_last(story, "vacate")
+
+
+def _doubted_at_last(story: Story, unseat: str) -> None:
     story.wait_until(0.5)
     story.ask("confirm", "a")
     story.do("cut", "a")
@@ -193,7 +218,7 @@ def a_doubt_long_after_the_last_renewal(story: Story) -> None:
     story.ask("doubt", "b")
     for moment_s in (1.6, 2.3, 2.55):
         story.wait_until(moment_s)
-        story.ask("unseat", "b")
+        story.ask(unseat, "b")
         story.ask("claim", "b")
 
 
@@ -263,6 +288,77 @@ def a_newcomer_that_the_holder_may_have_named(story: Story) -> None:
     story.ask("claim", "d")
 
 
+def a_newcomer_that_is_named_after_a_promise(story: Story) -> None:
+    """b promises, a names d among its peers, and the answer to that has a set the address once more. d, which
+    has promised nothing, counts from a's last renewal."""
+    story.do("boot", "d")
+    story.do("stand", "d")
+    story.wait_until(0.9)
+    story.promise("a", "b")
+    story.wait_until(1.0)
+    story.ask("record", "a", "waits")
+    story.do("withdraw", "b")
+    story.wait_until(1.74)
+    story.tell("etcd", "a")
+    story.do("cut", "a")
+    story.wait_until(3.05)
+    story.ask("doubt", "d")
+    story.ask("unseat", "d")
+    story.wait_until(3.35)
+    story.ask("unseat", "d")
+    story.ask("claim", "d")
+
+
+def a_newcomer_that_a_claim_names(story: Story) -> None:
+    """a, which has outlived its lease, claims anew, and does not learn that it did. b is cut off, too."""
+    story.do("boot", "d")
+    _live_by_promises(story, "b", until_s=4.0)
+    story.do("cut", "b")
+    story.do("heal", "a")
+    story.do("stand", "a")
+    story.do("stand", "d")
+    story.ask("claim", "a", "arrives")
+    story.do("cut", "a")
+    while story.world.now_s < 8.0:
+        story.wait_until(story.world.now_s + 0.5)
+        if ("ask", "a") in choices(story.world, DEEP):
+            story.promise("a", "b")
+    story.ask("claim", "d")
+
+
+def an_upgrade_before_the_record_is_known_again(story: Story) -> None:
+    """c, which is cut off, is no longer to be a peer, but a's write of that never comes to etcd. a, which has
+    lost etcd, is upgraded, and c reaches it again."""
+    story.do("cut", "c")
+    story.do("depart", "c")
+    story.do("record", "a")
+    story.do("cut", "a")
+    story.do("upgrade", "a")
+    while story.world.now_s < 4.0:
+        story.wait_until(story.world.now_s + 0.5)
+        if ("ask", "a") in choices(story.world, DEEP):
+            story.promise("a", "b")
+    story.do("withdraw", "b")
+    story.do("heal", "c")
+    story.do("stand", "c")
+    story.ask("claim", "c")
+
+
+def a_newcomer_that_finds_a_record_without_peers(story: Story) -> None:
+    """b, which is cut off, is no longer a peer; a does not learn that this was written, and b promises on."""
+    story.do("cut", "b")
+    story.do("depart", "b")
+    story.ask("record", "a", "arrives")
+    story.do("cut", "a")
+    story.do("boot", "d")
+    story.do("stand", "d")
+    while story.world.now_s < 4.0:
+        story.wait_until(story.world.now_s + 0.5)
+        if ("ask", "a") in choices(story.world, DEEP):
+            story.promise("a", "b")
+    story.ask("claim", "d")
+
+
 def _live_by_promises(story: Story, *peers: str, until_s: float) -> None:
     """a is cut off, and outlives its lease by the others' promises."""
     story.do("cut", "a")
@@ -284,12 +380,37 @@ TOLD: dict[str, tuple[Callable[[Story], None], Flaw, bool]] = {
     "the kernel is taken for punctual": (a_late_answer, takes_the_kernel_for_punctual, False),
     "a renewal counts in spite of a doubt": (renewals_under_a_doubt, renews_in_spite_of_a_doubt, False),
     "whole seconds are taken for exact": (a_doubt_long_after_the_last_renewal, takes_seconds_for_exact, False),
+    "an address is told to be free too soon": (
+        a_seat_for_another_long_after_the_last_renewal,
+        takes_seconds_for_exact,
+        False,
+    ),
     "a promise counts from its answer": (a_late_promise, counts_promises_from_the_answer, False),
     "an earlier life is forgotten": (a_peer_that_was_restarted_claims, claims_with(boot_s=-1000.0), False),
     "an earlier life's promise is refused": (a_peer_that_was_restarted_refuses, refuses_after_a_restart, True),
     "asks only whom it has read": (
         a_newcomer_that_the_holder_may_have_named,
         asks_only_the_peers_that_it_has_read,
+        True,
+    ),
+    "promises of too few count": (
+        a_newcomer_that_is_named_after_a_promise,
+        promises_of_too_few_count,
+        True,
+    ),
+    "a claim names whom nobody asks": (
+        a_newcomer_that_a_claim_names,
+        a_claim_names_whom_nobody_asks,
+        True,
+    ),
+    "an upgrade forgets whom to ask": (
+        an_upgrade_before_the_record_is_known_again,
+        an_upgrade_forgets_whom_the_record_names,
+        False,
+    ),
+    "promises count where the record may name nobody": (
+        a_newcomer_that_finds_a_record_without_peers,
+        asks_on_where_the_record_may_name_nobody,
         True,
     ),
     "clocks are taken for exact": (a_promise_at_the_last_moment, ignores_drift, False),

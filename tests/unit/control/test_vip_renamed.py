@@ -49,9 +49,9 @@ class Asked:
             host="H2",
             me="h2",
             boot_s=now_s() - 1000.0,
-            peers=SimpleNamespace(refused_by=lambda vip, token: set()),
+            peers=SimpleNamespace(refused_by=lambda vip, token: set(), name_is_taken=False),
         )
-        seat: Any = SimpleNamespace(record=SimpleNamespace(holder=None, released=False))
+        seat: Any = SimpleNamespace(record=SimpleNamespace(holder=None, released_token=0))
         self.judge = Judge("b", vip, context, seat, lambda: False)
 
 

@@ -90,6 +90,29 @@ def test_an_older_holder_gets_no_promise() -> None:
     assert book.promise("v", 7, 3.0, 0.0, busy=False) is None
 
 
+def test_who_released_the_address_frees_from_what_was_promised_to_it_and_to_no_later_holder() -> None:
+    book = PromiseBook(-100.0)
+    assert book.promise("v", 7, 3.0, 0.0, busy=False) is None
+    assert book.until_s("v", released=7) == book.until_s("v", released=8) == 0.0
+    # As in an etcd that was restored from a backup.
+    assert book.until_s("v", released=6) == book.until_s("v") > 3.0
+
+
+def test_what_was_known_of_an_etcd_before_this_one_keeps_no_holder_from_its_promises() -> None:
+    book = PromiseBook(-100.0)
+    assert book.promise("v", 70, 3.0, 0.0, busy=False) is None
+    book.refuse("v", 69, 3.0, 10.0)
+    book.start_over()
+    assert book.until_s("v") > 3.0
+    assert book.promise("v", 70, 3.0, 10.0, busy=False) is None, "its holder may not know yet"
+    book.learn("v", 40)
+    assert book.promise("v", 40, 3.0, 11.0, busy=False) is None
+    assert book.promise("v", 39, 3.0, 11.0, busy=False) == "it knows a newer holder"
+    assert book.until_s("v", released=40) > 13.0, "70 has not released it"
+    assert book.promise("v", 40, 3.0, 20.0, busy=False) is None
+    assert book.until_s("v", released=40) == 0.0
+
+
 RECORD = Holder(
     instance="a",
     address="v",

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 import pytest
 
+from tests.unit.control.vip_site import ADDRESS, Site, queue
 from weldr.control.vip import context as context_module
-from weldr.control.vip.context import Context
-from weldr.control.vip.messages import Heartbeat
-from weldr.control.vip.peers import PeerNetwork
-from weldr.control.vip.promises import PromiseBook
-from weldr.control.vip.view import View, WantedVip
-from weldr.etcd.election import Contender
-from weldr.model.keys import KeySpace
-from weldr.model.vips import Holder, Peer, Vip
+from weldr.model.vips import Vip
 
 
 class Clock:
@@ -34,101 +26,72 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return made
 
 
-class Site:
-    """Instance a with its peers b and c, all of them heard."""
+class Timed(Site):
+    """A site where time passes."""
 
     def __init__(self, clock: Clock) -> None:
+        super().__init__()
         self.clock = clock
-        self.view = View(KeySpace("/weldr/"))
-        book = PromiseBook(0.0)
-        client: Any = None
-        holds: Any = None
-        self.peers = PeerNetwork("a", self.view, book, holds, lambda: None)
-        self.context = Context(
-            "a", "a", 0.0, client, self.view.keys, self.view, book, self.peers, lambda vip: None, lambda: None
-        )
-        for name in ("b", "c"):
-            self.view.peers[name] = Peer(address="10.0.0.2:8688", boot=name)
-            self.hear(name)
-
-    def hear(self, name: str) -> None:
-        self.peers.hearing.note(name, Heartbeat({}, []))
-
-    def held(self, by: str, *names: str) -> None:
-        for name in names:
-            self.view.vips[name] = WantedVip(Vip(address="10.0.0.100"), 1)
-            self.view.holders[name] = Holder(
-                instance=by,
-                address="10.0.0.100",
-                token=1,
-                lease=1,
-                state="held",
-                since="",
-                window_s=2.2,
-                promise_s=3.0,
-                host=by,
-            )
-
-    def queue(self, *names: str) -> list[Contender]:
-        return [Contender(name.encode(), name.encode(), token, 1) for token, name in enumerate(names, 1)]
 
     def gives_away(self, vip: Vip, *names: str, after_s: float) -> str:
-        queue = self.queue("a", *names)
-        self.context.note_queue("v1", queue, self.clock.now_s)
+        candidates = queue("a", *names)
+        self.context.note_queue("v1", candidates, self.clock.now_s)
         self.clock.now_s += after_s
-        return self.context.give_away("v1", vip, queue)
+        return self.context.give_away("v1", vip, candidates)
 
 
-VIP = Vip(address="10.0.0.100", hold_down_s=30.0)
+VIP = Vip(address=ADDRESS, hold_down_s=30.0)
 
 
 @pytest.fixture
-def site(clock: Clock) -> Site:
-    return Site(clock)
+def site(clock: Clock) -> Timed:
+    return Timed(clock)
 
 
-def test_a_candidate_steps_back_for_one_of_higher_priority(site: Site) -> None:
+def test_a_candidate_steps_back_for_one_of_higher_priority(site: Timed) -> None:
     vip = msgspec.structs.replace(VIP, priority={"b": 10})
-    assert site.context.better("v1", vip, site.queue("a", "b"))
-    assert not site.context.better("v1", vip, site.queue("a", "c"))
-    assert not site.context.better("v1", msgspec.structs.replace(VIP, priority={"a": 10}), site.queue("a", "b"))
+    assert site.context.better("v1", vip, queue("a", "b"))
+    assert not site.context.better("v1", vip, queue("a", "c"))
+    assert not site.context.better("v1", msgspec.structs.replace(VIP, priority={"a": 10}), queue("a", "b"))
 
 
-def test_a_priority_by_zone_is_overridden_by_the_instances_own(site: Site) -> None:
+def test_a_priority_by_zone_is_overridden_by_the_instances_own(site: Timed) -> None:
     site.view.peers["b"] = msgspec.structs.replace(site.view.peers["b"], zone="east")
     vip = msgspec.structs.replace(VIP, priority={"zone:east": 10})
-    assert site.context.better("v1", vip, site.queue("a", "b"))
-    assert not site.context.better("v1", vip, site.queue("a", "c"))
+    assert site.context.better("v1", vip, queue("a", "b"))
+    assert not site.context.better("v1", vip, queue("a", "c"))
     vip = msgspec.structs.replace(VIP, priority={"zone:east": 10, "b": -1})
-    assert not site.context.better("v1", vip, site.queue("a", "b"))
+    assert not site.context.better("v1", vip, queue("a", "b"))
     site.context.zone = "east"
     vip = msgspec.structs.replace(VIP, priority={"zone:east": 10, "b": 10})
-    assert not site.context.better("v1", vip, site.queue("a", "b"))
+    assert not site.context.better("v1", vip, queue("a", "b"))
 
 
-def test_a_candidate_steps_back_for_one_that_holds_fewer(site: Site) -> None:
+def test_a_candidate_steps_back_for_one_that_holds_fewer(site: Timed) -> None:
     site.held("a", "v2")
-    assert site.context.better("v1", VIP, site.queue("a", "b"))
+    assert site.context.better("v1", VIP, queue("a", "b"))
     site.held("b", "v3", "v4")
-    assert not site.context.better("v1", VIP, site.queue("a", "b"))
+    assert not site.context.better("v1", VIP, queue("a", "b"))
 
 
-def test_nobody_steps_back_for_one_that_is_not_heard(site: Site) -> None:
+def test_nobody_steps_back_for_one_that_is_not_heard(site: Timed) -> None:
     site.held("a", "v2")
     for _ in range(7):
         site.peers.hearing.take_turn({"b", "c"})
-    assert not site.context.better("v1", VIP, site.queue("a", "b"))
+    assert not site.context.better("v1", VIP, queue("a", "b"))
     site.hear("b")
-    assert site.context.better("v1", VIP, site.queue("a", "b"))
+    assert site.context.better("v1", VIP, queue("a", "b"))
 
 
-def test_priority_is_more_than_balance(site: Site) -> None:
+def test_priority_is_more_than_balance(site: Timed) -> None:
     site.held("a", "v2", "v3", "v4")
     vip = msgspec.structs.replace(VIP, priority={"a": 1})
-    assert not site.context.better("v1", vip, site.queue("a", "b"))
+    assert not site.context.better("v1", vip, queue("a", "b"))
 
 
-def test_a_holder_gives_way_to_a_higher_priority_only_with_preempt_and_after_the_hold_down(site: Site) -> None:
+def test_a_holder_gives_way_to_a_higher_priority_only_with_preempt_and_after_the_hold_down(
+    site: Timed,
+) -> None:
     vip = msgspec.structs.replace(VIP, priority={"b": 10})
     assert site.gives_away(vip, "b", after_s=31.0) == ""
     vip = msgspec.structs.replace(vip, preempt=True)
@@ -136,7 +99,7 @@ def test_a_holder_gives_way_to_a_higher_priority_only_with_preempt_and_after_the
     assert site.gives_away(vip, "c", "b", after_s=2.0) == "b has a higher priority"
 
 
-def test_a_candidate_that_left_and_came_back_begins_its_hold_down_anew(site: Site) -> None:
+def test_a_candidate_that_left_and_came_back_begins_its_hold_down_anew(site: Timed) -> None:
     vip = msgspec.structs.replace(VIP, priority={"b": 10}, preempt=True)
     assert site.gives_away(vip, "b", after_s=29.0) == ""
     assert site.gives_away(vip, after_s=1.0) == ""
@@ -144,14 +107,14 @@ def test_a_candidate_that_left_and_came_back_begins_its_hold_down_anew(site: Sit
     assert site.gives_away(vip, "b", after_s=2.0)
 
 
-def test_two_more_are_given_away_for_balance_and_one_more_is_not(site: Site) -> None:
+def test_two_more_are_given_away_for_balance_and_one_more_is_not(site: Timed) -> None:
     site.held("a", "v1")
     assert site.gives_away(VIP, "b", after_s=31.0) == ""
     site.held("a", "v2")
     assert site.gives_away(VIP, "b", after_s=31.0) == "b holds fewer"
 
 
-def test_one_is_given_away_at_a_time(site: Site) -> None:
+def test_one_is_given_away_at_a_time(site: Timed) -> None:
     site.held("a", "v1", "v2", "v3", "v4")
     assert site.gives_away(VIP, "b", after_s=31.0)
     assert site.gives_away(VIP, "b", after_s=1.0) == "", "it has not arrived yet"

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import permutations
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from tests.unit.control.vip_site import Site
+from weldr.control.announce.nothing import NoAnnouncer
+from weldr.control.vip.driver import VirtualIp
+from weldr.control.vip.standing import standings_of
 from weldr.control.vip.view import WantedVip
 from weldr.control.vip.wanted import MAX_VIPS, chosen
+from weldr.etcd.client import Compare
+from weldr.model.events import Event, KeyValue, Revision
+from weldr.model.keys import KeySpace
 from weldr.model.vips import Vip
 
 
@@ -59,9 +68,49 @@ def test_an_address_of_ipv4_is_one_whatever_its_interface() -> None:
     assert set(chosen(keys)[0]) == {"a"}
 
 
+def test_who_looks_at_virtual_ips_is_told_why_one_is_left_out() -> None:
+    pairs = [
+        KeyValue(b"/weldr/vips/" + name, b'{"address": "10.0.0.100"}', revision, revision)
+        for revision, name in ((5, b"late"), (3, b"web"))
+    ]
+    late, web = standings_of(pairs, KeySpace())
+    assert late.row()[-1] == late.document()["left_out"]
+    assert late.left_out == "10.0.0.100 is the address of vips/web, which was there first"
+    assert not web.left_out
+
+
 def test_there_is_a_limit_and_a_new_key_pushes_out_none() -> None:
     keys = {f"v{99 - number}": wanted(number, f"10.0.0.{number + 1}") for number in range(MAX_VIPS + 1)}
     taken, left_out = chosen(keys)
     assert len(taken) == MAX_VIPS
     assert list(left_out) == [f"v{99 - MAX_VIPS}"]
     assert "at most" in left_out[f"v{99 - MAX_VIPS}"]
+
+
+async def test_an_address_is_claimed_for_no_other_wish_than_the_one_that_is_in_etcd() -> None:
+    """One that was changed, or cannot be understood any more, is another revision of its key."""
+    site = Site()
+    site.view.fold([revision(4, b'{"address": "10.0.0.100"}')], 0.0)
+    running = VirtualIp("web", site.view.vips["web"].vip, site.context, NoAnnouncer())
+    running._probed = True
+    running._seat._candidate.adopt(7, 3, 7)
+    compared: list[Compare] = []
+
+    async def confirm(compares: list[Compare], operations: object) -> Any:
+        compared[:] = compares
+        return SimpleNamespace(held=False, leads=True)
+
+    running._seat.confirm = confirm  # type: ignore[method-assign, assignment]
+    await running._claim()
+    assert Compare.mod_revision(b"/weldr/vips/web", "==", 4) in compared
+    site.view.fold([revision(5, b"{")], 0.0)
+    await running._claim()
+    assert Compare.mod_revision(b"/weldr/vips/web", "==", 5) in compared
+    compared.clear()
+    site.view.fold([revision(6, b'{"address": "10.0.0.101"}')], 0.0)
+    await running._claim()
+    assert compared == []
+
+
+def revision(number: int, value: bytes) -> Revision:
+    return Revision(number, (Event(KeyValue(b"/weldr/vips/web", value, 4, number)),))

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
+from tests.unit.control.vip_arrivals import acquire, deliver
 from tests.unit.control.vip_world import NEVER_S, TIMING, Limits, Node, World
-from weldr.control.vip.hold import Hold
 from weldr.control.vip.promises import PromiseBook, Round
-from weldr.control.vip.rules import AskPeers, Claim, Claimant, may_claim, window_over_s
+from weldr.control.vip.record import released_token
+from weldr.control.vip.rules import AskPeers, Claim, Claimant, may_claim, to_be_asked, window_over_s
 from weldr.model.vip_timing import wait_s
-from weldr.model.vips import Holder
 
 _DELIVERIES = ("answered", "arrives", "waits")
 
@@ -46,7 +44,7 @@ def do(world: World, choice: tuple[Any, ...]) -> World:
         message = world.messages[which]
         after = world.branch(message[0], message[1])
         after.messages = world.messages[:which] + world.messages[which + 1 :]
-        _deliver(after, message, what)
+        deliver(after, message, what)
     else:
         after = world.branch(which)
         _ACTIONS[what](after, after.nodes[which])
@@ -69,15 +67,20 @@ def kind(world: World, choice: tuple[Any, ...]) -> Any:
 
 def _possible(world: World, node: Node, limits: Limits) -> list[str]:
     faulty = world.faults < limits.faults
+    departs = ["depart"] if node.listed and not (node.alive and node.linked) and node.boot_s < NEVER_S else []
     if not node.alive:
-        return ["boot"] if faulty or node.boot_s > NEVER_S else []
+        return ["boot", *departs] if faulty or node.boot_s > NEVER_S else departs
     room = len(world.messages) < limits.messages
-    found = ["ask"] if node.hold is not None and room else []
+    found = departs + (["ask"] if node.hold is not None and room else [])
     if node.linked:
         found += _possible_with_etcd(world, node, room)
     found = [what for what in found if what not in node.did]
     if faulty:
         found += ["crash", "cut" if node.linked else "heal"]
+        found += ["upgrade"] if node.token is not None else []
+        found += (
+            ["release"] if node.hold is not None and node.token is not None and node.linked and room else []
+        )
     return found
 
 
@@ -96,7 +99,7 @@ def _possible_with_etcd(world: World, node: Node, room: bool) -> list[str]:
     if world.leader() == node.name:
         found.append("claim")
     if record is not None and queue[:1] == [record.token] and queue[1:2] == [node.token]:
-        found += ["doubt", "unseat"] if node.name in record.peers else []
+        found += ["doubt", "unseat", "vacate"] if node.name in record.peers else []
     return found
 
 
@@ -131,8 +134,7 @@ def _claim(world: World, node: Node) -> None:
     world.see(node)
     node.busy = node.record is not None and node.record.doubted == node.name
     record, now = node.record, world.clock(node)
-    released = record is not None and record.state == "released"
-    promised_until_s = 0.0 if released else node.book.until_s("v")
+    promised_until_s = node.book.until_s("v", released=released_token(record))
     verdict = may_claim(
         record,
         Claimant(
@@ -151,7 +153,24 @@ def _claim(world: World, node: Node) -> None:
         world.send(node, verdict.names, "refuse?", record.token)
     if isinstance(verdict, Claim):
         node.busy = True
-        _request(world, node, "claim", world.revision)
+        peers = claimed_peers(world, node)
+        _may_name(world, node, peers)
+        _request(world, node, "claim", tuple(peers), world.revision)
+
+
+def _may_name(world: World, node: Node, peers: list[str]) -> None:
+    """Its record is about to name these; until it knows that it does, it asks all."""
+    named, record = to_be_asked(peers), node.record
+    if node.hold is not None and not named <= {*(record.peers if record is not None else ()), *node.unsure}:
+        node.hold.forget_promises(world.clock(node))
+    node.unsure |= named
+
+
+def claimed_peers(world: World, node: Node) -> list[str]:
+    """Who has it by promises names nobody that was not asked for one."""
+    peers, record = world.new_record(node, 0).peers, node.record
+    asked = [name for name in peers if name in {*(record.peers if record else ()), *node.unsure}]
+    return asked if node.hold is not None and asked else peers
 
 
 def _record(world: World, node: Node) -> None:
@@ -163,7 +182,7 @@ def _record(world: World, node: Node) -> None:
     peers = world.new_record(node, token).peers
     if sorted(peers) == sorted(record.peers) and not record.doubted:
         return
-    node.unsure = frozenset(peers)
+    _may_name(world, node, peers)
     _request(world, node, "record", tuple(peers), node.revision)
 
 
@@ -175,7 +194,7 @@ def _ask(world: World, node: Node) -> None:
     if peers:
         number = 1 + (node.round.number if node.round is not None else 0)
         node.round = Round(number, world.clock(node), hold.token, set(peers))
-        world.send(node, sorted(peers), "promise?", number, hold.token)
+        world.send(node, sorted(peers & world.nodes.keys()), "promise?", number, hold.token)
 
 
 def _doubt(world: World, node: Node) -> None:
@@ -189,14 +208,22 @@ def _doubt(world: World, node: Node) -> None:
     _request(world, node, "doubt", world.revision)
 
 
-def _unseat(world: World, node: Node) -> None:
-    node.did |= {"unseat"}
+def _vacate(world: World, node: Node) -> None:
+    """It unseats the holder for an instance that is to have the address rather than itself."""
+    _unseat(world, node, "vacate")
+
+
+def _unseat(world: World, node: Node, what: str = "unseat") -> None:
+    node.did |= {what}
     record, now = world.record, world.clock(node)
     if record is None or node.doubt[0] != world.revision or now < node.book.until_s("v"):
         return
-    if now < window_over_s(node.doubt[1], now, idle_s(world, record.lease), record.window_s):
+    revision, cast_s, known_s = node.doubt
+    over_s = min(known_s, window_over_s(cast_s, now, idle_s(world, record.lease), record.window_s))
+    node.doubt = (revision, cast_s, over_s)
+    if now < over_s:
         return
-    _request(world, node, "unseat", record.token, world.revision)
+    _request(world, node, what, record.token, world.revision)
 
 
 def idle_s(world: World, lease: int) -> float:
@@ -218,151 +245,45 @@ def _boot(world: World, node: Node) -> None:
     world.nodes[node.name] = fresh
 
 
+def _give_up(world: World, node: Node) -> None:
+    """As when it is moved by hand: the address goes at once, and etcd is told when it is told."""
+    world.faults += 1
+    assert node.hold is not None
+    owes = node.record is not None and node.record.token == node.hold.token and node.record.state == "held"
+    node.hold, node.address_until_s = None, -1.0
+    _request(world, node, "withdraw", node.revision if owes else 0)
+
+
+def _upgrade(world: World, node: Node) -> None:
+    """Another manager goes on in its place, with what `VipsState` has."""
+    world.faults += 1
+    world.nodes[node.name] = after = Node(node.name, boot_s=node.boot_s, book=node.book)
+    after.linked, after.listed = node.linked, node.listed
+    after.token, after.busy, after.did = node.token, node.busy, node.did
+    after.hold, after.address_until_s = node.hold, node.address_until_s
+    after.unsure, after.revision = handed_unsure(node), node.revision
+    # What is answered or promised now goes to the old one.
+    after.request = node.request + 1
+    after.round = None
+
+
+def handed_unsure(node: Node) -> frozenset[str]:
+    """Whom its record may name."""
+    return node.unsure | frozenset(node.record.peers if node.record is not None else ())
+
+
 def _cut(world: World, node: Node) -> None:
     world.faults += 1
     node.linked = False
 
 
 def _heal(world: World, node: Node) -> None:
-    node.linked = True
+    node.linked = node.listed = True
 
 
-# --- what arrives
-
-
-def _deliver(world: World, message: tuple[Any, ...], how: str) -> None:
-    sender, receiver, sent_s, what, *facts = message
-    if receiver == "etcd":
-        node = world.nodes[sender]
-        result = _apply(world, node, what, facts)
-        answer = ("etcd", sender, world.now_s, what, facts[0], facts[1], sent_s, *result)
-        if how == "waits":
-            world.messages += (answer,)
-        elif how == "answered":
-            _hear_etcd(world, node, answer)
-    elif sender == "etcd":
-        _hear_etcd(world, world.nodes[receiver], message)
-    else:
-        _hear_peer(world, message, answered=how == "answered")
-
-
-def _apply(world: World, node: Node, what: str, facts: list[Any]) -> tuple[Any, ...]:
-    """etcd does it, if what it compares still holds: whether the key is there, whether it was done, the record,
-    its revision, and who leads."""
-    _, token, *rest = facts
-    there = world.keys.get(node.name) == token
-    done = there and (what == "confirm" or world.revision == rest[-1])
-    if there:
-        world.leases[token] = world.now_s + TIMING.ttl_s
-    if what == "unseat":
-        seated = [name for name, held in world.keys.items() if held == rest[0]]
-        done = done and bool(seated)
-        for name in seated if done else ():
-            del world.keys[name]
-    elif done and what != "confirm":
-        assert world.record is not None or what == "claim"
-        world.revision += 1
-        world.record = _written(world, node, what, token, rest)
-        world.claims += what == "claim"
-    return there, done, world.record, world.revision, world.leader()
-
-
-def _written(world: World, node: Node, what: str, token: int, facts: list[Any]) -> Holder | None:
-    if what == "claim":
-        return world.new_record(node, token)
-    assert world.record is not None
-    if what == "record":
-        return msgspec.structs.replace(world.record, peers=list(facts[0]), doubted="")
-    return msgspec.structs.replace(world.record, doubted=node.name)
-
-
-def _hear_etcd(world: World, node: Node, answer: tuple[Any, ...]) -> None:
-    _, _, _, what, number, token, sent_s, there, done, record, revision, leader = answer
-    if not node.alive or not node.linked or node.boot_s > sent_s:
-        return
-    if node.request != number or node.token != token:
-        return
-    now = world.clock(node)
-    if not there:
-        node.token, node.busy = None, False
-        if node.hold is not None and node.hold.token == token and now >= node.hold.promised_until_s:
-            node.hold = None
-        return
-    world.note(node, record, revision)
-    node.busy = record is not None and record.doubted == node.name
-    if what == "doubt" and done:
-        node.doubt = (revision, now)
-    elif what == "unseat" and done:
-        node.unseated = record.token
-    elif node.hold is not None and leader != node.name:
-        _release(world, node)
-    elif what == "claim" and done and leader == node.name:
-        _acquire(world, node, token, sent_s * world.rate(node))
-    elif node.hold is not None and _counts(node.hold, record, token):
-        node.hold.confirm(sent_s * world.rate(node))
-        world.set_address(node)
-
-
-def _counts(hold: Hold, record: Holder | None, token: int) -> bool:
-    """Whether a renewal does: only without a doubt."""
-    return (
-        record is not None
-        and record.token == token == hold.token
-        and record.state == "held"
-        and not record.doubted
-    )
-
-
-def _acquire(world: World, node: Node, token: int, sent_s: float) -> None:
-    before = node.hold
-    node.hold = Hold(token, TIMING, sent_s, world.clock(node), sent_s)
-    node.hold.confirm(sent_s)
-    if before is not None:
-        node.hold.window_end_s = max(node.hold.window_end_s, before.window_end_s)
-        node.hold.promised_until_s = before.promised_until_s
-    world.set_address(node)
-
-
-def _release(world: World, node: Node) -> None:
-    held, node.hold = node.hold, None
-    node.address_until_s = -1.0
-    world.keys.pop(node.name, None)
-    if world.record is not None and held is not None and world.record.token == held.token:
-        world.record = msgspec.structs.replace(world.record, state="released")
-        world.revision += 1
-    node.token = None
-
-
-def _hear_peer(world: World, message: tuple[Any, ...], *, answered: bool) -> None:
-    """A question arrives, and its answer, too, or not."""
-    sender, receiver, sent_s, what, *facts = message
-    asker, node = world.nodes[sender], world.nodes[receiver]
-    if not node.alive or node.boot_s > sent_s:
-        return
-    now = world.clock(node)
-    answered = answered and asker.alive and asker.boot_s <= sent_s
-    if what == "promise?":
-        number, token = facts
-        refusal = node.book.promise("v", token, TIMING.promise_s, now, busy=world.busy(node))
-        if answered:
-            _hear_promise(world, asker, receiver, number, refusal or "")
-    else:
-        (token,) = facts
-        uses = node.token == token or (node.hold is not None and node.hold.token == token)
-        known = node.record is None or node.record.token == token
-        refused = known and not uses and node.book.refuse("v", token, TIMING.promise_s, now) == 0
-        if refused and answered:
-            before = asker.refused[1] if asker.refused[0] == token else frozenset()
-            asker.refused = (token, before | {receiver})
-
-
-def _hear_promise(world: World, node: Node, peer: str, number: int, refusal: str) -> None:
-    asked = node.round
-    if asked is not None and asked.number == number and asked.note(peer, refusal):
-        node.round = None
-        if node.hold is not None and node.hold.token == asked.token:
-            node.hold.promise(asked.sent_s)
-            world.set_address(node)
+def _depart(world: World, node: Node) -> None:
+    """The lease of its key in etcd ends; it may be cut off and well."""
+    node.listed = False
 
 
 def _tick(world: World, tick_s: float) -> None:
@@ -393,11 +314,15 @@ _ACTIONS = {
     "ask": _ask,
     "doubt": _doubt,
     "unseat": _unseat,
+    "vacate": _vacate,
     "record": _record,
     "crash": _crash,
     "boot": _boot,
     "cut": _cut,
     "heal": _heal,
+    "release": _give_up,
+    "upgrade": _upgrade,
+    "depart": _depart,
 }
 
 
@@ -415,5 +340,5 @@ def start(limits: Limits) -> World:
     for node in world.nodes.values():
         world.see(node)
         node.did = frozenset()
-    _acquire(world, first, first.token, 0.0)
+    acquire(world, first, first.token, 0.0)
     return world

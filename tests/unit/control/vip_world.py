@@ -3,9 +3,9 @@
 It is made of the real rules (`rules`, `promises`, `hold`, the timing) and a model of the rest: etcd is the
 keys and leases of one election, time moves in ticks, and between two ticks every order of events is possible.
 Messages are lost, late or out of order; requests to etcd are applied long after their sender has given up;
-instances crash, forget, are frozen (they just do nothing) and are cut off from etcd; clocks drift apart; the
-kernel is as late as it ever is in removing an address, and an address is never removed in good time except
-where the rules rely on it.
+instances crash, forget, are upgraded, are frozen (they just do nothing) and are cut off from etcd; clocks drift
+apart; the kernel is as late as it ever is in removing an address, and an address is never removed in good time
+except where the rules rely on it.
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ class Node:
     alive: bool = True
     linked: bool = True
     """Whether it reaches etcd."""
+    listed: bool = True
+    """Whether etcd says that it is there."""
     boot_s: float = -100.0
     book: PromiseBook = field(default_factory=lambda: PromiseBook(-100.0))
     token: int | None = None
@@ -51,7 +53,8 @@ class Node:
     refused: tuple[int, frozenset[str]] = (0, frozenset())
     gone: tuple[int, float] = (0, 0.0)
     record: Holder | None = None
-    doubt: tuple[int, float] = (0, 0.0)
+    doubt: tuple[int, float, float] = (0, 0.0, 0.0)
+    """The revision of the record that has it, since when, and when the holder's window is over."""
     unseated: int = 0
     unsure: frozenset[str] = frozenset()
     revision: int = 0
@@ -82,8 +85,9 @@ class Node:
             self.known_key = (
                 self.alive,
                 self.linked,
+                self.listed,
                 self.boot_s,
-                (word.until_s, word.refused_token, word.known_token) if word else None,
+                (word.until_s, word.refused_token, word.known_token, word.promised_token) if word else None,
                 self.token,
                 self.busy,
                 (hold.token, hold.window_end_s, hold.expires_s, hold.promised_until_s) if hold else None,
@@ -160,7 +164,9 @@ class World:
             promise_s=TIMING.promise_s,
             host=node.name,
             peers=sorted(
-                name for name in self.nodes if name != node.name and self.nodes[name].boot_s <= self.now_s
+                other.name
+                for other in self.nodes.values()
+                if other.name != node.name and other.listed and other.boot_s <= self.now_s
             ),
         )
 
@@ -170,7 +176,7 @@ class World:
 
     def note(self, node: Node, record: Holder | None, revision: int) -> None:
         """The node reads this."""
-        if node.record != record:
+        if node.revision != revision:
             node.unsure = frozenset()
         node.record, node.revision = record, revision
         if record is not None:

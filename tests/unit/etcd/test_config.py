@@ -35,6 +35,7 @@ def test_urls_are_read_with_and_without_scheme_and_port() -> None:
         ("http://[::1", "cannot be read"),
         ("http://:2379", "names no host"),
         ("http://a b:2379", "names no host"),
+        ("http://\udce4.example:2379", "not UTF-8"),
         ("http://a,https://b", "mixed"),
     ],
 )
@@ -111,3 +112,14 @@ def test_the_environment_is_read_as_etcdctl_reads_it_and_weldr_goes_first() -> N
     assert [endpoint.host for endpoint in config.endpoints] == ["w", "x"]
     assert (config.user, config.password) == ("me", "secret")
     assert EtcdConfig.from_environment("http://given", environment=environment).endpoints[0].host == "given"
+
+
+@pytest.mark.parametrize(
+    ("user", "password"), [("\udcfc", "secret"), ("weldr", "gr\udcfcn"), ("weldr:\udcfc", None)]
+)
+def test_a_user_and_password_that_etcd_cannot_be_sent_are_refused_at_once(
+    user: str, password: str | None
+) -> None:
+    """As they come out of a file in another encoding."""
+    with pytest.raises(EtcdConfigError, match="is not UTF-8"):
+        EtcdConfig.from_text("http://a:2379", user=user, password=password)

@@ -38,11 +38,20 @@ def test_an_address_names_a_key_with_or_without_the_prefix(text: str, name: KeyN
 
 
 @pytest.mark.parametrize(
-    "text", ["", "route/x", "routes", "routes/", "routes/a/b", "settings/x", "backends//b"]
+    "text",
+    ["", "route/x", "routes", "routes/", "routes/a/b", "settings/x", "backends//b", f"backends/a/{'b' * 1025}"],
 )
 def test_what_names_no_key_is_refused(text: str) -> None:
-    with pytest.raises(PathError, match=r"no collection|expected"):
+    with pytest.raises(PathError, match=r"no collection|expected|more than 1024 bytes"):
         parse_path(text, keys)
+
+
+def test_a_key_has_one_name_however_its_bytes_are_written() -> None:
+    name = KeyName(Kind.SERVICE, (r"a\\b",))
+    assert keys.parse(keys.key(Kind.SERVICE, r"a\b")) == name
+    for text in (r"services/a\b", r"services/a\\b", r"services/\x61\b"):
+        assert parse_path(text, keys) == name
+        assert parse_path_prefix(text, keys)[1] == name.names
 
 
 def test_the_first_names_of_a_collection_name_a_part_of_it() -> None:

@@ -104,6 +104,11 @@ def test_two_values_are_the_same_if_they_say_the_same() -> None:
     assert not same(b'{"a":1}', b'{"a":2}')
 
 
+def test_a_number_is_not_the_same_as_a_truth_value() -> None:
+    assert not same(b'{"drain":1}', b'{"drain":true}')
+    assert not same(b'{"a":[{"b":false}]}', b'{"a":[{"b":0}]}')
+
+
 @pytest.mark.parametrize(
     ("text", "place"), [(b"{", "\\$"), (b'{"a": nope}', "byte 10"), (b'"\xff"', "byte"), (b"[" * 10_000, "\\$")]
 )

@@ -33,6 +33,7 @@ def test_a_key_is_taken_apart_into_its_kind_and_names() -> None:
         (b"/weldr/backends//b1", "empty segment"),
         (b"/weldr/backends/a/", "empty segment"),
         (b"/weldr/backend/a/b", "did you mean 'backends'?"),
+        (b"/weldr/backends/a/" + b"x" * 1025, "a segment of more than 1024 bytes"),
         (b"/weldr/", "no keys under ''"),
         (b"/weldrx/backends/a/b", "outside the prefix /weldr/"),
     ],
@@ -68,9 +69,12 @@ def test_any_key_is_either_understood_or_refused(raw: bytes) -> None:
         keys.parse(b"/weldr/" + raw)
 
 
-@pytest.mark.parametrize("names", [("a",), ("a", "b", "c"), ("", "b"), ("a/b", "c"), ("\udcff", "b")])
+@pytest.mark.parametrize(
+    "names",
+    [("a",), ("a", "b", "c"), ("", "b"), ("a/b", "c"), (r"a\x2fb", "c"), ("\udcff", "b"), ("a", "b" * 1025)],
+)
 def test_no_key_is_made_of_names_that_do_not_fit(names: tuple[str, ...]) -> None:
-    with pytest.raises(ValueError, match=r"takes 2 names|holds a slash|is no text"):
+    with pytest.raises(ValueError, match=r"takes 2 names|holds a slash|is no text|is longer than"):
         keys.key(Kind.BACKEND, *names)
 
 

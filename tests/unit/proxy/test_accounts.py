@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import threading
 from collections import Counter
 from dataclasses import dataclass
 from time import perf_counter_ns
@@ -218,6 +219,22 @@ def test_a_line_behind_a_torn_one_begins_on_its_own() -> None:
     os.close(descriptor)
 
 
+def test_lines_wait_while_the_system_gives_no_thread_to_write_them() -> None:
+    reader, descriptor = os.pipe()
+    writer = LineWriter(descriptor)
+    writer.write(b"first\n")
+    usual = threading.stack_size(1 << 46)
+    try:
+        writer.flush()
+    finally:
+        threading.stack_size(usual)
+    writer.write(b"second\n")
+    writer.flush()
+    assert os.read(reader, 100) == b"first\nsecond\n"
+    os.close(reader)
+    os.close(descriptor)
+
+
 def test_failed_and_slow_requests_are_written_and_of_the_others_a_share() -> None:
     log = Log(AccessLogSettings(sample=0.25, slow_s=2.0, fields=("status",)))
     for _ in range(8):
@@ -235,3 +252,21 @@ def test_a_reader_that_does_not_read_costs_lines_and_nothing_else(all_requests: 
     dropped = all_requests.accounts.take().access_lines_dropped
     assert 0 < dropped < 4000
     assert all_requests.accounts.take().access_lines_dropped == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        ("token", b"%74oken"),
+        ("token", b"t%6F%4ben"),
+        ("api key", b"api+key"),
+        ("api key", b"API%20key"),
+        ("schlüssel", b"schl%c3%bcssel"),
+        ("a.b", b"a%2eb"),
+    ],
+)
+def test_a_secret_parameter_is_masked_however_its_name_is_written(name: str, written: bytes) -> None:
+    log = Log(AccessLogSettings(sample=1.0, masked_query=(name,)))
+    log.record(head_of(b"/a?b=1&" + written + b"=s3cret&c=%74oken"), 200)
+    line = msgspec.json.decode(log.lines(1)[0])
+    assert line["target"] == f"/a?b=1&{written.decode()}=***&c=%74oken"

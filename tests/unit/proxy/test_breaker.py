@@ -104,3 +104,15 @@ def test_old_failures_are_forgotten_when_it_closes() -> None:
         breaker.succeeded(106, admitted(breaker, 105))
     for _ in range(3):
         assert not breaker.failed(107, admitted(breaker, 107))
+
+
+def test_trials_that_last_do_not_keep_all_others_away() -> None:
+    breaker = opened()
+    lasting = [admitted(breaker, 105), admitted(breaker, 105)]
+    assert breaker.admit(109.9) is None
+    assert not breaker.succeeded(111, admitted(breaker, 110))
+    assert breaker.admit(114.9) is None
+    assert breaker.succeeded(116, admitted(breaker, 115))
+    for ticket in lasting:
+        assert not breaker.failed(117, ticket)
+    assert breaker.state is State.CLOSED

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import resource
 from pathlib import Path
 
 import pytest
 
 from weldr.proxy import descriptors
-from weldr.proxy.descriptors import OpenDescriptors, for_clients, for_kept
+from weldr.proxy.descriptors import OpenDescriptors, for_clients, for_kept, raise_soft_limit
 
 
 @pytest.mark.parametrize(
@@ -37,6 +38,15 @@ def test_ten_thousand_idle_clients_fit_into_twenty_thousand_descriptors() -> Non
 def test_what_is_kept_is_what_others_leave() -> None:
     assert for_kept(400, clients=100, in_flight=50) == 250
     assert for_kept(400, clients=390, in_flight=50) == 0
+
+
+def test_many_listening_sockets_leave_fewer_descriptors_for_connections(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 1024))
+    monkeypatch.setattr(resource, "setrlimit", lambda *_: None)
+    assert raise_soft_limit(listening=5) == 960
+    assert raise_soft_limit(listening=500) == 492
 
 
 def test_open_descriptors_are_counted_by_the_kernel_or_else_by_a_list_or_what_is_known(

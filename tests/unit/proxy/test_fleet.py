@@ -179,6 +179,21 @@ def test_drain_is_not_ignored_in_panic() -> None:
     assert steps.fleet.sparing(0.0).panicking == ["s"]
 
 
+def test_a_panic_that_ends_with_another_policy_is_told() -> None:
+    told = []
+    fleet = Fleet(lambda: None, lambda: told.append(None))
+    panicking = catalog({"s": {"a": backend(1), "b": backend(2), "c": backend(3)}})
+    fleet.apply(difference(Traffic(), panicking))
+    downs = [(("s", name, "127.0.0.1", port), Standing.DOWN) for port, name in enumerate("ab", 1)]
+    fleet.apply_standings(downs)
+    told.clear()
+    policy = Service(panic_below=0.0)
+    calm = Traffic(services={"s": ServiceTraffic(policy=policy, backends=panicking.services["s"].backends)})
+    fleet.apply(difference(panicking, calm))
+    assert fleet.sparing(0.0).panicking == []
+    assert told
+
+
 def test_an_ejected_backend_gets_nothing_at_once_and_is_out_of_the_table_soon() -> None:
     steps = Steps()
     steps.apply(catalog({"s": {"a": backend(1), "b": backend(2)}}))
@@ -263,3 +278,21 @@ def test_a_big_ring_is_made_at_once_at_the_start_and_step_by_step_later() -> Non
     switched.apply(difference(traffic(Service()), traffic(hashing)))
     switched.apply(difference(traffic(hashing), Traffic()))
     assert not switched.catch_up()
+
+
+def test_no_key_moves_for_a_change_that_is_not_about_balancing() -> None:
+    policy = Service(balance=Balance(policy="consistent_hash"))
+    backends = {f"b{port}": backend(port) for port in range(1, 201)}
+    before, after = (
+        Traffic(services={"s": ServiceTraffic(policy=policy, backends=backends)}, settings=settings)
+        for settings in (Settings(), Settings(timeouts=Timeouts(response_s=7.0)))
+    )
+    fleet = Fleet(lambda: None)
+
+    def picks() -> list[BackendPool | None]:
+        return [fleet.table.services["s"].balancer.pick((), key << 57) for key in range(100)]
+
+    fleet.apply(difference(Traffic(), before))
+    held = picks()
+    fleet.apply(difference(before, after))
+    assert picks() == held

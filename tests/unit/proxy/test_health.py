@@ -85,6 +85,50 @@ def test_five_failures_in_a_row_eject_and_a_success_between_begins_anew() -> Non
     assert world.told == ["b0 out"]
 
 
+def test_one_that_is_out_is_tried_early_when_another_fails_that_may_not_be_ejected() -> None:
+    world = World(2)
+    world.fail(0)
+    world.pass_time(0.9)
+    world.fail(1)
+    world.pass_time(0)
+    assert world.states() == "oi", "a tenth of its time is not over"
+    world.pass_time(0.5)
+    world.fail(1, 1)
+    world.pass_time(0)
+    assert world.states() == "ti"
+    world.request(0, "ok")
+    world.pass_time(0)
+    world.fail(1, 1)
+    assert world.states() == "io", "they have changed places"
+
+
+def test_an_early_trial_that_fails_makes_the_next_one_later() -> None:
+    world = World(2)
+    world.fail(0)
+    world.pass_time(1.1)
+    world.fail(1)
+    world.pass_time(0)
+    world.fail(0, 1)
+    assert world.states() == "oi"
+    world.pass_time(1.5)
+    world.fail(1, 1)
+    world.pass_time(0)
+    assert world.states() == "oi"
+    world.pass_time(0.7)
+    world.fail(1, 1)
+    world.pass_time(0)
+    assert world.states() == "ti"
+
+
+def test_one_that_asked_for_rest_is_left_in_peace_though_another_fails() -> None:
+    world = World(2)
+    world.rotation.rest(world.backends[0], world.now_s, 10)
+    world.pass_time(5)
+    world.fail(1)
+    world.pass_time(0)
+    assert world.states() == "oi"
+
+
 def test_after_its_time_it_gets_one_request_at_a_time_and_a_success_brings_it_back() -> None:
     world = World(4)
     world.fail(0)

@@ -30,6 +30,10 @@ def test_an_address_is_in_a_set_of_networks_as_the_library_says(
 
 def test_an_ipv4_address_in_ipv6_is_the_same_client_and_an_unknown_one_is_nowhere() -> None:
     assert "::ffff:10.1.2.3" in NetworkSet(["10.0.0.0/8"])
+    assert all(each in NetworkSet(["::ffff:10.0.0.0/104"]) for each in ("10.1.2.3", "::ffff:10.1.2.3"))
+    assert "11.0.0.1" not in NetworkSet(["::ffff:10.0.0.0/104"])
+    assert "::ffff:11.0.0.1" in NetworkSet(["::ffff:0:0/96"])
+    assert "::1" in NetworkSet(["::/8"])
     assert "unknown" not in NetworkSet(["0.0.0.0/0", "::/0"])
 
 
@@ -51,6 +55,7 @@ TRUSTED = ["10.0.0.0/8", "2001:db8::/32"]
         ("10.0.0.1", "198.51.100.7:4711", "198.51.100.7"),
         ("10.0.0.1", "2001:db9::1", "2001:db9::1"),
         ("2001:db8::1", "[2001:db9::1]:80", "2001:db9::1"),
+        ("10.0.0.1", 'fe80::1%" 200 "\u00e9', "fe80::1"),
     ],
 )
 def test_the_client_is_the_last_hop_that_is_no_trusted_proxy(peer: str, value: str, client: str) -> None:

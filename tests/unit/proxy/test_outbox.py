@@ -96,23 +96,45 @@ class Sender:
         self.given_back.append(data)
 
 
-class Failing(Transport):
-    """It is closing once something was written."""
-
-    def write(self, data: bytes) -> None:
-        super().write(data)
-        self.closing = True
-
-
-async def test_what_was_not_sent_is_given_back_unless_a_part_was() -> None:
+async def test_a_request_that_was_not_sent_is_given_back() -> None:
     outbox = Outbox(asyncio.get_running_loop().call_soon, lambda where, error: None)
     closed: Any = Transport()
     closed.abort()
-    failing: Any = Failing()
-    none, part = Sender(), Sender()
+    open_one: Any = Transport()
+    unsent, sent = Sender(), Sender()
     for data in (b"1", b"2"):
-        outbox.put(closed, data, none)
-        outbox.put(failing, data, part)
+        outbox.put_request(closed, data, unsent)
+        outbox.put_request(open_one, data, sent)
     await asyncio.sleep(0)
-    assert (closed.written, none.given_back) == ([], [b"12"])
-    assert (failing.written, part.given_back) == ([b"1"], [])
+    assert (closed.written, unsent.given_back) == ([], [b"12"])
+    assert (b"".join(open_one.written), sent.given_back) == (b"12", [])
+    outbox.put_request(closed, b"3", unsent)
+    outbox.flush_of(closed)
+    assert unsent.given_back == [b"12", b"3"]
+
+
+async def test_requests_wait_for_the_end_of_the_turn_unless_there_is_much_of_them() -> None:
+    outbox = Outbox(asyncio.get_running_loop().call_soon, lambda where, error: None)
+    many: list[Any] = [Transport() for _ in range(1024)]
+    for transport in many[:-1]:
+        outbox.put_request(transport, b"x", Sender())
+    assert not any(transport.written for transport in many)
+    outbox.put_request(many[-1], b"x", Sender())
+    assert all(transport.written == [b"x"] for transport in many)
+    large: list[Any] = [Transport() for _ in range(9)]
+    for transport in large:
+        outbox.put_request(transport, bytes(1 << 20), Sender())
+    assert [len(transport.written) for transport in large] == [1] * 8 + [0]
+
+
+async def test_a_request_goes_behind_what_belongs_to_the_one_before() -> None:
+    outbox = Outbox(asyncio.get_running_loop().call_soon, lambda where, error: None)
+    one: Any = Transport()
+    other: Any = Transport()
+    for transport in (one, other):
+        outbox.put(transport, b"end")
+        outbox.put_request(transport, b"next", Sender())
+    outbox.flush_of(one)
+    assert (one.written, other.written) == ([b"end", b"next"], [])
+    await asyncio.sleep(0)
+    assert other.written == [b"end", b"next"]

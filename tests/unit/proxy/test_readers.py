@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from weldr.model.values import Limits, Settings
+from weldr.proxy.chunked import ChunkedDecoder
 from weldr.proxy.forwarding import Forwarding, ForwardingPolicy
 from weldr.proxy.request_fields import RequestRefusedError
 from weldr.proxy.request_head import RequestHead
@@ -54,6 +56,28 @@ def read_requests(pieces: list[bytes]) -> Seen:
                 reader.reset()
                 body = b""
     return seen
+
+
+def test_a_body_of_very_small_chunks_takes_hardly_more_memory_than_its_bytes() -> None:
+    decoder, body = ChunkedDecoder(1000, 10), list[bytes]()
+    data = b"2\r\nab\r\n" * 30_000
+    decoder.feed(data, 0, body)
+    assert b"".join(body) == b"ab" * 30_000
+    assert sum(map(sys.getsizeof, body)) < len(data)
+
+
+def test_what_has_been_taken_of_a_chunked_body_is_held_by_nobody_else() -> None:
+    for reader in (RequestReader(b"localhost", Limits()), ResponseReader()):
+        if isinstance(reader, RequestReader):
+            reader.feed(b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", 0)
+        else:
+            reader.method = b"GET"
+            reader.begin(Limits())
+            reader.feed(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+        body = reader.take_body()
+        assert body == [b"hello"]
+        # This name's, and that of the call that counts.
+        assert sys.getrefcount(body) == 2
 
 
 def test_a_request_like_the_one_before_is_read_in_one_go_and_means_the_same() -> None:

@@ -10,15 +10,15 @@ import pytest
 
 from tests.fuzz.loop import MemoryLoop
 from tests.fuzz.transport import MemoryTransport
+from tests.support.memory_worker import LOCAL, OK, MemoryWorker
 from weldr.model.resilience import Hedging
 from weldr.model.traffic import ServiceDelta, TrafficDelta
-from weldr.model.values import Backend, Service
+from weldr.model.values import Backend, Service, UpstreamLimits
 from weldr.proxy.client_connection import ClientConnection
 from weldr.proxy.context import Context
 
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"
 UNASKED = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-LOCAL = ("10.9.9.9", 8080)
 
 
 @pytest.fixture
@@ -69,55 +69,8 @@ def test_if_all_end_at_once_that_is_said(loop: MemoryLoop) -> None:
     assert received == [b"", b""]
 
 
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b"
-
-
-class Worker:
-    """One with some backends, and every connection that it has made to them."""
-
-    def __init__(self, loop: MemoryLoop, policy: Service, backends: int) -> None:
-        self.loop = loop
-        self.links: list[MemoryTransport] = []
-        self.held: list[asyncio.Future[None]] | None = None
-        """Connections to backends that are not made yet, if they are held back."""
-        loop.connect = self._connect
-        self.context = Context(loop, on_backend_idle=lambda: None)
-        put = {f"b{number}": Backend(host=f"10.1.0.{number}", port=80) for number in range(1, backends + 1)}
-        self.context.fleet.apply(
-            TrafficDelta(services={"default": ServiceDelta(policy=policy, put=put, removed=[])})
-        )
-
-    async def _connect(self, factory: Callable[[], asyncio.Protocol], host: str, port: int) -> Any:
-        if self.held is not None:
-            waiting = self.loop.create_future()
-            self.held.append(waiting)
-            await waiting
-        protocol = factory()
-        link = MemoryTransport(self.loop, protocol, peer=(host, port), local=LOCAL, limit=1 << 20)
-        self.links.append(link)
-        return link, protocol
-
-    def client(self) -> MemoryTransport:
-        protocol = ClientConnection(self.context)
-        return MemoryTransport(self.loop, protocol, peer=("10.0.0.1", 1), local=LOCAL, limit=1 << 20)
-
-    def warm(self, clients: list[MemoryTransport]) -> None:
-        """A kept connection for each client."""
-        for client in clients:
-            client.deliver(b"GET /warm HTTP/1.1\r\nHost: a\r\n\r\n")
-        self.loop.settle()
-        for link in self.links:
-            link.deliver(OK % (4, b"warm"))
-        self.loop.settle()
-        for client in clients:
-            assert client.received.endswith(b"warm")
-            client.received.clear()
-        for link in self.links:
-            link.received.clear()
-
-
 def test_what_is_read_in_the_turn_is_no_answer_whatever_others_end_meanwhile(loop: MemoryLoop) -> None:
-    worker = Worker(loop, Service(), backends=1)
+    worker = MemoryWorker(loop, Service(), backends=1)
     client, other = worker.client(), worker.client()
     worker.warm([client])
     client.deliver(POST)
@@ -129,15 +82,50 @@ def test_what_is_read_in_the_turn_is_no_answer_whatever_others_end_meanwhile(loo
     assert worker.links[1].received.startswith(b"POST / HTTP/1.1\r\n")
 
 
+def test_what_is_read_in_the_turn_is_no_answer_however_many_requests_it_has(loop: MemoryLoop) -> None:
+    worker = MemoryWorker(loop, Service(), backends=1)
+    clients = [worker.client() for _ in range(200)]
+    worker.warm(clients)
+    kept = list(worker.links)
+    for client in clients:
+        client.deliver(POST)
+    for link in kept:
+        link.deliver(UNASKED)
+    loop.settle()
+    assert all(client.received == b"" for client in clients)
+    assert all(link.received == b"" for link in kept)
+    assert sum(link.received.startswith(b"POST / HTTP/1.1\r\n") for link in worker.links) == 200
+
+
+def test_a_connection_that_is_used_again_in_the_turn_carries_the_end_of_the_request_before_first(
+    loop: MemoryLoop,
+) -> None:
+    worker = MemoryWorker(loop, Service(), backends=1)
+    first, second = worker.client(), worker.client()
+    first.deliver(POST[:-1])
+    loop.settle()
+    worker.links[0].deliver(UNASKED[:-1])
+    loop.settle()
+    first.deliver(POST[-1:])
+    worker.links[0].deliver(UNASKED[-1:])
+    second.deliver(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    loop.settle()
+    assert len(worker.links) == 1
+    assert b"\r\n\r\nabcGET / HTTP/1.1\r\n" in worker.links[0].received
+
+
 def test_many_requests_of_a_turn_in_which_a_kept_connection_fails_have_one_hedge_each(loop: MemoryLoop) -> None:
     # So many that the outbox is sent within the turn, and the last ones begin anew while they begin.
-    worker = Worker(loop, Service(hedging=Hedging(percentile=95.0, minimum_s=0.05)), backends=2)
+    policy = Service(
+        hedging=Hedging(percentile=95.0, minimum_s=0.05), limits=UpstreamLimits(backend_idle_connections=1024)
+    )
+    worker = MemoryWorker(loop, policy, backends=2)
     latency = worker.context.fleet.table.services["default"].guard.latency
     assert latency is not None
     for _ in range(20):
         latency.add(0.0)
     latency.tick(loop.time())
-    clients = [worker.client() for _ in range(64)]
+    clients = [worker.client() for _ in range(1024)]
     worker.warm(clients)
     oldest = {link.get_extra_info("peername"): link for link in reversed(worker.links)}
     for link in oldest.values():
@@ -147,7 +135,7 @@ def test_many_requests_of_a_turn_in_which_a_kept_connection_fails_have_one_hedge
         client.deliver(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % number)
     loop.settle()
     sent = [link for link in worker.links if link.received]
-    assert len(sent) == 62
+    assert len(sent) == 1022
     for link in sent:
         link.deliver(OK % (2, b"ok"))
     loop.settle()

@@ -25,6 +25,7 @@ from http import HTTPStatus
 
 from aiohttp import http_exceptions, web
 
+from weldr.control.accepting import Accepting
 from weldr.control.admin.problem import PROTECTION, ProblemError
 
 logger = logging.getLogger(__name__)
@@ -34,7 +35,8 @@ _silent = logging.getLogger(f"{__name__}.aiohttp")
 _silent.setLevel(logging.CRITICAL)
 
 _MOST = 4096
-_LARGE_BYTES = 1024 * 1024
+_LARGE_BYTES = 64 * 1024
+"""As many as there are connections, each just below it, are as much as `unread_bytes`."""
 _SHUTDOWN_S = 1.0
 _LOOKS_PER_STALL = 3
 
@@ -69,7 +71,7 @@ class Connections:
         self._open: dict[asyncio.BaseTransport, _Connection] = {}
         self._waiting: dict[_Connection, None] = {}
         """Those without a request, in the order in which they began to wait."""
-        self._servers: list[asyncio.Server] = []
+        self._accepting: list[Accepting] = []
         self._sweep: asyncio.Task[None] | None = None
         self._runner = web.AppRunner(
             application,
@@ -83,15 +85,13 @@ class Connections:
     async def start(self, sockets: list[socket.socket]) -> None:
         """Begin to accept on listening sockets."""
         await self._runner.setup()
-        loop = asyncio.get_running_loop()
         self._sweep = asyncio.create_task(self._look_for_stalls(), name="admin-connections")
-        for listener in sockets:
-            self._servers.append(await loop.create_server(self._accept, sock=listener))
+        self._accepting += [Accepting(listener, self._accept) for listener in sockets]
 
     async def close(self) -> None:
         """End all of them."""
-        for server in self._servers:
-            server.close()
+        for accepting in self._accepting:
+            accepting.close()
         if self._sweep is not None:
             self._sweep.cancel()
             await asyncio.gather(self._sweep, return_exceptions=True)

@@ -18,6 +18,7 @@ from weldr.control.admin.tokens import Role
 from weldr.model.keys import name_from_bytes
 
 _BODY_LIMIT_S = 10.0
+_NO_URI = re.compile("#|%(?![0-9A-Fa-f]{2})")
 _TRUE, _FALSE = ("1", "true"), ("0", "false")
 
 
@@ -29,6 +30,7 @@ class Parameter:
     description: str
     schema: Mapping[str, Any]
     place: str = "query"
+    required: bool = False
 
 
 DRY_RUN = Parameter(
@@ -45,7 +47,13 @@ class Call:
     """A request to an endpoint, its parameters read."""
 
     def __init__(self, request: web.Request, endpoint: Endpoint, caller: Caller) -> None:
-        """Raises `ProblemError` for a parameter that the endpoint does not take."""
+        """Raises `ProblemError` for a target that is no URI, and for a parameter that is not taken."""
+        if _NO_URI.search(request.raw_path):
+            # What is read leniently names another key than was meant, and writes it.
+            detail = (
+                "the target holds # or a % without two hexadecimal digits: percent-encode them, %23 and %25"
+            )
+            raise ProblemError(HTTPStatus.BAD_REQUEST, detail)
         self.request = request
         self.endpoint = endpoint
         self.caller = caller

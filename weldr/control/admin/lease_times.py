@@ -13,14 +13,17 @@ from http import HTTPStatus
 import msgspec
 from aiohttp import web
 
-from weldr.control.admin.endpoint import Call, Endpoint
+from weldr.control.admin.endpoint import Call, Endpoint, Parameter
 from weldr.control.admin.key_endpoints import json_answer
 from weldr.control.admin.mirror import Mirror
 from weldr.control.admin.problem import ProblemError
 from weldr.etcd.client import EtcdClient
 from weldr.etcd.errors import EtcdError, EtcdLeaseNotFoundError
-from weldr.model.keys import Kind
+from weldr.model.keys import Kind, canonical_name
 
+SERVICE = Parameter(
+    "service", "Its name, as keys have it.", {"type": "string", "pattern": "^[^/]+$"}, required=True
+)
 MOST_LEASES = 100
 """Of one service."""
 _AT_A_TIME = 16
@@ -54,20 +57,35 @@ class LeaseTimesEndpoint:
         self._under_way = 0
 
     def endpoints(self) -> list[Endpoint]:
-        """The one that there is."""
+        """Both."""
         return [
             Endpoint(
                 "GET",
                 "/api/v1/leases/{service}",
                 "leases",
                 "How long the leases of a service's backends have left",
-                self._serve,
+                lambda call: self._serve(call.names[0]),
                 {200: LeaseTimes},
-            )
+            ),
+            Endpoint(
+                "GET",
+                "/api/v1/leases",
+                "leases_by_name",
+                "The same for a service whose name browsers leave out of a path: `.` and `..`",
+                lambda call: self._serve(self._named(call)),
+                {200: LeaseTimes},
+                (SERVICE,),
+            ),
         ]
 
-    async def _serve(self, call: Call) -> web.Response:
-        service = call.names[0]
+    @staticmethod
+    def _named(call: Call) -> str:
+        name = call.text(SERVICE.name)
+        if not name or "/" in name:
+            raise ProblemError(HTTPStatus.BAD_REQUEST, "service is missing, empty or holds a slash")
+        return canonical_name(name)
+
+    async def _serve(self, service: str) -> web.Response:
         leases = {}
         for pair in self._mirror.of_kind(Kind.BACKEND, service):
             if pair.lease:

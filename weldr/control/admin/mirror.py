@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 
 from weldr.etcd.follow import Change, Snapshot
 from weldr.model.catalog import Catalog, Problem
+from weldr.model.collections import COLLECTIONS
 from weldr.model.events import Event, KeyValue
 from weldr.model.keys import KeyLayoutError, KeyName, KeySpace, Kind
 
@@ -31,6 +33,8 @@ class Moment:
 
     revision: int
     changes: tuple[KeyChange, ...]
+    state: int = 0
+    """Stands for all keys as they were then; 0 where nobody asks for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,8 @@ class Mirror:
         self.keys = keys
         self.revision = 0
         """The last one that is taken in; 0 before there is any."""
+        self.state = 0
+        """Stands for all keys as they are: the same at every instance, however it came to know them."""
         self.problems: Mapping[bytes, Problem] = {}
         self._on_news = on_news
         self._pairs: dict[Kind, dict[bytes, KeyValue]] = {kind: {} for kind in Kind}
@@ -66,7 +72,7 @@ class Mirror:
                 moments.append(self._snapshot(change))
             elif change.revision > self.revision:
                 found = [self._event(event) for event in change.events]
-                moments.append(Moment(change.revision, tuple(item for item in found if item)))
+                moments.append(Moment(change.revision, tuple(item for item in found if item), self.state))
             else:
                 continue
             self.revision = change.revision
@@ -82,7 +88,7 @@ class Mirror:
             gone.discard(pair.key)
             changes.append(self._put(pair))
         changes += [self._remove(key) for key in gone]
-        return Moment(snapshot.revision, tuple(change for change in changes if change))
+        return Moment(snapshot.revision, tuple(change for change in changes if change), self.state)
 
     def _event(self, event: Event) -> KeyChange | None:
         return self._remove(event.key_value.key) if event.deleted else self._put(event.key_value)
@@ -93,12 +99,18 @@ class Mirror:
             return None
         before = self._pairs[name.kind].get(pair.key)
         self._pairs[name.kind][pair.key] = pair
-        return None if before == pair else KeyChange(name, before, pair)
+        if before == pair:
+            return None
+        self.state ^= _fingerprint(name.kind, pair) ^ (_fingerprint(name.kind, before) if before else 0)
+        return KeyChange(name, before, pair)
 
     def _remove(self, key: bytes) -> KeyChange | None:
         name = self._name(key)
         before = self._pairs[name.kind].pop(key, None) if name else None
-        return KeyChange(name, before, None) if name and before else None
+        if name is None or before is None:
+            return None
+        self.state ^= _fingerprint(name.kind, before)
+        return KeyChange(name, before, None)
 
     def _name(self, key: bytes) -> KeyName | None:
         try:
@@ -132,3 +144,10 @@ class Mirror:
         for revision, future in self._waiting:
             if revision <= self.revision and not future.done():
                 future.set_result(None)
+
+
+def _fingerprint(kind: Kind, pair: KeyValue) -> int:
+    """Stands for all that etcd says of a key, in every process; for no value that nobody is to see."""
+    value = b"" if COLLECTIONS[kind.value].secrets else pair.value
+    numbers = b"%d %d %d %d " % (len(pair.key), pair.create_revision, pair.mod_revision, pair.lease)
+    return int.from_bytes(blake2b(numbers + pair.key + value, digest_size=8).digest())

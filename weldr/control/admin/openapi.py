@@ -97,6 +97,7 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
     return {
         "name": parameter.name,
         "in": parameter.place,
+        "required": parameter.required,
         "description": parameter.description,
         "schema": parameter.schema,
     }

@@ -148,7 +148,7 @@ class AdminServer:
         first = not self._mirror.revision
         self._mirror.take(changes, catalog)
         if first:
-            self._streams.begin(self._mirror.revision)
+            self._streams.begin()
         self._fleet.follow()
 
     def tell_left(self, left: Sequence[Left]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
@@ -10,6 +11,7 @@ from weldr.control.admin.guard import Caller
 from weldr.control.admin.mirror import Mirror
 from weldr.control.admin.problem import ProblemError
 from weldr.control.certificates import validate
+from weldr.etcd.answers import LeaseGrant
 from weldr.etcd.client import EtcdClient
 from weldr.etcd.commit import Committed, Decide, Outcome, commit
 from weldr.etcd.errors import EtcdError, EtcdLeaseNotFoundError
@@ -60,30 +62,36 @@ class Writes:
         heartbeat, and none has to live for the registration to. `check` is given the key's revision.
         """
         key = self._keys.key(name.kind, *name.names)
-        for _ in range(_REGISTRATION_ATTEMPTS):
-            pair = await self._client.get(key)
-            old_revision = pair.mod_revision if pair else 0
-            check(old_revision)
-            lease = 0
-            try:
-                if pair is not None and pair.lease:
-                    renewed = await self._client.renew_lease(pair.lease)
-                    lease, granted_s = pair.lease, renewed.ttl_s
-                    if same(pair.value, raw):
-                        return _unchanged(name, old_revision, self._mirror.revision), granted_s
-                else:
-                    granted = await self._client.grant_lease(ttl_s)
-                    lease, granted_s = granted.id, granted.ttl_s
-                unchanged = Compare.mod_revision(key, "==", old_revision)
-                result = await self._client.transaction([unchanged], [Put(key, raw, lease=lease)])
-            except EtcdLeaseNotFoundError:
-                continue
-            if result.succeeded:
-                revision = result.header.revision
-                action = Action.UPDATE if pair else Action.CREATE
-                _audit(caller, action, name, old_revision, revision)
-                await self._seen(revision)
-                return Committed(revision, (Outcome(name, action, old_revision, revision),)), granted_s
+        unused: LeaseGrant | None = None
+        try:
+            for _ in range(_REGISTRATION_ATTEMPTS):
+                pair = await self._client.get(key)
+                old_revision = pair.mod_revision if pair else 0
+                check(old_revision)
+                try:
+                    if pair is not None and pair.lease and same(pair.value, raw):
+                        renewed = await self._client.renew_lease(pair.lease)
+                        return _unchanged(name, old_revision, self._mirror.revision), renewed.ttl_s
+                    # Another value gets another lease: the key's own may be kept alive by whoever wrote the
+                    # old value, and this one is to live by its own heartbeats only.
+                    granted = unused or await self._client.grant_lease(ttl_s)
+                    unused = None
+                    unchanged = Compare.mod_revision(key, "==", old_revision)
+                    result = await self._client.transaction([unchanged], [Put(key, raw, lease=granted.id)])
+                except EtcdLeaseNotFoundError:
+                    continue
+                if result.succeeded:
+                    revision = result.header.revision
+                    action = Action.UPDATE if pair else Action.CREATE
+                    _audit(caller, action, name, old_revision, revision)
+                    await self._seen(revision)
+                    outcome = Outcome(name, action, old_revision, revision)
+                    return Committed(revision, (outcome,)), granted.ttl_s
+                unused = granted
+        finally:
+            if unused is not None:
+                with contextlib.suppress(EtcdError):
+                    await self._client.revoke_lease(unused.id)
         raise ProblemError(HTTPStatus.CONFLICT, f"others write {path_of(name)} at the same time: try again")
 
     async def _seen(self, revision: int) -> None:

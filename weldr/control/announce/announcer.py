@@ -29,14 +29,22 @@ class Announcer(Protocol):
         Raises `AnnounceError`; then nothing is left behind.
         """
 
-    def adopt(self, token: int) -> None:
-        """Go on with the address that another manager on this host has put in place: `renew` is what follows.
+    def placed(self) -> bool:
+        """Whether what `acquire` began is done."""
+
+    def adopt(self, token: int, *, placed: bool) -> None:
+        """Go on with the address that another manager on this host has put in place, or was about to if it is
+        not `placed`: `renew` is what follows.
 
         Raises `AnnounceError`.
         """
 
     def renew(self, latest_s: float) -> None:
         """The same again, for another lifetime. Raises `AnnounceError`; then the address is gone."""
+
+    def failure(self) -> str | None:
+        """What has come to nothing, in one line, though it keeps this host from nothing: the address may be
+        missing here, or still point here."""
 
     def in_place(self) -> bool:
         """Whether it is there. Somebody else may have removed it."""
@@ -46,6 +54,9 @@ class Announcer(Protocol):
 
         `in_order`: there is time to tell its clients first.
         """
+
+    async def released(self) -> None:
+        """Return when nothing that `release` began is under way any more."""
 
     async def close(self) -> None:
         """End what runs in the background, once `release` has been called."""

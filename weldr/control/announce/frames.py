@@ -74,7 +74,8 @@ def claim_in(frame: bytes) -> Claim | None:
         return Claim(sender, frame[22:28].hex(":")) if int(sender) else None
     if ethertype != ETHERTYPE_IPV6 or len(frame) < 78:
         return None
-    if frame[20] == _ICMPV6 and frame[54] == _ADVERTISEMENT:
+    # With another hop limit it came through a router, from somebody who is no neighbour (RFC 4861, 7.1.2).
+    if (frame[20], frame[21], frame[54]) == (_ICMPV6, _HOP_LIMIT, _ADVERTISEMENT):
         return Claim(ipaddress.IPv6Address(frame[62:78]), frame[6:12].hex(":"))
     return None
 

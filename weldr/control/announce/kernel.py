@@ -6,7 +6,7 @@ import asyncio
 import logging
 from pathlib import Path
 
-from weldr.control.announce.announcer import AnnounceError
+from weldr.control.announce.announcer import AnnounceError, LateError
 from weldr.control.announce.connections import cut_connections
 from weldr.control.announce.neighbours import Neighbours
 from weldr.control.announce.rtnetlink import Link, Rtnetlink
@@ -16,6 +16,7 @@ from weldr.model.vips import Vip
 logger = logging.getLogger(__name__)
 
 _CAP_NET_ADMIN, _CAP_NET_RAW = 12, 13
+_IPV4_CONF = Path("/proc/sys/net/ipv4/conf")
 _REST_S = 0.005
 """By then it is on its way to etcd that the address is free: whoever waits for that need not wait for more."""
 
@@ -33,6 +34,8 @@ class KernelAnnouncer:
         self._usable: Link | None = None
         """As `problem` found it."""
         self._link: Link | None = None
+        self._here_until_s = 0.0
+        """When the kernel removes the address, unless it is set again."""
         self._neighbours: Neighbours | None = None
         self._cut = 0
         self._rest: asyncio.TimerHandle | None = None
@@ -48,6 +51,15 @@ class KernelAnnouncer:
         link = self._find_link()
         if isinstance(link, str):
             return link
+        if self._interface.version == 4 and self._interface.network.prefixlen < 32:
+            try:
+                _spare_secondaries(link.name)
+            except OSError as error:
+                return (
+                    f"{self._interface} could take this host's own address of that network along:"
+                    f" set sysctl net.ipv4.conf.{link.name}.promote_secondaries to 1, which weldr may not"
+                    f" ({error.strerror or error}), or give the address without a prefix"
+                )
         self._usable = link
         return None
 
@@ -61,33 +73,55 @@ class KernelAnnouncer:
         self._cut_rest()
         link, self._usable = self._usable or self._usable_link(), None
         speaker = self._speaker(link)
-        self._netlink.set_address(link, self._interface, self._lifetime_s, latest_s, now_s)
+        # An answer that does not come says nothing: from here on `release` removes it.
         self._link = link
+        self._set(latest_s)
         speaker.announce()
 
-    def adopt(self, token: int) -> None:
+    def placed(self) -> bool:
         """See `Announcer`."""
-        link = self._usable_link()
-        self._speaker(link).announce()
-        self._link = link
+        return True
+
+    def adopt(self, token: int, *, placed: bool) -> None:
+        """See `Announcer`."""
+        # From here on `release` removes it, whatever fails.
+        self._link = self._link_that_has_it() or self._usable_link()
+        self._here_until_s = now_s() + self._lifetime_s
+        self._speaker(self._link).announce()
 
     def renew(self, latest_s: float) -> None:
         """See `Announcer`."""
         assert self._link is not None
-        self._netlink.set_address(self._link, self._interface, self._lifetime_s, latest_s, now_s)
+        try:
+            self._set(latest_s)
+        except LateError:
+            raise
+        except AnnounceError:
+            if not self._change_link():
+                raise
+            self._set(latest_s)
+            self._speaker(self._link).announce()
+
+    def failure(self) -> str | None:
+        """See `Announcer`."""
+        return None
 
     def in_place(self) -> bool:
         """See `Announcer`."""
-        link = self._link
-        if link is None:
+        if self._link is None:
             return False
+        seen, index = self._netlink.seen(), self._link.index
         there = any(
-            address.index == link.index and address.interface == self._interface
-            for address in self._netlink.addresses()
+            address.index == index and address.interface == self._interface for address in seen.addresses
         )
-        return there and any(
-            found.index == link.index and found.up and found.running for found in self._netlink.links()
-        )
+        link = next((found for found in seen.links if found.index == index), None)
+        if not there or link is None or not (link.up and link.running):
+            return False
+        if link.mac != self._link.mac:
+            # As in a bond whose members have each their own: neighbours know the old one.
+            self._link = link
+            self._speaker(link).announce()
+        return True
 
     def release(self, *, in_order: bool) -> None:
         """See `Announcer`."""
@@ -100,6 +134,9 @@ class KernelAnnouncer:
         self._netlink.delete_address(self._link.index, self._interface)
         self._link = None
         self._rest = asyncio.get_running_loop().call_later(_REST_S, self._cut_rest)
+
+    async def released(self) -> None:
+        """See `Announcer`."""
 
     async def close(self) -> None:
         """See `Announcer`."""
@@ -125,7 +162,9 @@ class KernelAnnouncer:
         # Anew each time: the interface may be another one of the same name.
         self._close_neighbours()
         try:
-            self._neighbours = Neighbours(link, self._interface.ip, self._tell_conflict)
+            self._neighbours = Neighbours(
+                link, self._interface.ip, lambda: now_s() < self._here_until_s, self._tell_conflict
+            )
         except OSError as error:
             raise AnnounceError(f"no packets can be sent on {link.name}: {error.strerror or error}") from None
         return self._neighbours
@@ -136,6 +175,29 @@ class KernelAnnouncer:
             extra={"vip": self._name, "address": str(self._interface.ip), "mac": mac},
         )
 
+    def _set(self, latest_s: float) -> None:
+        assert self._link is not None
+        now = now_s()
+        self._netlink.set_address(self._link, self._interface, self._lifetime_s, latest_s, now_s)
+        self._here_until_s = now + self._lifetime_s
+
+    def _change_link(self) -> bool:
+        """Whether there is another interface for the address now, such as one made anew under the same name.
+
+        Raises `AnnounceError`.
+        """
+        assert self._link is not None
+        self._netlink.forget_seen()
+        if self.problem() is not None:
+            return False
+        link, self._usable = self._usable, None
+        if link is None or link.index == self._link.index:
+            return False
+        # `release` knows of one interface only.
+        self._netlink.delete_address(self._link.index, self._interface)
+        self._link = link
+        return True
+
     def _usable_link(self) -> Link:
         link = self._find_link()
         if isinstance(link, str):
@@ -144,7 +206,7 @@ class KernelAnnouncer:
 
     def _find_link(self) -> Link | str:
         """The interface, or why there is none."""
-        links = {link.index: link for link in self._netlink.links()}
+        links = {link.index: link for link in self._netlink.seen().links}
         if self._wanted_link is not None:
             found = [link for link in links.values() if link.name == self._wanted_link]
             if not found:
@@ -163,26 +225,55 @@ class KernelAnnouncer:
             return f"the interface {link.name} is down"
         if not link.running:
             return f"the interface {link.name} has no carrier"
+        if self._interface.version == 6 and _is_ipv6_disabled(link.name):
+            return f"IPv6 is disabled on {link.name}: sysctl net.ipv6.conf.{link.name}.disable_ipv6"
         return link
+
+    def _link_that_has_it(self) -> Link | None:
+        """The interface on which weldr has put the address."""
+        seen = self._netlink.seen()
+        indexes = {each.index for each in seen.addresses if each.marked and each.interface == self._interface}
+        return next((link for link in seen.links if link.index in indexes), None)
 
     def _is_hosts_own(self) -> bool:
         """Whether somebody else has set it here: as ours it would go with our lease. (What is deprecated may be
         ours: kernels before 5.18 do not keep the mark of an IPv6 address.)"""
         return any(
             address.interface.ip == self._interface.ip and not address.marked and not address.deprecated
-            for address in self._netlink.addresses()
+            for address in self._netlink.seen().addresses
         )
 
     def _links_of_network(self) -> list[int]:
+        """Those with the longest prefix first, as the kernel routes."""
         ip = self._interface.ip
-        return [
-            address.index
-            for address in self._netlink.addresses()
+        found = [
+            address
+            for address in self._netlink.seen().addresses
             if not address.marked
             and address.interface.version == ip.version
             and ip in address.interface.network
             and ip != address.interface.ip
         ]
+        found.sort(key=lambda address: address.interface.network.prefixlen, reverse=True)
+        return [address.index for address in found]
+
+
+def _spare_secondaries(link: str) -> None:
+    """Of two addresses of one network the later is the other's secondary, and the kernel deletes it with that:
+    it may be the host's own, if that was late or was put back. Unless this is set, as systemd does.
+
+    Raises `OSError`.
+    """
+    settings = [_IPV4_CONF / name / "promote_secondaries" for name in ("all", link)]
+    if not any(setting.read_text().strip() == "1" for setting in settings):
+        settings[-1].write_text("1")
+
+
+def _is_ipv6_disabled(link: str) -> bool:
+    try:
+        return Path("/proc/sys/net/ipv6/conf", link, "disable_ipv6").read_text().strip() == "1"
+    except OSError:
+        return not Path("/proc/sys/net/ipv6").exists() and Path("/proc/sys/net").exists()
 
 
 def _has_capability(number: int) -> bool:

@@ -15,6 +15,7 @@ from weldr.control.announce.frames import (
     IpAddress,
     announcements,
     claim_in,
+    mac_bytes,
     probe,
 )
 from weldr.control.announce.rtnetlink import Link
@@ -29,16 +30,24 @@ _LEAST_CONFLICT_GAP_S = 1.0
 _FRAMES_PER_TURN = 64
 _SO_ATTACH_FILTER = 26
 _FRAME_BYTES = 256
+_MAC_BYTES = 6
 
 
 class Neighbours:
     """Needs CAP_NET_RAW; raises `OSError` where that is missing."""
 
-    def __init__(self, link: Link, ip: IpAddress, on_conflict: Callable[[str], None]) -> None:
-        """`on_conflict` is told the MAC address of another host that says it has `ip`."""
+    def __init__(
+        self, link: Link, ip: IpAddress, is_here: Callable[[], bool], on_conflict: Callable[[str], None]
+    ) -> None:
+        """`is_here` is asked before each announcement: a process that was stopped goes on here, too, and must
+        not draw to this host what another one holds by now. `on_conflict` is told the MAC address of another
+        host that says it has `ip`."""
         self._link = link
         self._ip = ip
+        self._is_here = is_here
         self._on_conflict = on_conflict
+        # A tunnel has no neighbours to tell: what is sent there would be taken for packets.
+        self._speaks = len(mac_bytes(link.mac)) == _MAC_BYTES
         ethertype = ETHERTYPE_ARP if ip.version == 4 else ETHERTYPE_IPV6
         self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
         try:
@@ -65,6 +74,8 @@ class Neighbours:
 
     async def probe(self) -> str | None:
         """The MAC address of another host that answers for the address."""
+        if not self._speaks:
+            return None
         self._claims.clear()
         for _ in range(_PROBES):
             self._send(probe(self._ip, self._link.mac))
@@ -93,6 +104,8 @@ class Neighbours:
             self._say()
 
     def _say(self) -> None:
+        if not self._speaks or not self._is_here():
+            return
         for frame in announcements(self._ip, self._link.mac):
             self._send(frame)
 
@@ -116,7 +129,7 @@ class Neighbours:
     def _hear(self, claim: Claim) -> None:
         del self._claims[8:]
         self._claims.append(claim)
-        if self._announcing is None:
+        if self._announcing is None or not self._is_here():
             return
         now_s = asyncio.get_running_loop().time()
         if now_s - self._last_conflict_s >= _LEAST_CONFLICT_GAP_S:

@@ -25,7 +25,11 @@ class NoAnnouncer:
         self.renew(latest_s)
         self._held = True
 
-    def adopt(self, token: int) -> None:
+    def placed(self) -> bool:
+        """See `Announcer`."""
+        return True
+
+    def adopt(self, token: int, *, placed: bool) -> None:
         """See `Announcer`."""
         self._held = True
 
@@ -34,6 +38,10 @@ class NoAnnouncer:
         if now_s() > latest_s:
             raise LateError("too late to lead")
 
+    def failure(self) -> str | None:
+        """See `Announcer`."""
+        return None
+
     def in_place(self) -> bool:
         """See `Announcer`."""
         return self._held
@@ -41,6 +49,9 @@ class NoAnnouncer:
     def release(self, *, in_order: bool) -> None:
         """See `Announcer`."""
         self._held = False
+
+    async def released(self) -> None:
+        """See `Announcer`."""
 
     async def close(self) -> None:
         """See `Announcer`."""

@@ -11,8 +11,10 @@ import ipaddress
 import itertools
 import os
 import socket
+import struct
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
@@ -20,6 +22,7 @@ from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.marshal import MarshalRtnl
 
 from weldr.control.announce.announcer import AnnounceError, LateError
+from weldr.model.vip_timing import MAX_TTL_S
 
 PROTOCOL = 87
 """Marks addresses as weldr's (`ip -d addr` shows it as `proto 87`), on Linux 5.18 and newer."""
@@ -34,9 +37,18 @@ _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _IFF_UP, _IFF_LOOPBACK, _IFF_RUNNING = 0x1, 0x8, 0x40
 _IFA_F_NODAD, _IFA_F_DEPRECATED, _IFA_F_NOPREFIXROUTE = 0x02, 0x20, 0x200
 _RTMGRP_LINK, _RTMGRP_IPV4_IFADDR, _RTMGRP_IPV6_IFADDR = 0x1, 0x10, 0x100
+_IFLA_ADDRESS, _IFLA_IFNAME = 1, 3
+_HEAD = struct.Struct("=IHHII")
+_ERROR = struct.Struct("=i")
+_LINK = struct.Struct("=xxxxiI")
+"""Family, type, index and flags; behind them is a mask of `_CHANGE_BYTES`."""
+_CHANGE_BYTES = 4
+_ATTRIBUTE = struct.Struct("=HH")
 _BUFFER_BYTES = 1 << 17
 _TIMEOUT_S = 2.0
 _MAX_LABEL_BYTES = 15
+_SEEN_S = 0.5
+_FOR_EVER = 0xFFFFFFFF
 _NOT_THERE = (errno.EADDRNOTAVAIL, errno.ENODEV, errno.ENXIO)
 
 IpInterface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
@@ -65,6 +77,17 @@ class HostAddress:
     """Whether weldr put it there."""
     deprecated: bool
     """As weldr's are from the start."""
+    lapses: bool
+    """Whether the kernel removes it soon unless it is renewed, as it does weldr's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What this host had at one moment."""
+
+    at_s: float
+    addresses: list[HostAddress]
+    links: list[Link]
 
 
 class Rtnetlink:
@@ -76,38 +99,46 @@ class Rtnetlink:
         self._socket.settimeout(_TIMEOUT_S)
         self._marshal = MarshalRtnl()
         self._numbers = itertools.count(1)
+        self._seen: Seen | None = None
 
     def close(self) -> None:
         """Close the socket."""
         self._socket.close()
 
     def links(self) -> list[Link]:
-        """All of them."""
-        message = ifinfmsg()
-        return [
-            Link(
-                index=found["index"],
-                name=found.get_attr("IFLA_IFNAME"),
-                mac=found.get_attr("IFLA_ADDRESS") or "",
-                up=bool(found["flags"] & _IFF_UP),
-                running=bool(found["flags"] & _IFF_RUNNING),
-                loopback=bool(found["flags"] & _IFF_LOOPBACK),
-            )
-            for found in self._ask(message, _RTM_GETLINK)
-        ]
+        """All of them. A host of containers has hundreds, and nothing is renewed meanwhile: to decode all that
+        is told of them would take too long."""
+        self._socket.send(self._encoded(ifinfmsg(), _RTM_GETLINK, _NLM_F_REQUEST | _NLM_F_DUMP))
+        found: list[Link] = []
+        while True:
+            data = memoryview(self._socket.recv(_BUFFER_BYTES))
+            while len(data) >= _HEAD.size:
+                length, kind, _, number, _ = _HEAD.unpack_from(data)
+                body, data = data[_HEAD.size : length], data[max(_HEAD.size, (length + 3) & ~3) :]
+                if number != self._number:
+                    continue
+                if kind == _NLMSG_DONE:
+                    return found
+                if kind == _NLMSG_ERROR:
+                    code = -_ERROR.unpack_from(body)[0]
+                    raise OSError(code, os.strerror(code))
+                found.append(_link_of(body))
 
     def addresses(self) -> list[HostAddress]:
         """All of them."""
-        return [
-            HostAddress(
-                index=found["index"],
-                interface=_interface_of(found),
-                marked=found.get_attr("IFA_PROTO") == PROTOCOL
-                or (found.get_attr("IFA_LABEL") or "").endswith(LABEL),
-                deprecated=bool(found["flags"] & _IFA_F_DEPRECATED),
-            )
-            for found in self._ask(ifaddrmsg(), _RTM_GETADDR)
-        ]
+        return [_address_of(found) for found in self._ask(ifaddrmsg(), _RTM_GETADDR)]
+
+    def seen(self) -> Seen:
+        """Addresses and links, as they were a moment ago at most: a look takes milliseconds, and many virtual
+        IPs look at the same things."""
+        now = time.monotonic()
+        if self._seen is None or now - self._seen.at_s > _SEEN_S:
+            self._seen = Seen(now, self.addresses(), self.links())
+        return self._seen
+
+    def forget_seen(self) -> None:
+        """Something has changed."""
+        self._seen = None
 
     def set_address(
         self,
@@ -134,6 +165,9 @@ class Rtnetlink:
             message["attrs"].append(("IFA_LABEL", label))
         flags = _NLM_F_REQUEST | _NLM_F_ACK | _NLM_F_REPLACE | _NLM_F_CREATE
         data = self._encoded(message, _RTM_NEWADDR, flags)
+        seen = self._seen
+        if seen is not None and all((a.index, a.interface) != (link.index, interface) for a in seen.addresses):
+            self._seen = None
         # A process that is stopped exactly here, and goes on when another one holds the address, sets it all
         # the same. Hence the second look at the clock: what came too late is taken back at once.
         early = clock() <= latest_s
@@ -150,6 +184,7 @@ class Rtnetlink:
 
         Raises `AnnounceError`.
         """
+        self._seen = None
         message = self._address(index, interface)
         self._socket.send(self._encoded(message, _RTM_DELADDR, _NLM_F_REQUEST | _NLM_F_ACK))
         self._take_answer(f"{interface} cannot be removed", _NOT_THERE)
@@ -209,22 +244,80 @@ def changes_socket() -> socket.socket:
     return changes
 
 
-def take_changes(changes: socket.socket) -> set[IpInterface]:
-    """Read what has changed; the addresses that were removed, by whomever."""
-    removed: set[IpInterface] = set()
+@dataclass(slots=True)
+class HostChanges:
+    """What has changed, by whomever, but for addresses that weldr set: it does so many times a second."""
+
+    removed: set[IpInterface] = field(default_factory=set)
+    """The addresses that are gone."""
+    added: bool = False
+    """Whether there are addresses that were not there, or are other ones now."""
+    links: bool = False
+    """Whether an interface may have changed."""
+
+
+def take_changes(changes: socket.socket) -> HostChanges:
+    """Read what has changed."""
+    found = HostChanges()
     marshal = MarshalRtnl()
     while True:
         try:
             data = changes.recv(_BUFFER_BYTES)
         except BlockingIOError:
-            return removed
-        except OSError:  # too many at once: the kernel dropped some; whoever asks looks at the whole
+            return found
+        except OSError:  # too many at once: the kernel dropped some, and only a look at the whole tells what
+            found.added = found.links = True
             continue
         if not data:
-            return removed
+            return found
         for message in marshal.parse(data):
-            if message["header"]["type"] == _RTM_DELADDR:
-                removed.add(_interface_of(message))
+            kind = message["header"]["type"]
+            if kind == _RTM_DELADDR:
+                found.removed.add(_interface_of(message))
+            elif kind != _RTM_NEWADDR:
+                found.links = True
+            elif not ((address := _address_of(message)).marked or address.deprecated):
+                found.added = True
+
+
+def _link_of(body: memoryview) -> Link:
+    """From a `struct ifinfomsg` and what follows it."""
+    index, flags = _LINK.unpack_from(body)
+    name, mac = b"", b""
+    rest = body[_LINK.size + _CHANGE_BYTES :]
+    while len(rest) >= _ATTRIBUTE.size:
+        length, kind = _ATTRIBUTE.unpack_from(rest)
+        value = rest[_ATTRIBUTE.size : length]
+        if kind == _IFLA_IFNAME:
+            name = bytes(value).rstrip(b"\0")
+        elif kind == _IFLA_ADDRESS:
+            mac = bytes(value)
+        rest = rest[max(_ATTRIBUTE.size, (length + 3) & ~3) :]
+    return Link(
+        index=index,
+        name=name.decode("utf-8", "replace"),
+        mac=mac.hex(":"),
+        up=bool(flags & _IFF_UP),
+        running=bool(flags & _IFF_RUNNING),
+        loopback=bool(flags & _IFF_LOOPBACK),
+    )
+
+
+def _address_of(message: Any) -> HostAddress:
+    return HostAddress(
+        index=message["index"],
+        interface=_interface_of(message),
+        marked=message.get_attr("IFA_PROTO") == PROTOCOL
+        or (message.get_attr("IFA_LABEL") or "").endswith(LABEL),
+        deprecated=bool(message["flags"] & _IFA_F_DEPRECATED),
+        lapses=_valid_s(message) <= MAX_TTL_S,
+    )
+
+
+def _valid_s(message: Any) -> int:
+    """How long it is to be there; the greatest number of 32 bits for ever."""
+    times = message.get_attr("IFA_CACHEINFO")
+    return times["ifa_valid"] if times else _FOR_EVER
 
 
 def _interface_of(message: Any) -> IpInterface:

@@ -65,6 +65,8 @@ class Fleet:
         """Our key and its lease, as it was last put, ..."""
         self._written_revision = 0
         """... and by which revision."""
+        self._uncertain = False
+        """Whether a put was not answered."""
         self._changed = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._told = ""
@@ -173,11 +175,13 @@ class Fleet:
             for pair in parts.mirror.of_kind(Kind.INSTANCE)
         )
         if self._merged is None:
-            if self._written is not None:
+            # Also where etcd has not said whether it took the key.
+            if self._written is not None or self._uncertain:
                 await self._listening.close()
-                _, header = await parts.client.delete(key)
-                self._written = None
-                parts.on_written(header.revision)
+                deleted, header = await parts.client.delete(key)
+                self._written, self._uncertain = None, False
+                if deleted:
+                    parts.on_written(header.revision)
             return
         if not others or lease_id is None:
             return
@@ -187,7 +191,9 @@ class Fleet:
         seen = parts.mirror.pair(KeyName(Kind.VIEWER, (parts.instance,)))
         lost = seen is None or viewer_of(seen.value) != viewer
         if self._written != (viewer, lease_id) or (lost and self._is_over):
+            self._uncertain = True
             header = await parts.client.put(key, msgspec.json.encode(viewer), lease=lease_id)
+            self._uncertain = False
             self._written, self._written_revision = (viewer, lease_id), header.revision
             parts.on_written(header.revision)
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import socket
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 import msgspec
 
+from weldr.control.accepting import Accepting
 from weldr.control.fleet.samples import (
     DIGEST_BYTES,
     KEY_BYTES,
@@ -26,6 +28,7 @@ from weldr.control.fleet.samples import (
     unseal,
 )
 from weldr.control.own_address import own_address
+from weldr.model.log_limit import LogLimit
 
 logger = logging.getLogger(__name__)
 
@@ -46,33 +49,33 @@ class Listening:
         self.key = b""
         self._on_sample = on_sample
         self._on_gone = on_gone
-        self._server: asyncio.Server | None = None
+        self._accepting: Accepting | None = None
         self._connections = 0
         self._told: dict[str, asyncio.StreamWriter] = {}
+        self._log_limit = LogLimit()
 
     async def open(self, towards: Iterable[tuple[str, int]]) -> None:
         """Open the port, on the address that leads to those.
 
         Raises `OSError`.
         """
-        own = own_address(towards)
+        own = await own_address(towards)
         self.key = secrets.token_bytes(KEY_BYTES)
-        for port in (PORT, 0):
-            try:
-                self._server = await asyncio.start_server(self._serve, own, port, limit=64 * 1024)
-                break
-            except OSError:
-                if port == 0:
-                    raise
-        assert self._server is not None
-        port = self._server.sockets[0].getsockname()[1]
+        family = socket.AF_INET6 if ":" in own else socket.AF_INET
+        try:
+            listener = socket.create_server((own, PORT), family=family)
+        except OSError:
+            listener = socket.create_server((own, 0), family=family)
+        port = listener.getsockname()[1]
+        self._accepting = Accepting.streams(listener, self._serve, 64 * 1024)
         self.address = f"[{own}]:{port}" if ":" in own else f"{own}:{port}"
 
     async def close(self) -> None:
         """Close the port and all connections."""
-        server, self._server, self.address = self._server, None, ""
-        if server is not None:
-            server.close()
+        self.address = ""
+        if self._accepting is not None:
+            self._accepting.close()
+            self._accepting = None
         for writer in list(self._told.values()):
             writer.transport.abort()
         self._told.clear()
@@ -98,14 +101,19 @@ class Listening:
         except (OSError, TimeoutError, asyncio.IncompleteReadError):
             pass
         except (SampleError, msgspec.DecodeError) as error:
-            extra = {"from": str(writer.get_extra_info("peername")), "reason": str(error)}
-            logger.warning("what came as an instance's numbers is none", extra=extra)
+            self._warn(str(writer.get_extra_info("peername")), str(error))
         finally:
             self._connections -= 1
             writer.transport.abort()
             if name is not None and self._told.get(name) is writer:
                 del self._told[name]
                 self._on_gone(name)
+
+    def _warn(self, sender: str, reason: str) -> None:
+        # Whoever reaches the port could fill the log.
+        if self._log_limit.allows("", asyncio.get_running_loop().time()):
+            extra = {"from": sender, "reason": reason, **self._log_limit.suppressed()}
+            logger.warning("what came as an instance's numbers is none", extra=extra)
 
     async def _hello(self, reader: asyncio.StreamReader, nonce: bytes) -> str:
         return (await self._next(reader, nonce, 0, Hello, _HELLO_S)).instance

@@ -19,6 +19,7 @@ from weldr.control.fleet.samples import KEY_BYTES, MOST_FRAME_BYTES, NONCE_BYTES
 logger = logging.getLogger(__name__)
 
 MOST_VIEWERS = 64
+_MOST_PORT = 65_535
 _CONNECT_S = 3.0
 _WRITE_S = 5.0
 _FIRST_PAUSE_S = 0.5
@@ -42,7 +43,9 @@ def viewer_of(raw: bytes) -> Viewer | None:
     """`None` for a value that is none."""
     try:
         found = msgspec.json.decode(raw, type=Viewer)
-        return found if len(bytes.fromhex(found.key)) == KEY_BYTES and ":" in found.address else None
+        host, _, port = found.address.rpartition(":")
+        is_good = len(bytes.fromhex(found.key)) == KEY_BYTES and host and 0 < int(port) <= _MOST_PORT
+        return found if is_good else None
     except (msgspec.DecodeError, ValueError):
         return None
 

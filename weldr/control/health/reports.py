@@ -2,12 +2,13 @@
 
 On change only, and never faster than etcd should be written to: what changes often is written as it is when its
 turn comes. The keys are under the instance's lease, and are put again when that is another. There are at most
-`MAX_KEYS`; beyond that the oldest changes go.
+`MAX_KEYS`; beyond that the oldest changes go. A backend whose names are too long for etcd has none.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Callable
 
@@ -22,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 MAX_KEYS = 2000
 _KEYS_AT_A_TIME = 100
+_KEY_BYTES_AT_A_TIME = 1 << 19
+"""etcd takes requests of 1.5 MiB by default. A value is small, its key is as long as others have made it."""
 _PAUSE_S = 1.0
 
 
@@ -47,6 +50,8 @@ class HealthReports:
 
     def report(self, key: bytes, change: HealthChange) -> None:
         """This is the last change now."""
+        if len(key) > _KEY_BYTES_AT_A_TIME:
+            return
         self._wanted.pop(key, None)
         self._wanted[key] = change
         self._stale[key] = None
@@ -88,8 +93,7 @@ class HealthReports:
             await asyncio.sleep(_PAUSE_S)
 
     async def _write(self, lease_id: int) -> None:
-        keys = list(self._stale)[:_KEYS_AT_A_TIME]
-        changes = {key: self._wanted.get(key) for key in keys}
+        changes = {key: self._wanted.get(key) for key in self._next_keys()}
         operations: list[Operation] = []
         for key, change in changes.items():
             if change is None:
@@ -103,7 +107,8 @@ class HealthReports:
                 result = await self._client.transaction([], operations)
             except EtcdLeaseNotFoundError:
                 return  # `lease_granted` comes
-            self._on_written(result.header.revision)
+            if result.wrote:
+                self._on_written(result.header.revision)
         for key, change in changes.items():
             if change is None:
                 self._written.pop(key, None)
@@ -115,6 +120,16 @@ class HealthReports:
                 self._stale[key] = None
         if self._stale:
             self._wake.set()
+
+    def _next_keys(self) -> list[bytes]:
+        keys: list[bytes] = []
+        size = 0
+        for key in itertools.islice(self._stale, _KEYS_AT_A_TIME):
+            size += len(key)
+            if size > _KEY_BYTES_AT_A_TIME:
+                break
+            keys.append(key)
+        return keys
 
     def _tell_failure(self, error: EtcdError) -> None:
         # That etcd is away is said by the client.

@@ -15,12 +15,14 @@ from weldr.control.health.hub import HealthHub
 from weldr.control.listeners import Listeners
 from weldr.control.presence import Presence
 from weldr.control.vip.virtual_ips import VirtualIps
+from weldr.model.frames import encode_frame
 from weldr.model.health import Standing
 from weldr.model.takeover import Candidacy, Down, KnownDown, VipsState
 
 _WRITE_LIMIT_S = 3.0
 _MOST_KNOWN_DOWN = 200
 _MOST_CHARACTERS = 200
+_MOST_BYTES = 64 * 1024
 
 
 @dataclass(slots=True)
@@ -54,13 +56,16 @@ class Estate:
     def known_down(self) -> KnownDown:
         """See `Giver`."""
         down = [key for key, standing in self.health.standings.items() if standing is Standing.DOWN]
-        # All of it has to fit into a socket that nobody reads yet.
-        return KnownDown(
-            backends=[
-                Down(key=key, reason=self.health.monitor.reason(key)[:_MOST_CHARACTERS])
-                for key in down[:_MOST_KNOWN_DOWN]
-            ]
-        )
+        # All of it has to fit into a socket that nobody reads yet; a name may be of any length.
+        told: list[Down] = []
+        left_bytes = _MOST_BYTES
+        for key in down[:_MOST_KNOWN_DOWN]:
+            each = Down(key=key, reason=self.health.monitor.reason(key)[:_MOST_CHARACTERS])
+            left_bytes -= len(encode_frame(each))
+            if left_bytes < 0:
+                break
+            told.append(each)
+        return KnownDown(backends=told)
 
     async def rest(self) -> VipsState:
         """See `Giver`."""
@@ -69,16 +74,20 @@ class Estate:
         async with asyncio.timeout(_WRITE_LIMIT_S):
             self.retired.changed()
             await self.retired.wait_written()
-        await self.presence.quieten()
         try:
+            await self.presence.quieten()
             return await self.virtual_ips.freeze()
-        except TimeoutError:
+        except BaseException:
+            # Of time, or because the manager is to stop meanwhile.
             self.presence.speak()
             raise
 
     def act(self) -> None:
         """See `Giver`."""
-        self.virtual_ips.thaw()
+        for listeners in (self.listeners, self.admin_listeners):
+            # The new one may have had the kernel choose among as many sockets as it has workers.
+            listeners.begin()
+        self.virtual_ips.take_back()
         self.presence.speak()
 
     async def forget_retirement(self) -> None:

@@ -20,11 +20,13 @@ import contextlib
 import logging
 import os
 import socket
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from weldr.control.listeners import Group, Listeners
+from weldr.control.upgrade import ENVIRONMENT
 from weldr.control.upgrade.launch import LaunchError, NewProcess, launch, own_program
 from weldr.control.upgrade.link import Link, LinkEndedError
 from weldr.model.takeover import (
@@ -45,11 +47,12 @@ from weldr.version import __version__
 
 logger = logging.getLogger(__name__)
 
-ENVIRONMENT = "WELDR_TAKEOVER_FD"
 _OF_THE_FIRST_PROCESS = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "WATCHDOG_PID")
 _HINTS_S = 0.2
 _FREEZE_ATTEMPTS = 5
 _HANDING_LIMIT_S = 10.0
+_LAST_WORD_S = 3.0
+"""When the limit is over, so long for the new manager to say what it lacks."""
 
 
 class UpgradeError(Exception):
@@ -99,10 +102,14 @@ class Giver(Protocol):
 
 async def give(giver: Giver, wish: Wish) -> NewProcess:
     """Start a new manager and hand everything to it; returns when the other one acts, and never takes it back.
+    The process is the caller's to close.
 
     Raises `UpgradeError`; then the old one acts as before.
     """
-    ours, theirs = socket.socketpair()
+    try:
+        ours, theirs = socket.socketpair()
+    except OSError as error:
+        raise UpgradeError(f"a new manager cannot be started: {error.strerror or error}") from None
     offer = Offer(
         protocol=PROTOCOL,
         version=__version__,
@@ -113,6 +120,7 @@ async def give(giver: Giver, wish: Wish) -> NewProcess:
         admin=[_offered(group) for group in giver.admin_listeners.groups],
         control=giver.control_descriptor(),
         peers=giver.peer_descriptor(),
+        ready_by_s=time.monotonic() + wish.limit_s,
     )
     environment = {name: value for name, value in wish.environment.items() if name not in _OF_THE_FIRST_PROCESS}
     environment[ENVIRONMENT] = str(theirs.fileno())
@@ -134,13 +142,13 @@ async def give(giver: Giver, wish: Wish) -> NewProcess:
     except BaseException as error:
         # First it has to be gone for certain: it may have begun to act.
         await asyncio.shield(process.kill())
+        process.close()
         if isinstance(error, UpgradeError | asyncio.CancelledError):
             raise
         logger.exception("an upgrade failed")
         raise UpgradeError(f"it failed: {error}") from None
     finally:
         link.close()
-        process.close()
     return process
 
 
@@ -166,7 +174,7 @@ async def _hand_over(giver: Giver, wish: Wish, process: NewProcess, link: Link[F
 async def _until_ready(giver: Giver, wish: Wish, link: Link[FromNew]) -> Ready:
     try:
         receiving = asyncio.ensure_future(
-            _receive(link, wish.limit_s, f"was not ready within {wish.limit_s:g} s")
+            _receive(link, wish.limit_s + _LAST_WORD_S, f"was not ready within {wish.limit_s:g} s")
         )
         try:
             told: list[Candidacy] = []
@@ -193,7 +201,10 @@ async def _rest(giver: Giver) -> VipsState:
     for _ in range(_FREEZE_ATTEMPTS):
         with contextlib.suppress(TimeoutError):
             return await giver.rest()
-    raise UpgradeError("etcd is too slow to hand virtual IPs over: try again later")
+    raise UpgradeError(
+        "virtual IPs cannot be handed over now: etcd is too slow, or a command that gives one up has not ended:"
+        " try again later"
+    )
 
 
 async def _receive(link: Link[FromNew], limit_s: float, late: str) -> FromNew:

@@ -21,14 +21,14 @@ child = os.fork()
 if child:
     os.write(tell, str(child).encode())
     os._exit(0)
-os.close(tell)
+os.set_inheritable(tell, False)
 if os.read(go, 1) != b"x":
     os._exit(1)
 os.close(go)
 try:
     os.execvp(sys.argv[3], sys.argv[3:])
 except OSError as error:
-    os.write(2, f"weldr: {sys.argv[3]} cannot be started: {error.strerror}\\n".encode())
+    os.write(tell, f"{sys.argv[3]}: {error.strerror}".encode())
     os._exit(127)
 """
 _LIMIT_S = 10.0
@@ -73,6 +73,11 @@ class NewProcess:
             signal.pidfd_send_signal(self._descriptor, signal.SIGKILL)
         await self._ended.wait()
 
+    def terminate(self) -> None:
+        """Tell it to stop in order."""
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._descriptor, signal.SIGTERM)
+
     def close(self) -> None:
         """Forget it."""
         asyncio.get_running_loop().remove_reader(self._descriptor)
@@ -88,9 +93,11 @@ async def launch(
     """
     if not hasattr(os, "pidfd_open"):
         raise LaunchError("an upgrade takes Linux 5.3 or newer")
-    wait_end, go_end = os.pipe()
-    told_end, tell_end = os.pipe()
+    ends: list[int] = []
     try:
+        ends += os.pipe()
+        ends += os.pipe()
+        wait_end, go_end, told_end, tell_end = ends
         launcher = await asyncio.create_subprocess_exec(
             sys.executable,
             "-I",
@@ -109,10 +116,32 @@ async def launch(
         os.set_blocking(told_end, False)
         pid = int(os.read(told_end, 32))
         process = NewProcess(pid, os.pidfd_open(pid))
+        ends.remove(tell_end)
+        os.close(tell_end)
         os.write(go_end, b"x")
+        if reason := await _why_not_executed(told_end):
+            await process.kill()
+            process.close()
+            raise LaunchError(f"a new manager cannot be started: {reason}")
     except (OSError, ValueError, TimeoutError) as error:
         raise LaunchError(f"a new manager cannot be started: {error}") from None
     finally:
-        for end in (wait_end, go_end, told_end, tell_end):
+        for end in ends:
             os.close(end)
     return process
+
+
+async def _why_not_executed(told_end: int) -> str:
+    """Empty if it runs: then the pipe ends without a word."""
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_reader(told_end, told.set)
+    try:
+        async with asyncio.timeout(_LIMIT_S):
+            await told.wait()
+        return os.read(told_end, 4096).decode("utf-8", "replace")
+    except TimeoutError:
+        # It may be a slow disk. Whether it becomes ready is waited for anyway.
+        return ""
+    finally:
+        loop.remove_reader(told_end)

@@ -12,6 +12,7 @@ from weldr.model.frames import FrameError, FrameReader, encode_frame
 
 Received = TypeVar("Received")
 _READ_BYTES = 1 << 16
+_SEND_LIMIT_S = 10.0
 
 
 class LinkEndedError(Exception):
@@ -28,9 +29,15 @@ class Link(Generic[Received]):
         self._waiting: list[Received] = []
 
     async def send(self, frame: msgspec.Struct) -> None:
-        """Send. That nobody reads is found out by whoever waits for an answer."""
+        """Send. That nobody reads what fits into the socket is found out by whoever waits for an answer.
+
+        Raises `LinkEndedError`.
+        """
         try:
-            await asyncio.get_running_loop().sock_sendall(self._sock, encode_frame(frame))
+            async with asyncio.timeout(_SEND_LIMIT_S):
+                await asyncio.get_running_loop().sock_sendall(self._sock, encode_frame(frame))
+        except TimeoutError:
+            raise LinkEndedError("the other manager does not read what it is sent") from None
         except OSError as error:
             raise LinkEndedError(f"the other manager is gone: {error.strerror or error}") from None
 

@@ -12,7 +12,7 @@ from weldr.control import service_manager
 from weldr.control.control_socket import ControlError, Request
 from weldr.control.upgrade.estate import Estate
 from weldr.control.upgrade.giving import UpgradeError, Wish, give
-from weldr.control.upgrade.launch import own_program
+from weldr.control.upgrade.launch import NewProcess, own_program
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +32,12 @@ class Upgrades:
         self._embedded = embedded
         self._running: asyncio.Task[str] | None = None
         self._given = asyncio.Event()
+        self._heir: NewProcess | None = None
+
+    @property
+    def heir(self) -> NewProcess | None:
+        """The manager that acts for the instance in place of this one, also before anybody was told of it."""
+        return self._heir
 
     async def wait_given(self) -> None:
         """Until another manager acts for the instance."""
@@ -39,7 +45,11 @@ class Upgrades:
 
     def begin(self) -> None:
         """Upgrade to what is installed now, with the command line of today."""
-        if self._running is None:
+        if self._running is not None:
+            logger.warning(
+                "a signal to upgrade was ignored", extra={"reason": "an upgrade is under way already"}
+            )
+        else:
             self._running = asyncio.create_task(self._upgrade(Wish(arguments=_own_arguments())))
             self._running.add_done_callback(_look_at)
 
@@ -55,24 +65,28 @@ class Upgrades:
             raise ControlError(f"this weldr does not know the command {request.command}")
         if self._running is not None:
             raise ControlError("an upgrade is under way already")
-        self._running = asyncio.create_task(self._upgrade(wish_of(request, trusted)))
+        self._running = running = asyncio.create_task(self._upgrade(wish_of(request, trusted)))
         self._running.add_done_callback(_look_at)
         progress("a new manager is started")
         try:
-            return await asyncio.shield(self._running)
+            return await asyncio.shield(running)
         except UpgradeError as error:
             raise ControlError(f"not upgraded, this weldr goes on as before: {error}") from None
+        except asyncio.CancelledError:
+            if running.cancelled():
+                raise ControlError("not upgraded: this weldr was told to stop meanwhile") from None
+            raise
 
     async def _upgrade(self, wish: Wish) -> str:
         try:
             if self._embedded:
                 raise UpgradeError("an embedded etcd ends with the weldr that started it")
             service_manager.notify_reloading()
-            process = await give(self._estate, wish)
+            self._heir = process = await give(self._estate, wish)
         except UpgradeError as error:
             await self._estate.forget_retirement()
             logger.error("not upgraded: this manager goes on as before", extra={"reason": str(error)})
-            service_manager.notify(READY=1, STATUS=f"not upgraded: {error}")
+            await service_manager.notify_surely(READY=1, STATUS=f"not upgraded: {error}")
             self._running = None
             raise
         # With a sign of life: the new one's did not count so far, and its next may be half of the limit away.
@@ -81,12 +95,23 @@ class Upgrades:
         return f"upgraded: the manager is process {process.pid} now"
 
     async def close(self) -> None:
-        """Give up an upgrade that is not finished, and the name that was taken for it."""
+        """Give up an upgrade that is not finished, and the name that was taken for it. One in which the new
+        manager acts already is brought to its end: the service manager has to know of it."""
         running = self._running
         if running is not None and not running.done():
-            running.cancel()
+            if self._heir is None:
+                running.cancel()
             await asyncio.gather(running, return_exceptions=True)
+        if self._heir is None:
+            await self._estate.forget_retirement()
+
+    async def end(self) -> None:
+        """The same, for good."""
+        await self.close()
         await self._estate.forget_retirement()
+        if self._heir is not None:
+            self._heir.close()
+            self._heir = None
 
 
 def _look_at(task: asyncio.Task[str]) -> None:

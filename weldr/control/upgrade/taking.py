@@ -6,11 +6,13 @@ import asyncio
 import contextlib
 import os
 import socket
+import time
 from collections.abc import Sequence
 
 from weldr.control.listeners import Group, Listener
-from weldr.control.upgrade.giving import ENVIRONMENT
+from weldr.control.upgrade import ENVIRONMENT
 from weldr.control.upgrade.link import Link, LinkEndedError
+from weldr.model.frames import encode_frame
 from weldr.model.health import BackendKey
 from weldr.model.takeover import (
     PROTOCOL,
@@ -29,10 +31,22 @@ from weldr.model.takeover import (
 from weldr.version import __version__
 
 _OFFER_LIMIT_S = 10.0
+_REFUSAL_LIMIT_S = 1.0
+_MOST_CHARACTERS = 500
 
 
 class TakeoverError(Exception):
     """There is nothing that this process can take over; one line."""
+
+
+def refuse_early(reason: str) -> None:
+    """Tell the old manager, if there is one, why this process ends before it has even asked what is offered."""
+    number = os.environ.pop(ENVIRONMENT, "")
+    if not number.isdigit():
+        return
+    with contextlib.suppress(OSError), _owned(int(number)) as sock:
+        sock.settimeout(_REFUSAL_LIMIT_S)
+        sock.sendall(encode_frame(Refusal(reason=reason[:_MOST_CHARACTERS])))
 
 
 class Taker:
@@ -83,6 +97,12 @@ class Taker:
         return self._offer.pid
 
     @property
+    def ready_in_s(self) -> float | None:
+        """How long this manager still has to become ready."""
+        by_s = self._offer.ready_by_s
+        return None if by_s is None else max(0.0, by_s - time.monotonic())
+
+    @property
     def instance(self) -> str:
         """The instance's name."""
         return self._offer.instance
@@ -112,7 +132,7 @@ class Taker:
     async def refuse(self, reason: str) -> None:
         """Say why nothing comes of it."""
         with contextlib.suppress(LinkEndedError):
-            await self._link.send(Refusal(reason=reason))
+            await self._link.send(Refusal(reason=reason[:_MOST_CHARACTERS]))
 
     async def say_ready(self, taken: Sequence[Group]) -> None:
         """The workers serve. Of the descriptors that were offered, these are taken."""

@@ -21,9 +21,10 @@ class Checks:
         self._failures: dict[str, str | None] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
-    def start(self, vip: str, name: str, address: str) -> None:
-        """Begin to run the program `name` for this virtual IP."""
-        self._failures[vip] = "its check has not been run yet"
+    def start(self, vip: str, name: str, address: str, *, passed: bool = False) -> None:
+        """Begin to run the program `name` for this virtual IP. `passed`: so it did, the last time that another
+        manager of this instance ran it."""
+        self._failures[vip] = None if passed else "its check has not been run yet"
         self._tasks[vip] = asyncio.create_task(self._run(vip, name, address), name=f"vip-check-{vip}")
 
     def stop(self, vip: str) -> None:

@@ -47,6 +47,7 @@ class Context:
         """There is no such virtual IP any more."""
         for key in [key for key in self.transitions if key[0] == name]:
             del self.transitions[key]
+        self.note_queue(name, (), 0.0)
 
     def peers_now(self) -> list[str]:
         """All other instances that take part in elections."""

@@ -11,13 +11,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import random
+from collections.abc import Iterable
 
-from weldr.control.announce.announcer import Announcer
+from weldr.control.announce.announcer import AnnounceError, Announcer
 from weldr.control.vip.context import Context
 from weldr.control.vip.holding import Holding
 from weldr.control.vip.judge import Judge
 from weldr.control.vip.machine import Action, Decision, Facts, State, decide
-from weldr.control.vip.record import wall_clock
+from weldr.control.vip.placement import Placement
+from weldr.control.vip.record import released_token, wall_clock
 from weldr.control.vip.rules import AskPeers, Claim, Wait
 from weldr.control.vip.seat import Seat
 from weldr.control.vip.silence import Silence
@@ -34,10 +37,12 @@ logger = logging.getLogger(__name__)
 
 
 _RETRY_S = 0.1
+_LONGEST_RETRY_S = 2.0
 _FAULT_S = 1.0
 _CONFLICT_S = 10.0
 _STOP_S = 2.0
-_MOVE_PATIENCE_S = 1.5
+_MOST_LATE_CLAIMS, _ASIDE_S = 4, 10.0
+"""Who claims in vain, one time after another, leaves the others the time to claim."""
 
 
 class VirtualIp:
@@ -56,14 +61,17 @@ class VirtualIp:
         self.holding = Holding(
             name, vip, context, announcer, lambda: self._record.peers_to_ask, self._lost, self.wake
         )
+        self._placement = Placement(name, vip, context)
         self._vip_key = context.keys.key(Kind.VIP, name)
-        self._elsewhere_since_s: float | None = None
         self._reason = ""
         self._since = wall_clock()
         self._unwanted = ""
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._probed = False
+        self._late_claims = 0
+        """In a row."""
+        self._claim_from_s = 0.0
         self._go = asyncio.Event()
         self._go.set()
         self._parked = asyncio.Event()
@@ -90,6 +98,12 @@ class VirtualIp:
     def wake(self) -> None:
         """Something may have changed."""
         self._wake.set()
+
+    def hear_silence(self) -> None:
+        """The holder has not been heard for a while: see to it, if that is for us."""
+        record = self._context.view.holders.get(self.name)
+        if record is not None and self._silence.may_act(record, self._context.view.queue(self.name)):
+            self.wake()
 
     # --- for an upgrade
 
@@ -175,7 +189,13 @@ class VirtualIp:
 
     def describe(self) -> VipState:
         """For `instances/<instance>`."""
-        return VipState(state=self.state, token=self.token, since=self._since, reason=self._reason)
+        return VipState(
+            state=self.state,
+            token=self.token,
+            since=self._since,
+            reason=self._reason,
+            problem=self.holding.failure,
+        )
 
     # --- turns
 
@@ -229,45 +249,33 @@ class VirtualIp:
                 return self._timing.renewal_s
             case Action.FOLLOW if confirmation is not None:
                 self._enter(decision)
+                self._late_claims = 0
                 return await self._follow(confirmation)
         return self._timing.following_renewal_s
 
     def _facts(self, confirmation: Confirmation | None) -> Facts:
         queue = confirmation.queue if confirmation else self._context.view.queue(self.name)
         now = now_s()
-        record = self._context.view.holders.get(self.name)
-        released = record is not None and record.state == "released"
+        released = released_token(self._context.view.holders.get(self.name))
+        hold, token = self.holding.hold, self._seat.token
         return Facts(
-            held=self.holding.hold is not None,
-            stands=self._seat.token is not None,
+            held=hold is not None,
+            stands=token is not None,
             leads=confirmation.leads if confirmation else None,
-            recorded=self._record.names(self._seat.token),
-            others_stand=any(contender.value != self._context.me.encode() for contender in queue),
+            # What is held by an earlier candidacy is not renewed by this one, although the record names it
+            # where the answer to its claim was lost.
+            recorded=self._record.names(token) and (hold is None or hold.token == token),
+            others_stand=self._others_in(queue),
             unwanted=self._unwanted,
             problem=self.holding.find_problem(),
-            elsewhere=self._elsewhere(),
+            elsewhere=self._placement.elsewhere(hold),
             useless=self._context.useless(self.vip) or "",
-            promised=now < self._context.book.until_s(self.name) and not released,
+            promised=now < self._context.book.until_s(self.name, released=released),
         )
 
-    def _elsewhere(self) -> str:
-        """Why the address should be at another instance, if it can go there now."""
-        move, record = self._context.view.moves.get(self.name), self._context.view.holders.get(self.name)
-        me, queue = self._context.me, self._context.view.queue(self.name)
-        if move is None or record is None or record.token != move.token:
-            self._elsewhere_since_s = None
-            return self._context.give_away(self.name, self.vip, queue) if self.holding.hold is not None else ""
-        if self.holding.hold is None:
-            return f"it is to move to {move.to}" if move.to and move.to != me else ""
-        names = [contender.value.decode("utf-8", "replace") for contender in queue]
-        if move.token != self.holding.hold.token or move.to == me or not set(names) - {me}:
-            return ""
-        # Give the others time to step back, so that the one that is wanted is next.
-        self._elsewhere_since_s = self._elsewhere_since_s or now_s()
-        waited = now_s() - self._elsewhere_since_s > _MOVE_PATIENCE_S
-        if not move.to or names[1:2] == [move.to] or (waited and move.to in names):
-            return f"moved to {move.to or 'another instance'} by hand"
-        return ""
+    def _others_in(self, queue: Iterable[Contender]) -> bool:
+        me = self._context.me.encode()
+        return any(contender.value != me for contender in queue)
 
     async def _confirm(
         self, compares: list[Compare] | None = None, operations: list[Operation] | None = None
@@ -312,14 +320,18 @@ class VirtualIp:
         if free and not self._context.better(self.name, self.vip, confirmation.queue):
             return await self._claim(unseating=silent)
         client, timeout_s = self._context.client, self._timing.request_timeout_s
-        if await unseat(client, silent, [self._record.unchanged], timeout_s=timeout_s):
+        operations: list[Operation] = []
+        if free and self.vip.failover == "strict":
+            # Nobody has the address: whoever is to have it need not wait until that is certain once more.
+            operations.append(self._record.given_up("it was silent"))
+        if await unseat(client, silent, [self._record.unchanged], operations, timeout_s=timeout_s):
             self._judge.note_unseated(record.token)
         return 0.0
 
     async def _approach(self, decision: Decision, confirmation: Confirmation) -> float:
         """We lead: claim if the address is certain to be free."""
         if self.holding.hold is None and self._context.better(self.name, self.vip, confirmation.queue):
-            await self._seat.withdraw()
+            await self._withdraw("another instance should have it")
             return 0.0
         record = self._record.holder
         match await self._judge.judge():
@@ -341,34 +353,66 @@ class VirtualIp:
             and self._context.view.held.get(self.name) != self.vip.ip
         ):
             # Nobody has held it for as long as we know: some other host may have it by now.
-            self._probed = True
-            conflict = await self.holding.conflict()
+            try:
+                conflict = await self.holding.conflict()
+            except AnnounceError as error:
+                self.holding.fail(str(error))
+                return 0.0
             if conflict is not None and self.vip.on_conflict == "report":
                 # Asked again before the next attempt: the other one may well be there for good.
-                self._probed = False
                 self.holding.fail(f"{conflict}: not claimed", _CONFLICT_S)
+            else:
+                self._probed = True
             return 0.0
         if self._judge.promised_until_s > now_s():
             return _RETRY_S
+        if now_s() < self._claim_from_s:
+            return self._claim_from_s - now_s()
+        wanted = self._context.view.vips.get(self.name)
+        if wanted is None or wanted.vip != self.vip:
+            return _RETRY_S  # about to end
         self._seat.busy = True
-        compares = [self._record.unchanged, Compare.create_revision(self._vip_key, ">", 0)]
-        operations: list[Operation] = [self._record.claimed(self.token, self._seat.lease_id)]
+        # What is wanted may have changed without our knowledge: the address may be another key's by now.
+        compares = [self._record.unchanged, Compare.mod_revision(self._vip_key, "==", wanted.revision)]
+        held, asked = self.holding.hold is not None, self._record.peers_to_ask
+        claimed = self._record.claimed(self.token, self._seat.lease_id, held=held)
+        operations: list[Operation] = [claimed]
+        if self._record.peers_to_ask - asked:
+            self.holding.forget_promises()
         if unseating is not None:
             compares.append(Compare.create_revision(unseating.key, "==", unseating.token))
             operations.append(Delete(unseating.key))
+        alone = not self._record.of_this_host(self.holding.last_held)
         done = await self._seat.confirm(compares, operations)
         if done.held and done.leads:
-            self.holding.acquire(done)
+            self.holding.acquire(done, alone=alone)
             if self.holding.hold is not None and self._record.holder is not None:
                 self._enter(Decision(Action.KEEP, State.ANNOUNCING, self._record.holder.reason))
-        # If it came too late to be of use, etcd is slow: no hurry with the next one.
-        return self._timing.renewal_s if self.holding.hold is not None else _RETRY_S
+        if self.holding.hold is not None:
+            self._late_claims = 0
+            return self._timing.renewal_s
+        # If it came too late to be of use, etcd is slow: no hurry with the next one. The claim itself comes
+        # back by the watch and wakes us, and many who hurry keep etcd slow.
+        if not done.held:
+            return _RETRY_S
+        if self._others_in(done.queue) and self._late_claims >= _MOST_LATE_CLAIMS and not self.holding.problem:
+            # It is far from etcd, or has no time: others may be better off.
+            self._late_claims = 0
+            self.holding.fail("etcd's answers come too late to hold an address by them", _ASIDE_S)
+            return 0.0
+        pause_s: float = min(_RETRY_S * 2**self._late_claims, _LONGEST_RETRY_S) * random.uniform(0.5, 1.0)
+        self._late_claims = min(self._late_claims + 1, 10)
+        self._claim_from_s = now_s() + pause_s
+        return pause_s
 
     async def _keep_record(self) -> None:
         """Whoever may have to be asked without etcd has to be in the record before, and no doubt may stay."""
+        asked = self._record.peers_to_ask
         put, record = self._record.kept(), self._record.holder
         if put is None or record is None:
             return
+        if self._record.peers_to_ask - asked:
+            self.holding.forget_promises()
         if record.doubted:
             extra = {"vip": self.name, "by": record.doubted}
             logger.warning("another instance did not hear the holder of a virtual IP: it is told", extra=extra)

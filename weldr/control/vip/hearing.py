@@ -39,9 +39,17 @@ class Hearing:
         for heard in self._heard.values():
             heard.turns += 1
 
+    def forget(self) -> None:
+        """Nobody was heard yet."""
+        self._heard.clear()
+
     def heard_now(self) -> list[str]:
         """Who is heard."""
         return [name for name, heard in self._heard.items() if heard.turns <= _TURNS_HEARD]
+
+    def holders_heard_now(self) -> list[str]:
+        """Who is heard, and holds anything."""
+        return [name for name in self.heard_now() if self._heard[name].beat.holds]
 
     def silence_of_holder_s(self, instance: str, vip: str, token: int) -> float:
         """How long the holder has been silent, after it was heard to hold. 0 if it never was: a network that

@@ -25,6 +25,8 @@ class Hold:
     """Until when all peers have promised not to claim."""
     asked_s: float = float("-inf")
     """When the peers were last asked."""
+    asked_too_few_s: float = float("-inf")
+    """Who was asked before this, or then, were not all peers that there are now."""
 
     def confirm(self, sent_s: float) -> None:
         """etcd said that we lead, in answer to what was sent then."""
@@ -32,8 +34,17 @@ class Hold:
 
     def promise(self, sent_s: float) -> None:
         """All peers have promised, in answer to what was sent then."""
+        if sent_s <= self.asked_too_few_s:
+            return
         self.promised_until_s = max(self.promised_until_s, sent_s + self.timing.promised_window_s)
         self.window_end_s = max(self.window_end_s, self.promised_until_s)
+
+    def forget_promises(self, now_s: float) -> None:
+        """There is about to be a peer that has promised nothing: it waits for a window after the last renewal,
+        and for nothing that others have promised."""
+        self.asked_too_few_s = now_s
+        self.promised_until_s = float("-inf")
+        self.window_end_s = self.confirmed_s + self.timing.window_s
 
     @property
     def latest_set_s(self) -> float:

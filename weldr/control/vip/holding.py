@@ -28,6 +28,8 @@ _KNOWN_S = 5.0
 """A host without a problem has none for so long, unless it tells of a change there: the look takes
 milliseconds, and a handover waits for it."""
 _FAULT_S = 1.0
+_REFUSED_S, _LONGEST_REFUSED_S = 10.0, 60.0
+"""Longer than a window: who may have the address but cannot set it must leave others the time to claim it."""
 
 
 class Holding:
@@ -66,21 +68,35 @@ class Holding:
         self._look_at_s = 0.0
         self._problem_until_s = 0.0
         self._known_until_s = 0.0
+        self._refusals = 0
+        """How often in a row the address could not be set after a claim."""
 
     def find_problem(self) -> str:
         """Why this host cannot hold the address; empty if it can."""
         now = now_s()
         if self.hold is None and now >= max(self._problem_until_s, self._known_until_s):
-            self.problem = self._announcer.problem() or ""
+            self.problem = self._ask_for_problem()
             self._known_until_s = now + _KNOWN_S if not self.problem else 0.0
         return self.problem
+
+    def _ask_for_problem(self) -> str:
+        try:
+            return self._announcer.problem() or ""
+        except OSError as error:
+            return f"whether this host can hold the address is not known: {error.strerror or error}"
+
+    @property
+    def failure(self) -> str:
+        """What has come to nothing here, though it keeps this host from nothing; empty if nothing has."""
+        return self._announcer.failure() or ""
 
     async def conflict(self) -> str | None:
         """Who else answers for the address."""
         return await self._announcer.conflict()
 
-    def acquire(self, confirmation: Confirmation) -> None:
-        """We have claimed it: put it in place, or go on with another token."""
+    def acquire(self, confirmation: Confirmation, *, alone: bool = False) -> None:
+        """We have claimed it: put it in place, or go on with another token. `alone`: nobody else, such as an
+        earlier life of this instance, may have put it in place here."""
         sent_s, now = confirmation.sent_s, now_s()
         before = self.hold
         hold = Hold(confirmation.token, self._timing, sent_s, now, sent_s)
@@ -88,21 +104,28 @@ class Holding:
         if before is not None:
             hold.window_end_s = max(hold.window_end_s, before.window_end_s)
             hold.promised_until_s = before.promised_until_s
+            hold.asked_too_few_s = before.asked_too_few_s
         try:
             if before is None:
                 self._announcer.acquire(hold.token, hold.latest_set_s)
             else:
                 self._announcer.renew(hold.latest_set_s)
         except LateError as error:
-            self.take_down(str(error), in_order=False)
-            return
+            self.take_down(str(error), in_order=False, tried=hold)
         except AnnounceError as error:
-            self.fail(str(error))
+            pause_s = min(_REFUSED_S * self._refusals, _LONGEST_REFUSED_S) or _FAULT_S
+            self._refusals += 1
+            self.fail(str(error), pause_s, hold)
+        else:
+            self._refusals = 0
+            hold.note_set(now)
+            self.hold, self.last_held = hold, hold.token
+            if before is None:
+                self._context.transitions[self._name, "got"] += 1
             return
-        hold.note_set(now)
-        self.hold, self.last_held = hold, hold.token
-        if before is None:
-            self._context.transitions[self._name, "got"] += 1
+        if alone and now >= self.left_behind_until_s:
+            # etcd says that we have it, and it is not here: that is for us to correct.
+            self.last_held = hold.token
 
     def hand_on(self) -> HeldAddress | None:
         """What another manager has to know to keep the address, if it is here."""
@@ -116,6 +139,7 @@ class Holding:
             expires_s=hold.expires_s,
             confirmed_s=hold.confirmed_s,
             promised_until_s=promised_s if math.isfinite(promised_s) else None,
+            placed=self._announcer.placed(),
         )
 
     def adopt(self, held: HeldAddress | None, last_held: int) -> None:
@@ -129,7 +153,7 @@ class Holding:
             hold.promised_until_s = held.promised_until_s
         self.hold = hold
         try:
-            self._announcer.adopt(hold.token)
+            self._announcer.adopt(hold.token, placed=held.placed)
         except AnnounceError as error:
             self.fail(str(error))
 
@@ -184,17 +208,30 @@ class Holding:
         if hold.may_set_again(now_s()):
             self._set_again()
 
+    def forget_promises(self) -> None:
+        """Not all that are about to be peers have been asked."""
+        if self.hold is not None:
+            self.hold.forget_promises(now_s())
+
+    def forget_known(self) -> None:
+        """Something of this host has changed: whether it can hold the address is to be asked anew."""
+        self._known_until_s = 0.0
+
     def look(self, *, removed: bool = False) -> None:
         """An address or interface of this host has changed; maybe this address was `removed`, and a renewal has
         put it back since."""
         hold, now = self.hold, now_s()
-        self._known_until_s = 0.0
+        self.forget_known()
         if self.rests:
             return
         # At the end of its lifetime it was the kernel, and rightly so.
-        if hold is None or now > hold.expires_s - _GUARD_S or (self._in_place() and not removed):
+        if hold is None or now > hold.expires_s - _GUARD_S:
             return
-        self.problem = self._announcer.problem() or ""
+        if self._in_place() and not removed:
+            # An interface may have been down for a moment.
+            self.problem = ""
+            return
+        self.problem = self._ask_for_problem()
         if not self.problem:
             logger.warning(
                 "a virtual IP was removed by somebody else: it is put back", extra={"vip": self._name}
@@ -223,24 +260,27 @@ class Holding:
         except OSError:
             return False
 
-    def fail(self, problem: str, pause_s: float = _FAULT_S) -> None:
-        """This host cannot hold it, and need not try again for a while."""
+    def fail(self, problem: str, pause_s: float = _FAULT_S, tried: Hold | None = None) -> None:
+        """This host cannot hold it, and need not try again for a while; `tried` as for `take_down`."""
         if problem != self.problem:
             logger.error("a virtual IP cannot be held here", extra={"vip": self._name, "reason": problem})
         self.problem = problem
         self._known_until_s = 0.0
         self._problem_until_s = now_s() + pause_s
-        self.take_down(problem, in_order=False)
+        self.take_down(problem, in_order=False, tried=tried)
 
-    def take_down(self, reason: str, *, in_order: bool) -> None:
-        """The address goes, if it is here. `in_order`: there is time to tell its clients first."""
+    def take_down(self, reason: str, *, in_order: bool, tried: Hold | None = None) -> None:
+        """The address goes, if it is here. `in_order`: there is time to tell its clients first. `tried`: it may
+        be here by this, though setting it failed."""
         held, self.hold = self.hold, None
         try:
             self._announcer.release(in_order=in_order)
         except (AnnounceError, OSError) as error:
             # Then nobody may be told that the address is free: they wait until the kernel has removed it.
             self.last_held = 0
-            self.left_behind_until_s = held.window_end_s if held is not None else now_s()
+            for hold in (held, tried):
+                if hold is not None:
+                    self.left_behind_until_s = max(self.left_behind_until_s, hold.window_end_s)
             logger.error(
                 "a virtual IP could not be removed: the kernel does so by itself",
                 extra={"vip": self._name, "reason": str(error)},
@@ -248,6 +288,10 @@ class Holding:
         if held is not None:
             self._context.transitions[self._name, "lost"] += 1
             self._on_loss(reason)
+
+    async def released(self) -> None:
+        """Return when no command is giving it up any more."""
+        await self._announcer.released()
 
     async def close(self) -> None:
         """End what runs in the background."""

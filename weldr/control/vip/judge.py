@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from weldr.control.vip.context import Context
-from weldr.control.vip.rules import Claim, Claimant, Verdict, Wait, may_claim
+from weldr.control.vip.rules import NOBODY, Claim, Claimant, Verdict, Wait, may_claim
 from weldr.control.vip.seat import Seat
 from weldr.control.vip.wanted import place_of
 from weldr.etcd.clock import now_s
@@ -34,7 +34,7 @@ class Judge:
     @property
     def promised_until_s(self) -> float:
         """Until when we have promised the holder not to claim."""
-        return 0.0 if self._record.released else self._context.book.until_s(self._name)
+        return self._context.book.until_s(self._name, released=self._record.released_token)
 
     def note_unseated(self, token: int) -> None:
         """We have unseated that holder, when its time was over."""
@@ -83,7 +83,7 @@ class Judge:
         restored_s = self._context.view.restored_s + wait_s(self._timing.promise_s)
         if isinstance(verdict, Claim) and not self._is_held():
             if now_s() < restored_s:
-                return Wait(restored_s, "etcd was restored: an older holder may not know yet")
+                return Wait(restored_s, "etcd may have been restored: an older holder may not know yet")
             return self._elsewhere() or verdict
         return verdict
 
@@ -126,7 +126,8 @@ class Judge:
             self._first_gone_s = (token, now_s() if seen_s is None else seen_s)
         named = {*record.peers, record.instance} if record is not None else set()
         return Claimant(
-            name=context.me,
+            # Whoever has our name gives the promises, and we know nothing of them.
+            name=NOBODY if context.peers.name_is_taken else context.me,
             host=context.host,
             now_s=now_s(),
             boot_s=context.boot_s,

@@ -14,7 +14,8 @@ from typing import Annotated
 import msgspec
 
 _DIGEST_BYTES = hashlib.sha256().digest_size
-MAX_DATAGRAM_BYTES = 8 * 1024
+MAX_DATAGRAM_BYTES = 32 * 1024
+"""More than 64 virtual IPs and 64 holders take, unless their names are long beyond use."""
 KEY_BYTES = 32
 _MAX_NAMES = 256
 
@@ -27,7 +28,7 @@ class Heartbeat(msgspec.Struct, frozen=True, tag="beat", array_like=True):
     holds: Annotated[dict[str, int], msgspec.Meta(max_length=_MAX_NAMES)]
     """The tokens of what the sender holds, by virtual IP."""
     hears: Names
-    """Whose heartbeats the sender receives."""
+    """Whose heartbeats the sender receives, of those that hold anything: nobody asks for others."""
 
 
 class PromiseQuestion(msgspec.Struct, frozen=True, tag="promise?", array_like=True):

@@ -48,7 +48,10 @@ async def move(client: EtcdClient, keys: KeySpace, name: str, to: str | None, li
         raise OrderError(f"{to!r} does not stand for {name!r}: those that do are {', '.join(candidates)}")
     if not set(candidates) - {holder.instance}:
         raise OrderError(f"nobody but {holder.instance} stands for {name!r}")
-    return await _ask_and_wait(client, keys, name, Move(token=holder.token, to=to or ""), limit_s)
+    found = await _ask_and_wait(client, keys, name, Move(token=holder.token, to=to or ""), limit_s)
+    if to is not None and found.instance != to:
+        raise OrderError(f"{name!r} went to {found.instance} and not to {to}: see their logs")
+    return found
 
 
 async def _ask_and_wait(client: EtcdClient, keys: KeySpace, name: str, wish: Move, limit_s: float) -> Holder:

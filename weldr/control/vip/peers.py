@@ -21,7 +21,6 @@ from typing import Any, Protocol
 from weldr.control.own_address import own_address
 from weldr.control.vip.hearing import TURN_S, Hearing
 from weldr.control.vip.messages import (
-    KEY_BYTES,
     MAX_DATAGRAM_BYTES,
     Body,
     Heartbeat,
@@ -34,16 +33,18 @@ from weldr.control.vip.messages import (
     unseal,
 )
 from weldr.control.vip.promises import PromiseBook, Round
-from weldr.control.vip.view import View
+from weldr.control.vip.view import SECRET_NAME, View, WantedVip
 from weldr.etcd.clock import now_s
 from weldr.model.takeover import PeerLife
+from weldr.model.vips import Peer
 
 logger = logging.getLogger(__name__)
 
 PORT = 8688
-SECRET_NAME = "peers"
+_ANY_PORT = 9
 _MAX_NAMES = 256
 _MAX_REMEMBERED = 1024
+_SKIPPED = 1 << 32
 
 
 class Holds(Protocol):
@@ -95,7 +96,24 @@ class PeerNetwork(asyncio.DatagramProtocol):
 
         Raises `OSError`.
         """
-        own = own_address(towards)
+        await self._bind(await own_address(towards))
+
+    async def follow_address(self, towards: Iterable[tuple[str, int]]) -> None:
+        """Open the socket anew if the address that we are known by has left this host, or is one that only this
+        host can reach, and there is a better one."""
+        own, before = self.address.rpartition(":")[0].strip("[]"), self._transport
+        if not _is_loopback(own) and _is_here(own):
+            return
+        with contextlib.suppress(OSError):
+            better = await own_address(towards)
+            if better == own or _is_loopback(better):
+                return
+            await self._bind(better)
+            if before is not None:
+                before.close()
+            logger.info("other instances reach this one by another address", extra={"address": self.address})
+
+    async def _bind(self, own: str) -> None:
         family = socket.AF_INET6 if ":" in own else socket.AF_INET
         loop = asyncio.get_running_loop()
         for port in (PORT, 0):
@@ -110,7 +128,8 @@ class PeerNetwork(asyncio.DatagramProtocol):
         self._transport = transport
         port = transport.get_extra_info("sockname")[1]
         self.address = f"[{own}]:{port}" if ":" in own else f"{own}:{port}"
-        self._beating = asyncio.create_task(self._beat(), name="vip-heartbeats")
+        if self._beating is None:
+            self._beating = asyncio.create_task(self._beat(), name="vip-heartbeats")
 
     async def adopt(self, sock: socket.socket, life: PeerLife | None) -> None:
         """Take the place of another manager of this instance: its socket, and, if it has stopped in order, its
@@ -133,6 +152,10 @@ class PeerNetwork(asyncio.DatagramProtocol):
         """Go on."""
         self._muted = False
 
+    def skip_ahead(self) -> None:
+        """Somebody else may have spoken in this life: what is said from now on has to be newer than that."""
+        self._sequence = itertools.count(next(self._sequence) + _SKIPPED)
+
     def life(self) -> PeerLife | None:
         """For whoever takes our place; `None` while the socket is not open. It is mute."""
         if not self.address:
@@ -143,6 +166,13 @@ class PeerNetwork(asyncio.DatagramProtocol):
             sequence=next(self._sequence),
             last_sequences=self._last_sequences,
         )
+
+    @property
+    def name_is_taken(self) -> bool:
+        """Whether another life has this instance's name, by etcd's word. Others then ask that one for promises,
+        and it may be another instance, given the same name by mistake."""
+        own = self._view.peers.get(self._me)
+        return own is not None and own.boot != self.boot
 
     @property
     def descriptor(self) -> int | None:
@@ -156,15 +186,21 @@ class PeerNetwork(asyncio.DatagramProtocol):
         if self._beating is not None:
             self._beating.cancel()
             await asyncio.gather(self._beating, return_exceptions=True)
+            self._beating = None
         if self._transport is not None:
             self._transport.close()
         self.address = ""
 
     async def _beat(self) -> None:
+        key = self._key()
         for turn in itertools.count():
+            if key is None or key != self._key():
+                # Not all have the new key at the same instant: who is not heard meanwhile is not silent.
+                key = self._key()
+                self.hearing.forget()
             self.hearing.take_turn(set(self._view.peers))
             if turn % 2 == 0:
-                beat = Heartbeat(self._holds.tokens_held(), self.hearing.heard_now()[:_MAX_NAMES])
+                beat = Heartbeat(self._holds.tokens_held(), self.hearing.holders_heard_now()[:_MAX_NAMES])
                 for name in list(self._view.peers)[:_MAX_NAMES]:
                     self._send(name, beat)
             self._on_turn()
@@ -250,13 +286,23 @@ class PeerNetwork(asyncio.DatagramProtocol):
     def _promise(self, vip: str, token: int, duration_s: float) -> str | None:
         if not self._holds.known(vip):
             return "it knows no such virtual IP"
+        if self.name_is_taken:
+            return "another instance has its name"
         record = self._view.holders.get(vip)
         if record is not None:
             self._book.learn(vip, record.token)
-        return self._book.promise(vip, token, duration_s, now_s(), busy=self._holds.busy(vip))
+        return self._book.promise(
+            vip,
+            token,
+            duration_s,
+            now_s(),
+            busy=self._holds.busy(vip),
+            claimed=self._view.claimed_since_restored(vip),
+        )
 
     def _refuse(self, vip: str, token: int) -> bool:
-        if not self._holds.known(vip) or self._holds.uses(vip, token):
+        # Whoever has our name may have promised what we would refuse.
+        if self.name_is_taken or not self._holds.known(vip) or self._holds.uses(vip, token):
             return False
         record = self._view.holders.get(vip)
         if record is None or record.token != token:
@@ -277,13 +323,36 @@ class PeerNetwork(asyncio.DatagramProtocol):
 
     def _key(self) -> bytes | None:
         secret = self._view.secrets.get(SECRET_NAME)
-        if secret is None:
-            return None
+        return None if secret is None else secret.key_bytes()
+
+
+def towards(wanted: Iterable[WantedVip], peers: Iterable[Peer]) -> list[tuple[str, int]]:
+    """What to reach the other instances by, the best first, and as far as can be the same everywhere: who is
+    known by an IPv4 address cannot speak to who is known by an IPv6 one.
+
+    They are on the network of the virtual IPs, or else those could not move to them. The way to one that is
+    held on this very host leads nowhere, hence the address next to it.
+    """
+    places = [ipaddress.ip_address(place[0]) for peer in peers if (place := _place(peer.address)) is not None]
+    virtual = [ipaddress.ip_address(each.vip.ip) for each in sorted(wanted, key=lambda each: each.created)]
+    found = [near for ip in virtual for near in (ip, type(ip)(int(ip) ^ 1))] + places
+    spoken = {ip.version for ip in places}
+    found.sort(key=lambda ip: bool(spoken) and ip.version not in spoken)
+    return [(str(ip), _ANY_PORT) for ip in found]
+
+
+def _is_loopback(own: str) -> bool:
+    return ipaddress.ip_address(own.partition("%")[0]).is_loopback
+
+
+def _is_here(own: str) -> bool:
+    """Whether this host has that address."""
+    with socket.socket(socket.AF_INET6 if ":" in own else socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
-            key = bytes.fromhex(secret.key)
-        except ValueError:
-            return None
-        return key if len(key) >= KEY_BYTES else None
+            probe.bind((own, 0))
+        except OSError:
+            return False
+    return True
 
 
 def _place(address: str) -> tuple[str, int] | None:
@@ -296,4 +365,5 @@ def _place(address: str) -> tuple[str, int] | None:
         number = int(port)
     except ValueError:
         return None
-    return (host, number) if 0 < number < 1 << 16 else None
+    # Behind a `%`, anything goes for an address.
+    return (host, number) if 0 < number < 1 << 16 and host.isprintable() else None

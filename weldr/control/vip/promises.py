@@ -3,9 +3,12 @@
 A holder without etcd keeps its address only while *every* instance that its record in etcd names promises not
 to claim for a stated time. So for one promise, of whatever age, this instance
 
-  - does not claim until the promise has run out, by its own clock, whatever etcd says meanwhile;
+  - does not claim until the promise has run out, by its own clock, whatever etcd says meanwhile, but that this
+    holder or a later one has released the address;
   - promises nothing while it claims or holds itself, nor to a token lower than one it knows, nor to one that it
     has refused: a refusal is for good, and one is enough to end that holder's time once its promises run out.
+
+Tokens are compared only as long as etcd is the same one: one that was restored counts from an earlier number.
 
 A process does not remember what an earlier life of it promised. So it acts for the longest promise there may be
 as if it had promised everything: it refuses nothing, and claims nothing (`rules.py`).
@@ -25,6 +28,10 @@ class _Word:
     until_s: float = 0.0
     refused_token: int = 0
     known_token: int = 0
+    promised_token: int = 0
+    """The newest that a promise in force was given to."""
+    past_token: int = 0
+    """The newest known of an etcd before this one, whose tokens were others."""
 
 
 @dataclass(slots=True)
@@ -41,9 +48,11 @@ class PromiseBook:
         word = self._word(vip)
         word.known_token = max(word.known_token, token)
 
-    def promise(self, vip: str, token: int, duration_s: float, now_s: float, *, busy: bool) -> str | None:
+    def promise(
+        self, vip: str, token: int, duration_s: float, now_s: float, *, busy: bool, claimed: int = 0
+    ) -> str | None:
         """Promise not to claim from the holder of `token`; or why not. `busy`: we claim or hold it
-        ourselves."""
+        ourselves. `claimed`: the token of a holder that has claimed it since `start_over`."""
         word = self._word(vip)
         if busy:
             return "it claims or holds the address itself"
@@ -51,7 +60,11 @@ class PromiseBook:
             return "it has refused this holder before"
         if token < word.known_token:
             return "it knows a newer holder"
-        self.learn(vip, token)
+        if claimed not in (0, token) and token <= word.past_token:
+            return "it knows a holder since etcd was restored"
+        if token > word.past_token:
+            self.learn(vip, token)
+        word.promised_token = max(token, word.promised_token if now_s < word.until_s else 0)
         word.until_s = max(word.until_s, now_s + duration_s / (1 - DRIFT))
         return None
 
@@ -66,10 +79,20 @@ class PromiseBook:
             word.refused_token = max(word.refused_token, token)
         return left_s
 
-    def until_s(self, vip: str) -> float:
-        """Until when we must not claim; a time in the past if we may."""
+    def until_s(self, vip: str, *, released: int = 0) -> float:
+        """Until when we must not claim; a time in the past if we may. `released` is the token of a holder that
+        has given the address up: nobody is bound by what was promised to it, or to any before it."""
         word = self._words.get(vip)
-        return word.until_s if word is not None else 0.0
+        if word is None or (released and word.promised_token <= released):
+            return 0.0
+        return word.until_s
+
+    def start_over(self) -> None:
+        """etcd may be another one, or an older copy of itself: its next tokens may be lower than those that are
+        known. Promises stay."""
+        for word in self._words.values():
+            word.past_token = max(word.past_token, word.known_token)
+            word.known_token = word.refused_token = 0
 
     def forget_all_but(self, vips: set[str], now_s: float) -> None:
         """Virtual IPs that no longer exist take no room, once their promises have run out."""
@@ -85,6 +108,8 @@ class PromiseBook:
                 until_s=word.until_s,
                 refused_token=word.refused_token,
                 known_token=word.known_token,
+                promised_token=word.promised_token,
+                past_token=word.past_token,
             )
             for vip, word in self._words.items()
         ]
@@ -93,7 +118,13 @@ class PromiseBook:
         """Keep what another manager of this instance has promised and refused: this is the same life."""
         self.began_s = began_s
         for word in words:
-            self._words[word.vip] = _Word(word.until_s, word.refused_token, word.known_token)
+            self._words[word.vip] = _Word(
+                until_s=word.until_s,
+                refused_token=word.refused_token,
+                known_token=word.known_token,
+                promised_token=word.promised_token,
+                past_token=word.past_token,
+            )
 
     def _word(self, vip: str) -> _Word:
         return self._words.setdefault(vip, _Word())

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from weldr.control.vip.context import Context
+from weldr.control.vip.rules import to_be_asked
 from weldr.control.vip.view import holder_of
 from weldr.etcd.client import Compare, Put
 from weldr.model.events import KeyValue
@@ -44,8 +45,8 @@ class Record:
 
     @property
     def unsure(self) -> tuple[int, frozenset[str]]:
-        """The revision that was read, and whom the record may name by now beside those in it."""
-        return self.revision, self._unsure_peers
+        """The revision that was read, and whom the record names or may name by now."""
+        return self.revision, frozenset(self.peers_to_ask)
 
     def adopt_unsure(self, revision: int, peers: Iterable[str]) -> None:
         """Another manager of this instance was not sure of these at that revision."""
@@ -56,9 +57,16 @@ class Record:
         return self.holder is not None and self.holder.state == "held" and self.holder.token == token
 
     @property
-    def released(self) -> bool:
-        """Whether whoever held it last has given it up."""
-        return self.holder is not None and self.holder.state == "released"
+    def released_token(self) -> int:
+        """Of whoever held it last, if that has given it up; 0 if not."""
+        return released_token(self.holder)
+
+    def of_this_host(self, token: int) -> bool:
+        """Whether the address may be on this host by anything but that candidacy."""
+        holder = self.holder
+        if holder is None or holder.state != "held" or holder.token == token:
+            return False
+        return holder.host == self._context.host
 
     @property
     def unchanged(self) -> Compare:
@@ -70,9 +78,14 @@ class Record:
         """All whose promise the holder needs without etcd."""
         return {*(self.holder.peers if self.holder is not None else ()), *self._unsure_peers}
 
-    def claimed(self, token: int, lease: int) -> Put:
-        """We hold it, by this candidacy."""
+    def claimed(self, token: int, lease: int, *, held: bool) -> Put:
+        """We hold it, by this candidacy. `held`: we did so before, by promises. Then whoever has given none is
+        named later, by `kept`: as a peer it would be free to claim before we know that it is one."""
         timing = self._vip.timing()
+        peers = self._context.peers_now()
+        if held:
+            peers = [peer for peer in peers if peer in self.peers_to_ask] or peers
+        self._unsure_peers |= to_be_asked(peers)
         claimed = Holder(
             instance=self._context.me,
             address=self._vip.ip,
@@ -83,7 +96,7 @@ class Record:
             window_s=timing.window_s,
             promise_s=timing.promise_s,
             host=self._context.host,
-            peers=self._context.peers_now(),
+            peers=peers,
             reason=self._why(),
         )
         return self._put(claimed)
@@ -104,7 +117,8 @@ class Record:
         holder, peers = self.holder, self._context.peers_now()
         if holder is None or (sorted(holder.peers) == peers and not holder.doubted):
             return None
-        self._unsure_peers = frozenset(peers)
+        # An earlier write may yet be done, too.
+        self._unsure_peers |= to_be_asked(peers)
         return self._put(msgspec.structs.replace(holder, peers=peers, doubted=""))
 
     def doubted(self) -> Put:
@@ -120,6 +134,11 @@ class Record:
 
     def _put(self, holder: Holder) -> Put:
         return Put(self.key, msgspec.json.encode(holder))
+
+
+def released_token(holder: Holder | None) -> int:
+    """See `Record.released_token`."""
+    return holder.token if holder is not None and holder.state == "released" else 0
 
 
 def wall_clock() -> str:

@@ -23,11 +23,20 @@ its peers meanwhile makes the claim fail, and a claim makes such a change fail.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from weldr.model.vip_timing import DRIFT, SILENCE_S, wait_s
 from weldr.model.vips import Holder
+
+NOBODY = ""
+"""A peer that never promises anything."""
+
+
+def to_be_asked(peers: Iterable[str]) -> frozenset[str]:
+    """Whose promise a holder needs while its record may name these peers. May it name none, no promise is of
+    use: whoever comes finds nobody to ask, and claims."""
+    return frozenset(peers) or frozenset({NOBODY})
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from weldr.control.vip.context import Context
@@ -61,6 +62,13 @@ class Silence:
         self._timing = vip.timing()
         self._doubt: _Doubt | None = None
         self._believe_until_s = 0.0
+        self._believed_token = 0
+
+    def may_act(self, record: Holder, queue: Sequence[Contender]) -> bool:
+        """Whether a look at etcd would end with a doubt or more, by what the watch has told."""
+        if len(queue) < 2 or not self._seat.is_mine(queue[1]):
+            return False
+        return self._is_silent(record, queue)
 
     async def listen(self, confirmation: Confirmation) -> Contender | float:
         """The holder if it may be unseated now, or how long to pause.
@@ -72,9 +80,9 @@ class Silence:
             self._doubt = None
         if self._doubt is not None and record is not None and record.doubted != self._context.me:
             # The holder lives, though we do not hear it. Once is enough for now.
-            self._doubt = None
+            self._believed_token, self._doubt = self._doubt.token, None
             self._believe_until_s = now_s() + _BELIEVE_S
-        if record is None or not self._is_silent(record, confirmation):
+        if record is None or not self._is_silent(record, confirmation.queue):
             return self._timing.following_renewal_s
         if self._vip.failover == "strict":
             doubt = self._doubt
@@ -88,10 +96,10 @@ class Silence:
                 return max(0.001, min(left_s, _LOOK_S))
         return confirmation.queue[0]
 
-    def _is_silent(self, record: Holder, confirmation: Confirmation) -> bool:
+    def _is_silent(self, record: Holder, queue: Sequence[Contender]) -> bool:
         if self._vip.failover == "lease" or record.state != "held":
             return False
-        if record.token != confirmation.queue[0].token or confirmation.token != confirmation.queue[1].token:
+        if record.token != queue[0].token or queue[1].token != self._seat.token:
             return False
         hearing, now = self._context.peers.hearing, now_s()
         silent_s = hearing.silence_of_holder_s(record.instance, self._name, record.token)
@@ -99,7 +107,8 @@ class Silence:
         if not may_unseat(record, self._context.me, silent_s, heard_by, known):
             return False
         forgotten_s = self._context.boot_s + wait_s(record.promise_s)
-        return now >= max(forgotten_s, self._context.book.until_s(self._name), self._believe_until_s)
+        believe_until_s = self._believe_until_s if record.token == self._believed_token else 0.0
+        return now >= max(forgotten_s, self._context.book.until_s(self._name), believe_until_s)
 
     async def _cast(self, record: Holder) -> _Doubt | None:
         """Say in the record that we do not hear the holder; `None` if it changed meanwhile."""

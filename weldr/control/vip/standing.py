@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from weldr.control.vip.view import View
+from weldr.control.vip.wanted import chosen
 from weldr.etcd.clock import now_s
 from weldr.etcd.follow import Snapshot
 from weldr.model.events import KeyValue
@@ -25,6 +26,10 @@ class Standing:
     """In the order of the queue; the first one leads."""
     aside: tuple[tuple[str, str], ...]
     """The instances that do not stand for it, and why."""
+    problems: tuple[tuple[str, str], ...] = ()
+    """What went wrong, by instance, though it may stand."""
+    left_out: str = ""
+    """Why no instance takes part in it."""
 
     @property
     def state(self) -> str:
@@ -50,7 +55,8 @@ class Standing:
             if holder is not None
             else "",
             ", ".join(self.candidates) or "nobody",
-            "; ".join(f"{name}: {reason}" for name, reason in self.aside),
+            _lines(self.aside),
+            self.left_out or _lines(self.problems),
         )
 
     def document(self) -> dict[str, object]:
@@ -65,16 +71,34 @@ class Standing:
             "holder": last,
             "standing": list(self.candidates),
             "aside": dict(self.aside),
+            "problems": dict(self.problems),
+            "left_out": self.left_out,
         }
 
 
-COLUMNS = ("VIP", "ADDRESS", "STATE", "HOLDER", "TOKEN", "SINCE", "LAST CHANGE", "STANDING", "NOT STANDING")
+COLUMNS = (
+    "VIP",
+    "ADDRESS",
+    "STATE",
+    "HOLDER",
+    "TOKEN",
+    "SINCE",
+    "LAST CHANGE",
+    "STANDING",
+    "NOT STANDING",
+    "PROBLEMS",
+)
+
+
+def _lines(by_instance: Iterable[tuple[str, str]]) -> str:
+    return "; ".join(f"{name}: {text}" for name, text in by_instance)
 
 
 def standings_of(pairs: Iterable[KeyValue], keys: KeySpace) -> list[Standing]:
     """Of all virtual IPs."""
     view = View(keys)
     view.fold([Snapshot(0, tuple(pairs), "start")], now_s())
+    _, left_out = chosen(view.vips)
     found = []
     for name, wanted in sorted(view.vips.items()):
         candidates = tuple(contender.value.decode("utf-8", "replace") for contender in view.queue(name))
@@ -84,5 +108,7 @@ def standings_of(pairs: Iterable[KeyValue], keys: KeySpace) -> list[Standing]:
             for instance, state in sorted(told.items())
             if instance not in candidates
         )
-        found.append(Standing(name, wanted.vip, view.holders.get(name), candidates, aside))
+        problems = tuple((instance, state.problem) for instance, state in sorted(told.items()) if state.problem)
+        holder, reason = view.holders.get(name), left_out.get(name, "")
+        found.append(Standing(name, wanted.vip, holder, candidates, aside, problems, reason))
     return found

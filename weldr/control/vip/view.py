@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from weldr.control.vip.messages import KEY_BYTES
 from weldr.etcd.election import Contender, queue_of
 from weldr.etcd.follow import Change, Snapshot
 from weldr.model.decode import decode
@@ -44,11 +45,22 @@ class _InstanceValue(msgspec.Struct, frozen=True):
     vips: dict[str, VipState] = {}
 
 
+SECRET_NAME = "peers"
+
+
 class Secret(msgspec.Struct, frozen=True):
     """The value of `secrets/peers`."""
 
     key: str
     """In hexadecimal."""
+
+    def key_bytes(self) -> bytes | None:
+        """The key; `None` if it is none or too short."""
+        try:
+            key = bytes.fromhex(self.key)
+        except ValueError:
+            return None
+        return key if len(key) >= KEY_BYTES else None
 
     def __repr__(self) -> str:
         return "Secret(…)"
@@ -60,6 +72,11 @@ _TYPES: dict[Kind, type[Any]] = {
     Kind.INSTANCE: _InstanceValue,
     Kind.SECRET: Secret,
 }
+
+
+_MAYBE_ANOTHER_ETCD = frozenset({"restored", "audit", "compacted"})
+"""Of reasons for a snapshot: an etcd that was restored with `--bump-revision`, or has outgrown what we knew
+since, looks as if it had gone on."""
 
 
 def holder_of(pair: KeyValue | None) -> Holder | None:
@@ -89,8 +106,12 @@ class View:
     states: dict[str, dict[str, VipState]] = field(default_factory=dict)
     """By instance, what it tells of each virtual IP."""
     secrets: dict[str, Secret] = field(default_factory=dict)
+    secret_is_unusable: bool = False
+    """Whether there is a `secrets/peers` that holds no key. The last good one stays in force."""
     restored_s: float = float("-inf")
-    """When etcd was last found to be another one, or to have gone back in time."""
+    """When etcd was last found to be another one, or maybe one, or to have gone back in time."""
+    _restored_revision: int | None = None
+    """What was found then."""
     _queues: dict[str, dict[bytes, KeyValue]] = field(default_factory=dict)
     _gone: dict[str, dict[int, float]] = field(default_factory=dict)
     _touched: set[str] = field(default_factory=set)
@@ -102,6 +123,19 @@ class View:
     def peer(self, instance: str) -> Peer | None:
         """Where to reach an instance whose word counts."""
         return self.peers.get(instance) or self.departed.get(instance)
+
+    def claimed_since_restored(self, vip: str) -> int:
+        """The token of a holder whose record was written since etcd was found to be maybe another one, or 0."""
+        record, pair = self.holders.get(vip), self.records.get(vip)
+        if self._restored_revision is None or record is None or pair is None or record.state != "held":
+            return 0
+        return record.token if pair.mod_revision > self._restored_revision else 0
+
+    def addresses(self) -> set[str]:
+        """All that any key here speaks of."""
+        return {wanted.vip.ip for wanted in self.vips.values()} | {
+            record.address for record in self.holders.values()
+        }
 
     def gone_since_s(self, vip: str, token: int) -> float | None:
         """When the candidate key with this token was seen to go."""
@@ -133,8 +167,8 @@ class View:
         self.unqueued = found
 
     def _replace(self, snapshot: Snapshot, now_s: float) -> None:
-        if snapshot.reason == "restored":
-            self.restored_s = now_s
+        if snapshot.reason in _MAYBE_ANOTHER_ETCD:
+            self.restored_s, self._restored_revision = now_s, snapshot.revision
         before = [pair.key for queue in self._queues.values() for pair in queue.values()]
         there = {pair.key for pair in snapshot.key_values}
         for kind, table in self._tables().items():
@@ -162,7 +196,8 @@ class View:
             return
         if name.kind not in _KINDS:
             return
-        self._touched.add("" if name.kind in (Kind.INSTANCE, Kind.SECRET) else name.names[0])
+        if name.kind is not Kind.INSTANCE:
+            self._touched.add("" if name.kind is Kind.SECRET else name.names[0])
         if name.kind is Kind.ELECTION:
             self._take_candidate(name.names[0], event, now_s)
         elif name.kind is Kind.VIP:
@@ -176,7 +211,15 @@ class View:
                 value = value.peer
             if name.kind is Kind.INSTANCE:
                 self._note_departed(name.names[0], gone=value is None)
+            if name.kind is Kind.SECRET and name.names[0] == SECRET_NAME:
+                usable = isinstance(value, Secret) and value.key_bytes() is not None
+                self.secret_is_unusable = not usable and not event.deleted
+                if self.secret_is_unusable:
+                    return
             table = self._tables()[name.kind]
+            # An instance writes its key at each change of any virtual IP there: that concerns nobody here.
+            if name.kind is Kind.INSTANCE and table.get(name.names[0]) != value:
+                self._touched.add("")
             if value is None:
                 table.pop(name.names[0], None)
             else:
@@ -224,7 +267,7 @@ class View:
             self.vips[name] = WantedVip(value, pair.mod_revision, pair.create_revision)
         elif before is not None and before.created == pair.create_revision:
             # What cannot be understood leaves the last good value in force; the catalog tells the problem.
-            self.vips[name] = replace(before, kept=True)
+            self.vips[name] = replace(before, revision=pair.mod_revision, kept=True)
         else:
             # It is another key, since deleted and made anew.
             self.vips.pop(name, None)

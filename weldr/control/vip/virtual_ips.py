@@ -8,28 +8,24 @@ import hashlib
 import logging
 import math
 import os
-import secrets
 import socket
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import msgspec
-
-from weldr.control.announce.announcer import Announcer
-from weldr.control.announce.command import CommandAnnouncer
-from weldr.control.announce.nothing import NoAnnouncer
 from weldr.control.vip.checks import Checks
 from weldr.control.vip.context import Context
 from weldr.control.vip.driver import VirtualIp
 from weldr.control.vip.machine import State
-from weldr.control.vip.messages import KEY_BYTES
-from weldr.control.vip.peers import SECRET_NAME, PeerNetwork
+from weldr.control.vip.means import Means
+from weldr.control.vip.peers import PeerNetwork, towards
 from weldr.control.vip.promises import PromiseBook
-from weldr.control.vip.tidy import HostWatch, IpInterface
-from weldr.control.vip.view import Secret, View
+from weldr.control.vip.shared_secret import SharedSecret
+from weldr.control.vip.tidy import HostWatch
+from weldr.control.vip.view import View
 from weldr.control.vip.wanted import chosen
-from weldr.etcd.client import Compare, EtcdClient, Put
+from weldr.etcd.client import EtcdClient
 from weldr.etcd.clock import now_s
 from weldr.etcd.errors import EtcdError
 from weldr.etcd.follow import Change
@@ -38,10 +34,12 @@ from weldr.model.takeover import Candidacy, VipsState
 from weldr.model.vip_timing import SILENCE_S
 from weldr.model.vips import Peer, Vip, VipState
 
+if TYPE_CHECKING:
+    from weldr.control.announce.rtnetlink import HostChanges
+
 logger = logging.getLogger(__name__)
 
 _TIDY_S = 1.0
-_ANY_PORT = 9
 _SETTLING_LOOKS, _SETTLING_PAUSE_S = 100, 0.01
 _PARK_S = 0.5
 """An upgrade waits no longer for what is under way: meanwhile no address is renewed."""
@@ -67,15 +65,16 @@ class VirtualIps:
         values in etcd may name; `on_change` is called when what `describe` and `peer` give has changed."""
         self._client = client
         self._keys = keys
-        self._listen = listen
-        self._commands = commands
         self._not_ready = not_ready
         self._on_change = on_change
-        self._checks = Checks(self._program)
+        self._host = HostWatch(self._look)
+        self._means = Means(self._host, commands, listen)
+        self._checks = Checks(self._means.program)
         self._view = View(keys)
         began_s = now_s()
         self._book = PromiseBook(began_s)
         self._peers = PeerNetwork(me, self._view, self._book, self, self._on_turn)
+        self._secret = SharedSecret(client, keys, self._view)
         self._context = Context(
             me=me,
             host=_host(),
@@ -99,13 +98,17 @@ class VirtualIps:
         self._one_at_a_time = asyncio.Lock()
         """Held while it is decided which ones begin and end, and as long as all are frozen."""
         self._tidy_from_s = 0.0
-        self._host = HostWatch(self._look)
 
     # --- for the manager
 
     def take(self, changes: Sequence[Change]) -> None:
         """What the watch brought."""
+        restored_s, was_taken = self._view.restored_s, self._peers.name_is_taken
         touched = self._view.fold(changes, now_s())
+        if self._view.restored_s != restored_s:
+            self._book.start_over()
+        if was_taken or self._peers.name_is_taken:
+            self._forget_life()
         if not touched:
             return
         self._wanted, self._left_out = chosen(self._view.vips)
@@ -155,22 +158,32 @@ class VirtualIps:
 
         Raises `TimeoutError`; then nothing has changed.
         """
-        await self._one_at_a_time.acquire()
-        self._peers.mute()
-        try:
-            async with asyncio.timeout(_PARK_S):
+        async with asyncio.timeout(_PARK_S):
+            await self._one_at_a_time.acquire()
+            try:
                 if self._ending:
                     await asyncio.wait(self._ending.values())
+                # Another manager would not wait for a command before it runs the opposite one.
+                await asyncio.gather(*(running.holding.released() for _, running in self._running.values()))
                 await asyncio.gather(*(running.park() for _, running in self._running.values()))
-        except TimeoutError:
-            self.thaw()
-            raise
-        handed = (running.hand_on() for _, running in self._running.values())
+                # Not before: others would take us for silent.
+                self._peers.mute()
+            except BaseException:
+                self.thaw()
+                raise
+        handed = [(running, running.hand_on()) for _, running in self._running.values()]
+        # What is held between two candidacies, or could not be removed, stays in place for a moment, and the
+        # new manager does not know of it.
+        now = now_s()
+        unknown = any(
+            (each is None and running.holding.hold is not None) or now < running.holding.left_behind_until_s
+            for running, each in handed
+        )
         restored_s = self._view.restored_s
         return VipsState(
-            vips=[each for each in handed if each is not None],
+            vips=[each for _, each in handed if each is not None],
             words=self._book.words(),
-            boot_s=self._context.boot_s,
+            boot_s=now if unknown else self._context.boot_s,
             restored_s=restored_s if math.isfinite(restored_s) else None,
             life=self._peers.life(),
         )
@@ -182,14 +195,34 @@ class VirtualIps:
             running.unpark()
         self._one_at_a_time.release()
 
+    def take_back(self) -> None:
+        """`thaw`, though another manager may have acted meanwhile, and was ended: what it has promised is not
+        known here, as after a restart."""
+        self._forget_life()
+        self._peers.skip_ahead()
+        for _, running in self._running.values():
+            running.holding.forget_promises()
+        self.thaw()
+
+    def _forget_life(self) -> None:
+        """Who has had our name until now may have promised what is not known here, as after a restart."""
+        self._context.boot_s = self._book.began_s = now_s()
+
     async def let_go(self) -> None:
         """After `freeze`: another manager goes on with everything. End, and touch nothing."""
+        # First: what comes in at the socket, either of the two reads.
+        await self._peers.close()
         for _, running in self._running.values():
             await running.let_go()
         self._running.clear()
-        await self._peers.close()
         self._checks.close()
         self._host.close()
+
+    def prepare(self) -> None:
+        """To be called before another manager of this instance is frozen: from then until `adopt` others hear
+        nothing of us, and soon take us for silent."""
+        if any(vip.announce == "netlink" for vip in self._wanted.values()):
+            self._host.load()
 
     async def adopt(self, state: VipsState, sock: socket.socket | None) -> None:
         """Take the place of another manager of this instance, which is frozen. Before `run`."""
@@ -218,6 +251,7 @@ class VirtualIps:
 
         What it had promised is not known: this is another life. But its places in the queues are ours.
         """
+        self._forget_life()
         if candidacies:
             self._host.open()
         for candidacy in candidacies:
@@ -231,7 +265,8 @@ class VirtualIps:
     def _start_all(self) -> None:
         for name, (vip, running) in self._running.items():
             if vip.check is not None:
-                self._checks.start(name, vip.check, vip.ip)
+                # Who stands has passed it, or is the only one.
+                self._checks.start(name, vip.check, vip.ip, passed=True)
             running.start()
 
     # --- for those who look on
@@ -261,9 +296,9 @@ class VirtualIps:
     def problems(self) -> list[str]:
         """Why virtual IPs cannot be held here, a line each."""
         reasons = self._left_out | {
-            name: running.holding.problem
+            name: reason
             for name, (_, running) in self._running.items()
-            if running.holding.problem
+            if (reason := running.holding.problem or running.holding.failure)
         }
         return [
             f"{self._keys.key(Kind.VIP, name).decode('utf-8', 'backslashreplace')}: {reason}"
@@ -290,8 +325,11 @@ class VirtualIps:
         running = self._running.get(vip)
         if running is None:
             return False
-        hold = running[1].holding.hold
-        return running[1].token == token or (hold is not None and hold.token == token)
+        holding = running[1].holding
+        # What could not be removed has not left yet, by whatever token it came.
+        if now_s() < holding.left_behind_until_s:
+            return True
+        return running[1].token == token or (holding.hold is not None and holding.hold.token == token)
 
     def known(self, vip: str) -> bool:
         """See `Holds`."""
@@ -327,7 +365,7 @@ class VirtualIps:
         self._on_change()
 
     def _make(self, name: str, vip: Vip) -> VirtualIp:
-        virtual_ip = VirtualIp(name, vip, self._context, self._announcer(name, vip))
+        virtual_ip = VirtualIp(name, vip, self._context, self._means.announcer(name, vip))
         self._running[name] = (vip, virtual_ip)
         return virtual_ip
 
@@ -354,15 +392,16 @@ class VirtualIps:
 
     async def _open(self) -> bool:
         """What only virtual IPs need; whether it is there."""
-        self._host.open()
         try:
-            if SECRET_NAME not in self._view.secrets:
-                await self._make_secret()
-            if not self._peers.address:
-                # The peers are on the network of the virtual IPs, or else those could not move to them.
-                towards = [(wanted.vip.ip, _ANY_PORT) for wanted in self._view.vips.values()]
-                towards += [(endpoint.host, endpoint.port) for endpoint in self._client.config.endpoints]
-                await self._peers.open(towards)
+            self._host.open()
+            await self._secret.see_to_it()
+            others = [peer for name, peer in self._view.peers.items() if name != self._context.me]
+            virtual = towards(self._view.vips.values(), others)
+            if self._peers.address:
+                await self._peers.follow_address(virtual)
+            else:
+                endpoints = self._client.config.endpoints
+                await self._peers.open([*virtual, *((each.host, each.port) for each in endpoints)])
         except EtcdError:
             return False
         except OSError as error:
@@ -370,44 +409,16 @@ class VirtualIps:
             if reason != self._told:
                 self._told = reason
                 logger.error(
-                    "virtual IPs have to wait: other instances cannot be reached", extra={"reason": reason}
+                    "virtual IPs have to wait: a socket for them cannot be opened", extra={"reason": reason}
                 )
             return False
         self._told = ""
         return True
 
-    async def _make_secret(self) -> None:
-        key = self._keys.key(Kind.SECRET, SECRET_NAME)
-        value = msgspec.json.encode(Secret(secrets.token_hex(KEY_BYTES)))
-        await self._client.transaction([Compare.create_revision(key, "==", 0)], [Put(key, value)])
-
-    def _announcer(self, name: str, vip: Vip) -> Announcer:
-        if vip.announce == "none":
-            return NoAnnouncer()
-        if vip.announce == "exec":
-            program = self._program(vip.command or "")
-            if isinstance(program, str):
-                return CommandAnnouncer(name, vip, None, program)
-            return CommandAnnouncer(name, vip, program, None)
-        return self._host.announcer(name, vip)
-
-    def _program(self, name: str) -> Path | str:
-        """The program of that name, or why there is none."""
-        if self._commands is None:
-            return f"the program {name} is not allowed: start weldr with --commands DIRECTORY"
-        path = self._commands / name
-        if not path.is_file() or not os.access(path, os.X_OK):
-            return f"there is no program {path}"
-        return path
-
     def _useless(self, vip: Vip) -> str | None:
-        reason = self._not_ready()
+        reason = self._not_ready() or self._means.deaf(vip)
         if reason is not None:
             return reason
-        if vip.announce == "netlink" and not any(_reaches(listen, vip) for listen in self._listen):
-            return (
-                f"nothing here listens on {vip.ip}: weldr was started with --listen {', '.join(self._listen)}"
-            )
         name = next((name for name, (wanted, _) in self._running.items() if wanted is vip), "")
         return self._checks.failure(name) if vip.check is not None else None
 
@@ -417,11 +428,14 @@ class VirtualIps:
             if running.state is State.FOLLOWING and record is not None and record.state == "held":
                 hearing = self._peers.hearing
                 if hearing.silence_of_holder_s(record.instance, name, record.token) >= SILENCE_S:
-                    running.wake()
+                    running.hear_silence()
 
-    def _look(self, removed: set[IpInterface]) -> None:
+    def _look(self, changes: HostChanges) -> None:
         for wanted, running in self._running.values():
-            running.holding.look(removed=wanted.interface_address in removed)
+            running.holding.forget_known()
+            removed = wanted.interface_address in changes.removed
+            if removed or changes.links:
+                running.holding.look(removed=removed)
 
     def _tidy(self) -> None:
         if now_s() < self._tidy_from_s:
@@ -431,14 +445,7 @@ class VirtualIps:
         hosts = [peer.address.rpartition(":")[0] for peer in self._view.peers.values()]
         # Another instance on this host has addresses of its own, which look the same. They lapse by themselves.
         if not own or hosts.count(own) <= 1:
-            self._host.remove_stale(held)
-
-
-def _reaches(listen: str, vip: Vip) -> bool:
-    host = listen.rpartition(":")[0].strip("[]")
-    if host in ("::", "*", ""):
-        return True
-    return host == vip.ip or (host == "0.0.0.0" and vip.interface_address.version == 4)
+            self._host.remove_stale(held, self._view.addresses())
 
 
 def _host() -> str:

@@ -6,6 +6,9 @@ all.
 
 from __future__ import annotations
 
+import random
+from collections.abc import Collection
+
 from weldr.model.balancing import Balance
 from weldr.model.values import Backend, Service
 from weldr.proxy.balancing.balancer import Balancer
@@ -58,22 +61,33 @@ class Membership:
         """The balancers that may be behind."""
         self._adopt(Balance(), b"")
 
-    def configure(self, policy: Service, sticky_key: bytes) -> None:
-        """Go by this policy. Without a `sticky_key` there are no sticky cookies yet."""
+    def configure(self, policy: Service, sticky_key: bytes) -> bool:
+        """Go by this policy; whether the service panics now and did not, or the other way round.
+
+        Without a `sticky_key` there are no sticky cookies yet.
+        """
         self.rotation.configure(policy.ejection, policy.panic_below)
+        if self._adopted != (policy.balance, sticky_key):
+            self._change(policy.balance, sticky_key)
+        return self.settle()
+
+    def _change(self, balance: Balance, sticky_key: bytes) -> None:
         members = list(self.members)
         for pool in members:
             self.balancer.remove(pool)
             pool.latency = None
-        self._adopt(policy.balance, sticky_key)
+        begun = self._slow_start
+        self._adopt(balance, sticky_key)
+        if begun.duration_s == self._slow_start.duration_s:
+            self._slow_start = begun
         for pool in members:
             self.balancer.put(pool, self._weight(pool))
         if self._sticky is not None:
             for pool in self._backends:
                 self._sticky.put(pool, pool.key[1])
-        self.settle()
 
     def _adopt(self, balance: Balance, sticky_key: bytes) -> None:
+        self._adopted = balance, sticky_key
         self._unhurried = []
         own = self._balancer(balance)
         self._zones = None
@@ -125,6 +139,15 @@ class Membership:
         if self._draining == len(self._backends):
             return "is draining"
         return "is unhealthy" if self.rotation.has_members else "has yet to pass a first check"
+
+    def last_resort(self, tried: Collection[BackendPool]) -> BackendPool | None:
+        """An ejected backend that was not tried, and has room, for when no other can be reached."""
+        ejected = [
+            pool
+            for pool in self._backends
+            if pool.health.is_ejected and pool not in tried and not pool.stopped and pool.has_own_room
+        ]
+        return random.choice(ejected) if ejected else None
 
     def put(self, pool: BackendPool, backend: Backend, now_s: float, *, warm: bool) -> None:
         """A backend is new in the catalog or has changed there. To be followed by `settle`.

@@ -59,8 +59,9 @@ class StickyCookie(Generic[AnyMember]):
         return None if value is None else self._members.get(value)
 
     def line(self, member: AnyMember) -> bytes:
-        """The field line that gives the client its cookie."""
-        return b"\r\nSet-Cookie: %b=%b%b" % (self._name, self._values[member], self._attributes)
+        """The field line that gives the client its cookie; empty for who has gone since it was chosen."""
+        value = self._values.get(member)
+        return b"" if value is None else b"\r\nSet-Cookie: %b=%b%b" % (self._name, value, self._attributes)
 
 
 def _default_name(service: str) -> str:

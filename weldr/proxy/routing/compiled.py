@@ -9,7 +9,7 @@ from weldr.model.patterns import compiled, glob_regex, written_path
 from weldr.model.routes import FieldEdits, Route
 from weldr.model.timeouts import UpstreamTimeouts
 from weldr.proxy.routing.conditions import Asked, conditions_of
-from weldr.proxy.routing.paths import normal_path
+from weldr.proxy.routing.paths import route_path
 from weldr.proxy.routing.rules import RouteRules
 
 ANY_HOST = b"*"
@@ -95,9 +95,9 @@ _LITERAL = re.compile(r"(?:[A-Za-z0-9/_~=,;:@&%!'-](?![*+?{]))*+")
 
 def _path(route: Route) -> tuple[PathKind, bytes]:
     if route.path_exact is not None:
-        return PathKind.EXACT, normal_path(written_path(route.path_exact))
+        return PathKind.EXACT, route_path(written_path(route.path_exact))
     if route.path is not None:
-        return PathKind.PREFIX, normal_path(written_path(route.path)).rstrip(b"/")
+        return PathKind.PREFIX, route_path(written_path(route.path)).rstrip(b"/")
     if route.path_glob is not None:
         return PathKind.GLOB, glob_regex(route.path_glob).encode("ascii")
     if route.path_regex is not None:

@@ -1,13 +1,16 @@
 """The path of a request as routes are compared with it.
 
 Backends take `/%61`, `/x/../a` and `//a` for `/a`, so a route that guards `/a` has to, too: otherwise anybody
-could walk around it. What is forwarded stays as it came, unless the route rewrites it.
+could walk around it. What is forwarded stays as it came, unless the route rewrites it. So `/a//../b`, which is
+`/b` for backends that merge empty segments and `/a/b` by RFC 3986, section 5.2.4, is refused.
 """
 
 from __future__ import annotations
 
 import re
 from functools import lru_cache
+
+from weldr.proxy.request_fields import RequestRefusedError
 
 _PERCENT = ord("%")
 _ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
@@ -16,7 +19,10 @@ _MOST_REMEMBERED_BYTES = 512
 
 
 def normal_path(target: bytes) -> bytes:
-    """The path of a target in normal form (RFC 3986, section 6.2.2), with no empty segments but the last."""
+    """The path of a target in normal form (RFC 3986, section 6.2.2), with no empty segments but the last.
+
+    Raises `RequestRefusedError` for one that is another by that section alone.
+    """
     query = target.find(b"?")
     path = target if query < 0 else target[:query]
     # To look for bytes with `in` takes longer, except for one as a number.
@@ -41,15 +47,25 @@ def query_of(target: bytes) -> bytes:
     return mark + query
 
 
-def _normalised(path: bytes) -> bytes:
+def route_path(path: bytes) -> bytes:
+    """A route's path in normal form: there is no backend that could understand it otherwise."""
+    return _normalised(path, strictly=False)
+
+
+def _normalised(path: bytes, *, strictly: bool = True) -> bytes:
     path = _ESCAPE.sub(_unescaped, path)
     segments: list[bytes] = []
+    with_empty: list[bytes] = []
     last = b""
     for last in path.split(b"/")[1:]:
         if last == b"..":
-            del segments[-1:]
-        elif last not in (b"", b"."):
-            segments.append(last)
+            del segments[-1:], with_empty[-1:]
+        elif last != b".":
+            with_empty.append(last)
+            if last:
+                segments.append(last)
+    if strictly and [each for each in with_empty if each] != segments:
+        raise RequestRefusedError(400, "the path has a .. behind an empty segment")
     end = b"/" if last in (b"", b".", b"..") and segments else b""
     return b"/" + b"/".join(segments) + end
 

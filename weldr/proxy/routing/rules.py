@@ -18,7 +18,7 @@ from weldr.proxy.networks import NetworkSet, parsed_address
 from weldr.proxy.request_head import RequestHead
 from weldr.proxy.routing.conditions import Asked, field_pattern
 from weldr.proxy.routing.field_edits import compiled_edits
-from weldr.proxy.routing.paths import normal_path, query_of
+from weldr.proxy.routing.paths import normal_path, query_of, route_path
 from weldr.proxy.routing.token_bucket import TokenBuckets
 
 _COOKIE = rb"(?:^|;)[ \t]*%b=([^;]*)"
@@ -76,7 +76,7 @@ class RouteRules:
         self._key = _bucket_key(limit)
         self.max_body_bytes = math.inf if route.max_body_bytes is None else route.max_body_bytes
         self.mirror = route.mirror
-        self.request_edits = compiled_edits(route.request_headers)
+        self.request_edits = compiled_edits(route.request_headers, look_alikes=True)
         self.response_edits = compiled_edits(route.response_headers)
         self.retries = route.retries
         self.timeouts = {
@@ -129,7 +129,7 @@ def body_too_large(most_bytes: float) -> Verdict:
 
 
 def _prefix(path: str | None) -> bytes:
-    return b"" if path is None else normal_path(written_path(path)).rstrip(b"/")
+    return b"" if path is None else route_path(written_path(path)).rstrip(b"/")
 
 
 def _fixed(response: FixedResponse) -> Verdict:
@@ -216,8 +216,9 @@ def _place_by_cookie(name: bytes, set_cookie: bool, total: int) -> Callable[[Ask
     cookies, cookie = field_pattern("Cookie"), re.compile(_COOKIE % re.escape(name))
 
     def place(asked: Asked) -> tuple[int, bytes]:
-        found = cookies.search(asked.head.fields.lines)
-        if found is not None and (found := cookie.search(found[1])) is not None:
+        # There may be several lines: HTTP/2 has them split (RFC 9113, section 8.2.3).
+        found = cookie.search(b";".join(cookies.findall(asked.head.fields.lines)))
+        if found is not None:
             return _lot(found[1], total), b""
         if not set_cookie:
             return random.randrange(total), b""

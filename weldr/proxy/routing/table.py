@@ -65,7 +65,10 @@ class RouteTable:
         return self._by_name.values()
 
     def find(self, head: RequestHead, client: str) -> CompiledRoute | None:
-        """The route that takes a request of a client with this address."""
+        """The route that takes a request of a client with this address.
+
+        Raises `RequestRefusedError` for a path that one could understand in two ways.
+        """
         by_host, host = self._by_host, head.route_host
         path = normal_path(head.target)
         best: CompiledRoute | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -40,6 +41,13 @@ def test_a_frame_is_good_for_its_place_alone(key: bytes, nonce: bytes, number: i
 )
 def test_a_key_that_names_no_viewer_is_passed_over(raw: bytes) -> None:
     assert viewer_of(raw) is None
+
+
+@pytest.mark.parametrize("address", ["h", ":1", "h:0", "h:65536", "h:x", "h:"])
+def test_a_viewer_that_nobody_could_connect_to_is_passed_over(address: str) -> None:
+    raw = msgspec.json.encode({"address": address, "key": KEY.hex()})
+    assert viewer_of(raw) is None
+    assert viewer_of(raw.replace(msgspec.json.encode(address), b'"[::1]:65535"')) is not None
 
 
 def test_a_viewer_s_key_is_in_no_text() -> None:

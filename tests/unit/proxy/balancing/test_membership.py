@@ -105,6 +105,18 @@ def test_all_new_backends_of_a_service_share_alike() -> None:
     assert world.shares() == near(a=0.5, b=0.5)
 
 
+def test_who_has_begun_slowly_goes_on_so_when_something_else_changes() -> None:
+    world = World(slow_start_s=10)
+    world.put(a=backend(1))
+    world.put(b=backend(2))
+    world.pass_time(5)
+    world.key = b"k" * 32
+    world.send()
+    assert world.shares() == near(a=2 / 3, b=1 / 3)
+    world.pass_time(5)
+    assert world.shares() == near(a=0.5, b=0.5)
+
+
 def test_a_backend_that_has_recovered_or_drained_begins_slowly_and_one_with_another_weight_does_not() -> None:
     world = World(slow_start_s=10)
     world.put(a=backend(1), b=backend(2), c=backend(3))

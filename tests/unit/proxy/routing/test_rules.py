@@ -107,7 +107,11 @@ def test_services_are_chosen_by_their_weights() -> None:
 
 @pytest.mark.parametrize(
     ("split", "field"),
-    [(SplitBy(cookie="user"), "Cookie: a=1; user={}"), (SplitBy(header="X-User"), "x-user: {}")],
+    [
+        (SplitBy(cookie="user"), "Cookie: a=1; user={}"),
+        (SplitBy(cookie="user"), "Cookie: a=1\r\nCookie: user={}"),
+        (SplitBy(header="X-User"), "x-user: {}"),
+    ],
 )
 def test_a_client_stays_at_one_of_the_services(split: SplitBy, field: str) -> None:
     rules = RouteRules(Route(services={"a": 1, "b": 1}, split_by=split))
@@ -153,6 +157,17 @@ def test_fields_are_removed_then_set_then_added() -> None:
     for _ in range(2):
         assert edits.apply(lines) == b"\r\nX-More: 1\r\nX-Set: new\r\nX-More: 2\r\nx-set: \xc3\xa9"
     assert edits.apply(b"") == b"\r\nX-Set: new\r\nX-More: 2\r\nx-set: \xc3\xa9"
+
+
+def test_what_cgi_takes_for_a_field_that_goes_goes_from_requests_too() -> None:
+    edits = FieldEdits(remove=["X-Auth-User", "a_b"], set={"X-Role": "guest"})
+    lines = b"\r\nX_Auth-User: root\r\nx_auth_USER: root\r\nX_ROLE: admin\r\nX_Other: 1\r\nA-B: 2\r\nC: x_role:"
+    rules = RouteRules(Route(service="s", request_headers=edits, response_headers=edits))
+    assert rules.request_edits is not None
+    assert rules.request_edits.apply(lines) == b"\r\nX_Other: 1\r\nA-B: 2\r\nC: x_role:\r\nX-Role: guest"
+    # Of a response no CGI is a reader.
+    assert rules.response_edits is not None
+    assert rules.response_edits.apply(lines) == lines + b"\r\nX-Role: guest"
 
 
 def test_a_bucket_grants_a_burst_and_then_its_rate() -> None:

@@ -1,7 +1,7 @@
 // What people change from here: the operator's word on a backend, `overrides/<service>/<id>`, and on an instance,
 // `instance_overrides/<instance>`, and nothing else.
 
-import { keyPath, send } from "./api.js";
+import { send } from "./api.js";
 import { byId, setAttribute, setText } from "./dom.js";
 import { item } from "./state.js";
 
@@ -45,10 +45,9 @@ export function confirmed(button, question, label, reset) {
 /** Change members of an override; `null` takes one back. What is left empty is removed. */
 async function override(kind, names, patch, words) {
   const place = names.join("/");
-  const path = keyPath(kind, ...names);
-  const held = item(`${kind}/${place}`);
+  const key = `${kind}/${place}`;
   try {
-    await write(path, held, patch);
+    await write(key, item(key), patch);
     toast(`${place}: ${words}`);
   } catch (error) {
     const changed = error.status === 412 || error.status === 404;
@@ -56,14 +55,17 @@ async function override(kind, names, patch, words) {
   }
 }
 
-async function write(path, held, patch) {
+// Not by the key's own path: browsers resolve `.` and `..` in one, however they are written, so it may lead to another key.
+async function write(key, held, patch) {
   const value = held !== undefined && held.value !== null && typeof held.value === "object" ? held.value : {};
   const over = value.until && Date.parse(value.until) <= Date.now();
   const wanted = without({ ...(over ? {} : value), ...patch });
-  const condition = held ? { "If-Match": `"${held.mod_revision}"` } : { "If-None-Match": "*" };
-  if (Object.keys(wanted).some((name) => name !== "until")) await send("PUT", path, wanted, condition);
-  else if (held) await send("DELETE", path, undefined, condition);
+  const operation = { key, if_revision: held?.mod_revision ?? 0 };
+  if (Object.keys(wanted).some((name) => name !== "until")) await commit({ op: "put", value: wanted, ...operation });
+  else if (held) await commit({ op: "delete", ...operation });
 }
+
+const commit = (operation) => send("POST", "/api/v1/transaction", { operations: [operation] });
 
 function without(value) {
   return Object.fromEntries(Object.entries(value).filter(([, member]) => member !== null));

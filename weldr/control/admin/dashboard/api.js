@@ -50,33 +50,48 @@ async function answered(path, options) {
     throw new Refused(0, "this instance does not answer");
   }
   if (!response.ok) throw await refusal(response);
-  return response;
+  try {
+    return readable(await response.text());
+  } catch {
+    throw new Refused(0, "this instance broke off its answer");
+  }
 }
 
-export async function get(path) {
-  return (await answered(path, { headers: headers() })).json();
+export const get = (path) => answered(path, { headers: headers() });
+
+export async function send(method, path, body) {
+  const fields = headers({ "Content-Type": "application/json" });
+  return answered(path, { method, headers: fields, body: JSON.stringify(body) });
 }
 
-export async function send(method, path, body, more = {}) {
-  const fields = headers(body === undefined ? more : { ...more, "Content-Type": "application/json" });
-  const response = await answered(path, { method, headers: fields, body: body === undefined ? undefined : JSON.stringify(body) });
-  return response.json();
+/** JSON, every object of which can become text: one that has a member `toString` otherwise stops whoever shows it. */
+function readable(text) {
+  // A reviver is slow, and keys are many.
+  return text.includes('"toString"') ? JSON.parse(text, (name, value) => (hides(value) ? withText(value) : value)) : JSON.parse(text);
 }
 
-/** The path of a key such as `overrides/shop/b1`, whose names may hold anything. */
-export function keyPath(...names) {
-  return `/api/v1/${names.map(encodeURIComponent).join("/")}`;
+const hides = (value) => value !== null && typeof value === "object" && Object.hasOwn(value, "toString");
+const withText = (value) => Object.defineProperty(value, Symbol.toPrimitive, { value: () => "[object Object]" });
+
+// A name's text has `\xNN` for a byte that is no text and two backslashes for one; a path has the bytes themselves.
+const segment = (name) => encodeURIComponent(name).replace(/%5C(?:%5C|x([0-9a-f]{2}))/g, (_, byte) => `%${byte ?? "5C"}`);
+
+/** Where a service's leases are told; browsers leave `.` and `..` out of a path, so these are named in the query. */
+export function leasePath(service) {
+  return /^\.\.?$/.test(service) ? `/api/v1/leases?service=${service}` : `/api/v1/leases/${segment(service)}`;
 }
 
 /**
- * Events since a revision, until the stream ends: `onEvent` gets the kind and the data of each. Throws `Refused`.
+ * Events since a revision, or behind the event with this id, until the stream ends: `onEvent` gets the kind, the data
+ * and the id of each. Throws `Refused`.
  * `fetch` and not EventSource, which cannot send a token.
  */
-export async function follow(since, onOpen, onEvent) {
+export async function follow(since, id, onOpen, onEvent) {
   const stop = new AbortController();
   let timer = setTimeout(() => stop.abort(), SILENCE_MS);
   try {
-    const response = await fetch(`/api/v1/events?since=${since}`, { headers: headers(), cache: "no-store", signal: stop.signal });
+    const place = id ? { "Last-Event-ID": id } : {};
+    const response = await fetch(`/api/v1/events?since=${since}`, { headers: headers(place), cache: "no-store", signal: stop.signal });
     if (!response.ok) throw await refusal(response);
     onOpen();
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
@@ -90,7 +105,7 @@ export async function follow(since, onOpen, onEvent) {
       rest = parts.pop();
       for (const part of parts) {
         const event = parsed(part);
-        if (event) onEvent(event.kind, event.data);
+        if (event) onEvent(event.kind, event.data, event.id);
       }
     }
   } catch (error) {
@@ -105,9 +120,11 @@ export async function follow(since, onOpen, onEvent) {
 function parsed(text) {
   let kind = "message";
   let data = "";
+  let id = "";
   for (const line of text.split("\n")) {
     if (line.startsWith("event: ")) kind = line.slice(7);
+    else if (line.startsWith("id: ")) id = line.slice(4);
     else if (line.startsWith("data: ")) data += line.slice(6);
   }
-  return data ? { kind, data: JSON.parse(data) } : null;
+  return data ? { kind, data: readable(data), id } : null;
 }

@@ -1,6 +1,6 @@
 // Starts everything: reads all keys, follows what changes from there, asks for numbers, and draws when there is news.
 
-import { Refused, follow, get, keyPath, token, whenTokenIsWanted } from "./api.js";
+import { Refused, follow, get, leasePath, token, whenTokenIsWanted } from "./api.js";
 import { byId, setText, state as mark } from "./dom.js";
 import { drawInstances, drawSums, holders, instances } from "./fleet.js";
 import { count, plural } from "./format.js";
@@ -90,7 +90,7 @@ async function keepFollowing() {
   for (;;) {
     try {
       if (!state.loaded) await load();
-      await follow(state.revision, () => {
+      await follow(state.revision, state.eventId, () => {
         setLive(true);
         pause = FIRST_PAUSE_MS;
       }, take);
@@ -113,7 +113,8 @@ async function load() {
   draw();
 }
 
-function take(kind, data) {
+function take(kind, data, id) {
+  if (id) state.eventId = id;
   if (kind === "change") {
     known.change(data);
     story.tellChange(data);
@@ -140,7 +141,7 @@ async function keepAskingForLeases() {
     leaseTurn = leaseTurn + MOST_LEASE_SERVICES < shown.length ? leaseTurn + MOST_LEASE_SERVICES : 0;
     for (const name of document.hidden || !state.loaded ? [] : wanted) {
       try {
-        state.leases.set(name, (await get(keyPath("leases", name))).backends);
+        state.leases.set(name, (await get(leasePath(name))).backends);
       } catch {
         state.leases.delete(name);
       }

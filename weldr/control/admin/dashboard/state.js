@@ -28,6 +28,8 @@ export const own = (object, name) => (object && Object.hasOwn(object, name) ? ob
 
 export const state = {
   revision: 0,
+  /** Of the last event, which tells one past of etcd from another; empty before the first. */
+  eventId: "",
   /** The last revision that is known to have changed configuration: no instance has to be further. */
   configured: 0,
   loaded: false,
@@ -66,6 +68,7 @@ export function load(answer) {
   state.leftOut = new Map(Object.entries(answer.left_out ?? {}).filter(([kind]) => kinds.has(kind)));
   sortedIds.clear();
   state.revision = answer.revision;
+  state.eventId = "";
   state.loaded = true;
 }
 

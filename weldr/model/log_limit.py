@@ -6,7 +6,7 @@ _INTERVAL_S = 30.0
 _MAX_KEYS = 1024
 
 
-class RateLimit:
+class LogLimit:
     """Allows each key once in a while, and counts what it did not allow."""
 
     def __init__(self, interval_s: float = _INTERVAL_S) -> None:

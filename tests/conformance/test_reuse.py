@@ -1,4 +1,4 @@
-"""Which connection to a backend carries which request, and which request is sent again."""
+"""After which exchanges a connection to a backend is used again, and for what."""
 
 from __future__ import annotations
 
@@ -7,17 +7,15 @@ import pytest
 from tests.support.backends import response
 from tests.support.conversation import (
     Asks,
-    AtOnce,
-    Closes,
     Conversation,
     Ends,
     Gets,
-    GetsBody,
     GetsBytes,
     GetsHead,
     Leaves,
     Loses,
     Nothing,
+    Pauses,
     Resets,
     Sees,
     SeesBytes,
@@ -28,7 +26,7 @@ from tests.support.conversation import (
 )
 from tests.support.http import get
 from tests.support.worker import Worker
-from weldr.model.values import Limits, Service, Settings, Timeouts, UpstreamLimits, UpstreamTimeouts
+from weldr.model.values import Limits, Service, Settings, Timeouts, UpstreamLimits
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -37,14 +35,9 @@ GET_1_0 = b"GET / HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n\r\n"
 HEAD = b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"
 OK = response()
-MUCH = b"much" * 12_000
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
 FIRST = (Asks(GET), Gets(), Sends(OK), Sees())
 """An exchange after which the connection is kept."""
-
-
-def head(method: str, *fields: str) -> bytes:
-    return "\r\n".join((f"{method} / HTTP/1.1", "Host: a", *fields, "", "")).encode("ascii")
 
 
 def kept(answer: bytes, *, ask: bytes = GET, body: bytes = b"ok", status: int = 200) -> Conversation:
@@ -121,6 +114,41 @@ REUSE: dict[str, Conversation] = {
         (
             *[Asks(GET), Gets(), Sends(OK[:-2].replace(b"200 OK", b"304 No")), Sees(304, b"")],
             *[Sends(b"ok"), Loses(), Asks(GET), Gets(on=2), Sends(OK, on=2), Sees()],
+        )
+    ),
+    "of a GET for a HEAD, and of that for a GET, with the same head of the response each time": Conversation(
+        (
+            *FIRST,
+            *[Asks(HEAD), Gets("HEAD / HTTP/1.1"), Sends(OK[:-2]), Sees(method="HEAD", body=b"")],
+            *FIRST,
+            *[Asks(HEAD), Gets("HEAD / HTTP/1.1"), Sends(OK[:-2]), Sees(method="HEAD", body=b"")],
+            *FIRST,
+        )
+    ),
+    "of a 304 for a 200, with the same fields each time": Conversation(
+        (
+            *FIRST,
+            *[Asks(GET), Gets(), Sends(OK[:-2].replace(b"200 OK", b"304 No")), Sees(304, b"")],
+            *FIRST,
+        )
+    ),
+    "not after the backend has reset it": Conversation(
+        (
+            *[*FIRST, Resets(), Pauses(0.1)],
+            *[Asks(POST), Gets("POST / HTTP/1.1", b"abc", on=2), Sends(OK, on=2), Sees()],
+        )
+    ),
+    "not after a 100 that comes later and unasked": Conversation(
+        (
+            *FIRST,
+            *[Sends(b"HTTP/1.1 100 Continue\r\n\r\n"), Loses()],
+            *[Asks(GET), Gets(on=2), Sends(OK, on=2), Sees()],
+        )
+    ),
+    "not after a complete response and a reset": Conversation(
+        (
+            *[Asks(GET), Gets(), Sends(CHUNKED), Sees(), Resets(), Pauses(0.1)],
+            *[Asks(POST), Gets("POST / HTTP/1.1", b"abc", on=2), Sends(OK, on=2), Sees()],
         )
     ),
     "not after close in the second of two Connection fields": not_kept(
@@ -282,160 +310,7 @@ REUSE: dict[str, Conversation] = {
 }
 
 
-def repeated(method: str, *, lost: Closes | Resets = Closes()) -> Conversation:  # noqa: B008
-    got = f"{method} / HTTP/1.1"
-    sends = Sends(b"HTTP/1.1 204 No Content\r\n\r\n", on=2)
-    return Conversation(
-        (*FIRST, Asks(head(method)), Gets(got), lost, Gets(got, on=2), sends, Sees(204, b"", method=method))
-    )
-
-
-def sent_elsewhere(ask: bytes, *last: Closes | Resets | Ends | Sends, got: Gets) -> Conversation:
-    """What comes last on the kept connection is read in the same turn as the request, which is not sent yet."""
-    sees = Sees(method=ask.partition(b" ")[0].decode())
-    return Conversation((*FIRST, AtOnce((Asks(ask), *last)), got, Sends(OK, on=2), sees))
-
-
-def not_repeated(
-    ask: bytes, *after: Sends, got: Gets | GetsHead, error: str = "connection_terminated"
-) -> Conversation:
-    """Lost on a kept connection, and not sent again."""
-    return Conversation((*FIRST, Asks(ask), got, *after, Closes(), Sees(502, error=error)))
-
-
-RETRIES: dict[str, Conversation] = {
-    "GET": repeated("GET"),
-    "HEAD": repeated("HEAD"),
-    "OPTIONS": repeated("OPTIONS"),
-    "DELETE": repeated("DELETE"),
-    "PUT without a body": repeated("PUT"),
-    "GET after a reset": repeated("GET", lost=Resets()),
-    "POST, if the connection was closed before": sent_elsewhere(
-        POST, Closes(), got=Gets("POST / HTTP/1.1", b"abc", on=2)
-    ),
-    "POST, if the connection was reset before": sent_elsewhere(
-        POST, Resets(), got=Gets("POST / HTTP/1.1", b"abc", on=2)
-    ),
-    "POST, if the connection was reset before that": Conversation(
-        (
-            *[*FIRST, AtOnce((Resets(), Asks(POST)))],
-            *[Gets("POST / HTTP/1.1", b"abc", on=2), Sends(OK, on=2), Sees()],
-        )
-    ),
-    "POST without a body, if the connection was shut before": sent_elsewhere(
-        head("POST"), Ends(), got=Gets("POST / HTTP/1.1", on=2)
-    ),
-    "POST with much of a body, if the connection was shut before": sent_elsewhere(
-        head("POST", f"Content-Length: {len(MUCH)}") + MUCH, Ends(), got=Gets("POST / HTTP/1.1", MUCH, on=2)
-    ),
-    "POST with chunks, if the connection was shut before": sent_elsewhere(
-        head("POST", "Transfer-Encoding: chunked") + b"2\r\nab\r\n1\r\nc\r\n0\r\n\r\n",
-        Ends(),
-        got=Gets("POST / HTTP/1.1", b"abc", on=2),
-    ),
-    "POST with half of its chunks, if the connection was shut before": Conversation(
-        (
-            *FIRST,
-            AtOnce((Asks(head("POST", "Transfer-Encoding: chunked") + b"2\r\nab\r\n"), Ends())),
-            *[GetsHead(on=2), GetsBytes(b"2\r\nab\r\n", on=2), Asks(b"1\r\nc\r\n0\r\n\r\n")],
-            *[GetsBody(b"c", on=2), Sends(OK, on=2), Sees()],
-        )
-    ),
-    "POST, if something unasked came before": sent_elsewhere(
-        POST, Sends(response(b"evil")), got=Gets("POST / HTTP/1.1", b"abc", on=2)
-    ),
-    "GET, if something unasked came before": sent_elsewhere(GET, Sends(response(b"evil")), got=Gets(on=2)),
-    "not POST": not_repeated(POST, got=Gets("POST / HTTP/1.1", b"abc")),
-    "not POST without a body": not_repeated(head("POST"), got=Gets("POST / HTTP/1.1")),
-    "not PATCH": not_repeated(head("PATCH"), got=Gets("PATCH / HTTP/1.1")),
-    "no unknown method": not_repeated(head("FOO"), got=Gets("FOO / HTTP/1.1")),
-    "no method in lower case": not_repeated(head("get"), got=Gets("get / HTTP/1.1")),
-    "not PUT with a body": not_repeated(
-        head("PUT", "Content-Length: 3") + b"abc", got=Gets("PUT / HTTP/1.1", b"abc")
-    ),
-    "not GET with chunks": not_repeated(
-        head("GET", "Transfer-Encoding: chunked") + b"0\r\n\r\n", got=Gets("GET / HTTP/1.1")
-    ),
-    "not after a byte of the response": not_repeated(
-        GET, Sends(b"H"), got=Gets(), error="http_response_incomplete"
-    ),
-    "not after a byte of the response and a reset": Conversation(
-        (
-            *FIRST,
-            *[Asks(GET), Gets(), Sends(b"H"), Nothing(), Resets()],
-            Sees(502, error="http_response_incomplete"),
-        )
-    ),
-    "not after an interim response": Conversation(
-        (
-            *FIRST,
-            Asks(GET),
-            Gets(),
-            Sends(b"HTTP/1.1 103 Early Hints\r\n\r\n"),
-            SeesHead(103),
-            Closes(),
-            Sees(502, error="http_response_incomplete"),
-        )
-    ),
-    "not on a new connection": Conversation(
-        (Asks(GET), Gets(), Closes(), Sees(502, error="connection_terminated"))
-    ),
-    "once": Conversation(
-        (
-            *FIRST,
-            Asks(GET),
-            Gets(),
-            Closes(),
-            Gets(on=2),
-            Closes(on=2),
-            Sees(502, error="connection_terminated"),
-        )
-    ),
-    "on a new connection, whatever is kept": Conversation(
-        (
-            Asks(GET, by=1),
-            Gets(on=1),
-            Asks(GET, by=2),
-            Gets(on=2),
-            Sends(OK, on=1),
-            Sees(by=1),
-            Sends(OK, on=2),
-            Sees(by=2),
-            Asks(GET, by=1),
-            Gets(on=2),
-            Closes(on=2),
-            Gets(on=3),
-            Sends(OK, on=3),
-            Sees(by=1),
-        )
-    ),
-    "not after the time for the response": Conversation(
-        (*FIRST, Asks(GET), Gets(), Sees(504, error="http_response_timeout"), Loses()),
-        policy=Service(timeouts=UpstreamTimeouts(response_s=0.2)),
-    ),
-    "on the next backend where no connection was made, even with a body": Conversation(
-        (
-            *(
-                step
-                for _ in range(3)
-                for step in (Asks(POST), Gets("POST / HTTP/1.1", b"abc"), Sends(OK), Sees())
-            ),
-        ),
-        refusing=2,
-    ),
-}
-
-
 @pytest.mark.parametrize("bytewise", [False, True], ids=["whole", "bytewise"])
 @pytest.mark.parametrize("case", REUSE)
 async def test_a_connection_is_used_again(worker: Worker, case: str, bytewise: bool) -> None:
     await REUSE[case].play(worker, bytewise=bytewise)
-
-
-@pytest.mark.parametrize("bytewise", [False, True], ids=["whole", "bytewise"])
-@pytest.mark.parametrize(
-    "case",
-    [pytest.param(case, marks=pytest.mark.real_time) if "the time" in case else case for case in RETRIES],
-)
-async def test_a_lost_request_is_sent_again(worker: Worker, case: str, bytewise: bool) -> None:
-    await RETRIES[case].play(worker, bytewise=bytewise)

@@ -1,0 +1,14 @@
+"""What all cases speak of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Value = dict[str, Any]
+"""Of `vips/web`."""
+STAYS_S = 4.0
+"""Longer than any lease, window or promise at the defaults."""
+HEARD_S = 1.0
+"""By then each instance has heard the others' heartbeats: whoever was never heard is not missed."""
+UNSEATED_S = 2.9
+"""By then a silent holder has been unseated at the defaults, and not yet lost its lease."""
