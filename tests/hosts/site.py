@@ -37,9 +37,11 @@ class Site:
         self.network = self._stack.enter_context(Network())
         self.hosts = [self.network.add(f"h{number}") for number in (1, 2, 3)]
         self.client_host = self.network.add("client")
+        self.spare = self.network.add("h4")
+        """For an instance that is no part of most trials."""
         etcd_hosts = [self.network.add(f"e{number}") for number in (1, 2, 3)]
         self.etcd = self._stack.enter_context(Cluster(etcd_hosts))
-        namespaces = [host.namespace for host in self.hosts]
+        namespaces = [host.namespace for host in (*self.hosts, self.spare)]
         command = [sys.executable, "-m", "tests.hosts.backend", "127.0.0.1:9001", *namespaces]
         backend = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=PROJECT)
         self._stack.callback(backend.wait, 10)
@@ -63,9 +65,11 @@ class Site:
         text = self.etcd.etcdctl(self.client_host, "get", "--print-value-only", f"/weldr/{key}")
         return json.loads(text) if text.strip() else None
 
-    def weldr(self, host: Host, *wrapper: str, environment: dict[str, str] | None = None) -> WeldrProcess:
-        """An instance on a host, started."""
-        arguments = ["run", "--etcd", self.etcd.endpoints, "--instance", host.name, "--workers", "1"]
+    def weldr(
+        self, host: Host, *wrapper: str, name: str = "", environment: dict[str, str] | None = None
+    ) -> WeldrProcess:
+        """An instance on a host, started; named like the host unless it is given another name."""
+        arguments = ["run", "--etcd", self.etcd.endpoints, "--instance", name or host.name, "--workers", "1"]
         arguments += ["--listen", f":{PORT}", "--admin", "127.0.0.1:8687", "--grace", "2"]
         return WeldrProcess(*arguments, under=tuple(host.command(*wrapper)), environment=environment)
 
@@ -91,7 +95,7 @@ class Trial:
         for name, value in self.vips.items():
             self.site.put(f"vips/{name}", value)
         addresses = [value["address"] for value in self.vips.values()] or [VIP]
-        self.watcher = Watcher(self.site.hosts, addresses, self.site.client_host)
+        self.watcher = Watcher([*self.site.hosts, self.site.spare], addresses, self.site.client_host)
         self._stack.callback(self.watcher.stop if self._may_be_double else self.watcher.close)
         self._stack.callback(self._end_instances)
         for host in self._hosts:

@@ -6,6 +6,7 @@ import pytest
 
 from tests.hosts.cases.addresses import removed_by_others
 from tests.hosts.cases.instances import frozen, killed, stopping
+from tests.hosts.cases.machines import namesake, power_cut
 from tests.hosts.cases.networks import stepped_back
 from tests.hosts.cases.outages import etcd_without_quorum
 from tests.hosts.cases.upgrades import upgrade_cut_short, upgrading
@@ -51,6 +52,15 @@ def test_ten_upgrades_under_load_lose_no_request_and_never_the_address(site: Sit
 @pytest.mark.real_time
 def test_a_manager_killed_amid_an_upgrade_leaves_the_address_to_the_new_one(site: Site) -> None:
     upgrade_cut_short(site, FOUR)
+
+
+def test_of_a_pair_without_power_the_former_holder_alone_takes_the_address_again(site: Site) -> None:
+    power_cut(site, SIX)
+
+
+@pytest.mark.real_time
+def test_a_machine_that_is_given_a_peers_name_is_no_peer(site: Site) -> None:
+    namesake(site, FOUR)
 
 
 @pytest.mark.real_time

@@ -90,7 +90,8 @@ class HandedVip(msgspec.Struct, frozen=True, kw_only=True):
     last_held: int = 0
     busy: bool = False
     unsure_revision: int = 0
-    unsure_peers: list[str] = []
+    unsure: list[tuple[str, str]] = []
+    """The peers that its record may name, each with its machine."""
     state: str = ""
     since: str = ""
     reason: str = ""
@@ -125,6 +126,7 @@ class VipsState(msgspec.Struct, frozen=True, kw_only=True):
     boot_s: float
     restored_s: float | None = None
     """`None`: etcd was never found to be restored."""
+    restored_revision: int | None = None
     life: PeerLife | None = None
 
 

@@ -113,9 +113,12 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True):
     promise_s: float
     """How long a promise to this holder lasts."""
     host: str
-    """Tells one running kernel's network namespace from all others: an address cannot be on two hosts there."""
+    """Tells one running kernel's network namespace from all others: an address cannot be there twice."""
     peers: list[str] = []
     """Whose promise the holder needs when etcd is lost: no other instance may claim on etcd's word alone."""
+    machines: dict[str, str] = {}
+    """By instance, of itself and its peers: what machine each is on. Whoever has such a name on another machine
+    is another instance."""
     doubted: str = ""
     """The instance that does not hear the holder and will take over, unless the holder takes this word away: a
     renewal counts only while there is none."""
@@ -141,6 +144,15 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
     """Random, of this life of the process: a message recorded in another one is worth nothing."""
     zone: str = ""
     """Where it is, as `weldr run --zone` says."""
+    machine: str = ""
+    """See `Holder.machines`."""
+
+
+def is_same_instance(record: Holder, name: str, machine: str) -> bool:
+    """Whether an instance on that machine is the one of this name that the record speaks of, in whatever life,
+    and not another one that was given its name."""
+    # Who wrote the record may be of a version that knows no machines.
+    return (record.machines.get(name) or machine) == machine
 
 
 def priority_of(vip: Vip, instance: str, zone: str) -> int:

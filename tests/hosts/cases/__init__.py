@@ -19,6 +19,7 @@ from tests.hosts.cases.instances import (
     stopping,
     wall_clocks,
 )
+from tests.hosts.cases.machines import copied, namesake, power_cut
 from tests.hosts.cases.networks import (
     cut_off,
     powered_down,
@@ -69,5 +70,8 @@ CASES: dict[str, Callable[[Site, Value], None]] = {
         conflict,
         upgrading,
         upgrade_cut_short,
+        power_cut,
+        namesake,
+        copied,
     )
 }

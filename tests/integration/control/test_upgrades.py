@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -209,9 +210,11 @@ def test_a_new_version_that_crashes_changes_nothing(
                 else:
                     done = upgrade(weldr, "--limit", "3", environment=environment)
                     assert done.returncode == 1
-                    assert done.stderr == (
-                        "weldr: not upgraded, this weldr goes on as before: the new manager was not ready"
-                        " in time: not every worker has the catalog yet\n"
+                    # On a busy machine it may not have come as far as its workers.
+                    assert re.fullmatch(
+                        "weldr: not upgraded, this weldr goes on as before: the new manager was not ready in"
+                        " time: (not every worker has the catalog|no catalog could be read from etcd) yet\n",
+                        done.stderr,
                     )
                 weldr.wait_logged("not upgraded: this manager goes on as before", count=number)
                 tally = load.stop()

@@ -44,6 +44,9 @@ class NoHolds:
     def busy(self, vip: str) -> bool:
         return False
 
+    def held_until_s(self, vip: str, *, but: int) -> float:
+        return float("-inf")
+
     def uses(self, vip: str, token: int) -> bool:
         return False
 
@@ -55,7 +58,7 @@ class NoHolds:
 def network() -> PeerNetwork:
     view = View(KeySpace("/weldr/"))
     view.secrets["peers"] = Secret(KEY.hex())
-    view.peers["b"] = Peer(address="10.0.0.2:8688", boot="life-2")
+    view.peers["b"] = Peer(address="10.0.0.2:8688", boot="life-2", machine="B")
     view.holders["web"] = Holder(
         instance="b",
         address="v",
@@ -67,8 +70,9 @@ def network() -> PeerNetwork:
         promise_s=3.0,
         host="b",
         peers=["a"],
+        machines={"a": "A", "b": "B"},
     )
-    return PeerNetwork("a", view, PromiseBook(now_s() - 100), NoHolds(), lambda: None)
+    return PeerNetwork("a", "A", view, PromiseBook(now_s() - 100), NoHolds(), lambda: None)
 
 
 def send(network: PeerNetwork, body: Body, key: bytes = KEY, **changes: Any) -> bytes:
@@ -140,6 +144,16 @@ def test_who_shares_its_name_with_another_instance_refuses_nobody(network: PeerN
     network._view.peers["a"] = Peer(address="10.0.0.1:8688", boot=network.boot)
     send(network, RefusalQuestion(2, "web", 7), sequence=2)
     assert network._book._word("web").refused_token == 7
+
+
+@pytest.mark.parametrize("instance", ["a", "b"], ids=["the holder's", "a peer's"])
+def test_a_namesake_on_another_machine_refuses_nobody(network: PeerNetwork, instance: str) -> None:
+    """The holder, or the peer, is another instance, and may have promised."""
+    record = msgspec.structs.replace(network._view.holders["web"], instance=instance)
+    for sequence, (machine, refused) in enumerate((("X", 0), ("A", 7)), 1):
+        network._view.holders["web"] = msgspec.structs.replace(record, machines={"a": machine, "b": "B"})
+        send(network, RefusalQuestion(sequence, "web", 7), sequence=sequence)
+        assert network._book._word("web").refused_token == refused
 
 
 def test_a_holder_of_before_etcd_was_restored_gets_no_promise_once_another_has_claimed(

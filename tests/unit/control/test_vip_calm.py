@@ -72,7 +72,7 @@ def test_who_cannot_set_what_it_claims_leaves_others_the_time_to_claim_it(
         vip,
         context,
         Refused(),
-        set,
+        frozenset,
         lambda reason: None,
         lambda: None,
     )
@@ -94,9 +94,9 @@ async def test_claims_that_come_too_late_do_not_follow_each_other_at_once(
 ) -> None:
     monkeypatch.setattr(driver_module, "now_s", lambda: 1000.0)
     site = Site()
-    site.view.held["web"] = ADDRESS
     site.view.vips["web"] = WantedVip(Vip(address=ADDRESS), 1)
     running = VirtualIp("web", Vip(address=ADDRESS), site.context, NoAnnouncer())
+    running._probed = True
     sent = []
     leads = True
 
@@ -132,9 +132,9 @@ async def test_who_claimed_what_it_could_not_set_says_that_it_is_free(
     before: Holder | None, released: bool
 ) -> None:
     site = Site()
-    site.view.held["web"] = ADDRESS
     site.view.vips["web"] = WantedVip(Vip(address=ADDRESS), 1)
     running = VirtualIp("web", Vip(address=ADDRESS), site.context, Refused())
+    running._probed = True
     running._record.holder, running.holding.last_held = before, 5
     written: list[Put] = []
 
@@ -156,9 +156,9 @@ async def test_who_claimed_what_it_could_not_set_says_that_it_is_free(
 
 async def test_a_promise_binds_although_etcd_says_that_an_older_holder_has_released_the_address() -> None:
     site = Site()
-    site.view.held["web"] = ADDRESS
     site.view.vips["web"] = WantedVip(Vip(address=ADDRESS), 1)
     running = VirtualIp("web", Vip(address=ADDRESS), site.context, NoAnnouncer())
+    running._probed = True
     sent = []
 
     async def confirm(compares: object, operations: object) -> Any:
@@ -189,7 +189,7 @@ def test_an_interface_that_was_down_for_less_than_a_turn_costs_no_address() -> N
     vip = Vip(address="10.0.0.100", ttl_s=60, lifetime_s=30)
     context: Any = SimpleNamespace(transitions=Counter())
     announcer = Flapping()
-    holding = Holding("web", vip, context, announcer, set, lambda reason: None, lambda: None)
+    holding = Holding("web", vip, context, announcer, frozenset, lambda reason: None, lambda: None)
     confirmation: Any = SimpleNamespace(sent_s=now_s(), token=7)
     holding.acquire(confirmation)
     announcer.down = True
@@ -209,7 +209,7 @@ class CannotLook(NoAnnouncer):
 def test_a_host_that_cannot_be_looked_at_has_a_problem() -> None:
     context: Any = None
     vip = Vip(address="10.0.0.100")
-    holding = Holding("web", vip, context, CannotLook(), set, lambda reason: None, lambda: None)
+    holding = Holding("web", vip, context, CannotLook(), frozenset, lambda reason: None, lambda: None)
     assert holding.find_problem() == "whether this host can hold the address is not known: Too many open files"
 
 
@@ -245,6 +245,9 @@ def test_a_silent_holder_has_only_those_ask_etcd_who_can_do_something_about_it()
     assert listener(Site("b"), 2, hears=[]).may_act(HOLDER, QUEUE)
     assert not listener(Site("b"), 2, hears=["a"]).may_act(HOLDER, QUEUE)
     assert not listener(Site("c"), 3, hears=[]).may_act(HOLDER, QUEUE)
+    namesake = Site("b")
+    namesake.context.machine = "another machine"
+    assert not listener(namesake, 2, hears=[]).may_act(HOLDER, QUEUE)
 
 
 async def test_a_holder_that_proved_that_it_lives_is_believed_and_no_other() -> None:

@@ -74,7 +74,7 @@ async def network_on(own: str, monkeypatch: pytest.MonkeyPatch) -> PeerNetwork:
     view = View(KeySpace())
     view.secrets["peers"] = Secret(secrets.token_hex(32))
     holds: Any = SimpleNamespace(tokens_held=dict)
-    network = PeerNetwork("a", view, PromiseBook(0.0), holds, lambda: None)
+    network = PeerNetwork("a", "A", view, PromiseBook(0.0), holds, lambda: None)
     await network.open([(own, 9)])
     return network
 

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
 
 import msgspec
 import pytest
 
+from tests.unit.control.vip_site import NoEtcd
+from weldr.control.announce.nothing import NoAnnouncer
+from weldr.control.vip.driver import VirtualIp
+from weldr.control.vip.hold import Hold
 from weldr.control.vip.judge import Judge
 from weldr.control.vip.promises import PromiseBook
-from weldr.control.vip.rules import Claim, Wait
+from weldr.control.vip.rules import AskPeers, Claim, Wait
 from weldr.control.vip.view import View
+from weldr.control.vip.virtual_ips import VirtualIps
+from weldr.etcd.client import Compare
 from weldr.etcd.clock import now_s
 from weldr.model.events import Event, KeyValue, Revision
 from weldr.model.keys import KeySpace
+from weldr.model.vip_timing import wait_s
 from weldr.model.vips import Holder, Vip
 
 ADDRESS = "10.0.0.100"
@@ -34,7 +43,7 @@ def fold(view: View, *events: Event, at_s: float | None = None) -> None:
 
 
 class Asked:
-    """An instance on another host, which leads the election of `vips/b`."""
+    """The instance h2, on another host than h1, which leads the election of `vips/b`."""
 
     def __init__(self, vip: Vip, record: Holder, *, candidate: bool = True) -> None:
         self.view = View(KeySpace())
@@ -43,16 +52,26 @@ class Asked:
         if candidate:
             fold(self.view, put(OWN, b"h1", 3))
         fold(self.view, put("holders/a", msgspec.json.encode(record), 4))
+        self.refused: set[str] = set()
+        self.asked: list[tuple[str, int, tuple[str, ...]]] = []
+        peers = SimpleNamespace(
+            refused_by=lambda vip, token: self.refused if (vip, token) == ("a", 3) else set(),
+            ask_for_refusal=lambda vip, token, names: self.asked.append((vip, token, names)),
+            name_is_taken=False,
+        )
         context: Any = SimpleNamespace(
             view=self.view,
+            keys=self.view.keys,
             book=self.book,
             host="H2",
             me="h2",
+            machine="M2",
             boot_s=now_s() - 1000.0,
-            peers=SimpleNamespace(refused_by=lambda vip, token: set(), name_is_taken=False),
+            peers=peers,
         )
         seat: Any = SimpleNamespace(record=SimpleNamespace(holder=None, released_token=0))
-        self.judge = Judge("b", vip, context, seat, lambda: False)
+        self.context = context
+        self.judge = Judge("b", vip, context, seat, lambda: False, lambda: None)
 
 
 def held(**changes: Any) -> Holder:
@@ -67,6 +86,7 @@ def held(**changes: Any) -> Holder:
         promise_s=3.0,
         host="H1",
         peers=["h2"],
+        machines={"h1": "M1", "h2": "M2"},
     )
     return msgspec.structs.replace(record, **changes)
 
@@ -74,7 +94,7 @@ def held(**changes: Any) -> Holder:
 B = Vip(address=ADDRESS)
 
 
-def test_it_waits_for_the_holder_to_leave_and_then_for_all_that_it_may_still_rely_on() -> None:
+def test_a_peer_waits_for_the_holder_to_leave_and_then_for_its_window() -> None:
     asked = Asked(B, held())
     fold(asked.view, gone("vips/a", 5))
     verdict = asked.judge.judge_silent()
@@ -84,9 +104,34 @@ def test_it_waits_for_the_holder_to_leave_and_then_for_all_that_it_may_still_rel
     fold(asked.view, gone(OWN, 6), at_s=left_s)
     verdict = asked.judge.judge_silent()
     assert isinstance(verdict, Wait)
-    assert verdict.until_s > left_s + 3.0
+    assert verdict.until_s == left_s + wait_s(2.2)
     fold(asked.view, put("settings", b"{}", 7), at_s=left_s + 1.0)
     assert asked.judge.judge_silent() == verdict
+    asked.view.unqueued = {"a": (3, left_s - wait_s(2.2))}
+    assert isinstance(asked.judge.judge_silent(), Claim)
+    # What it may have promised before it was restarted counts, too.
+    asked.context.boot_s = now_s()
+    verdict = asked.judge.judge_silent()
+    assert isinstance(verdict, Wait)
+    assert verdict.until_s == asked.context.boot_s + wait_s(3.0)
+
+
+def test_who_was_no_peer_of_the_holder_asks_those_who_were() -> None:
+    asked = Asked(B, held(peers=["h3"], machines={"h1": "M1", "h3": "M3"}), candidate=False)
+    fold(asked.view, gone("vips/a", 5))
+    asked.view.unqueued = {"a": (3, now_s() - wait_s(2.2))}
+    assert isinstance(asked.judge.judge_silent(), AskPeers)
+    assert asked.asked == [("a", 3, ("h1", "h3"))]
+    asked.refused = {"h4"}
+    assert isinstance(asked.judge.judge_silent(), AskPeers)
+    asked.refused = {"h3"}
+    assert isinstance(asked.judge.judge_silent(), Claim)
+
+
+def test_another_instance_on_the_holders_host_waits_as_anybody() -> None:
+    asked = Asked(B, held(host="H2"), candidate=False)
+    fold(asked.view, gone("vips/a", 5))
+    assert isinstance(asked.judge.judge_silent(), Wait)
 
 
 def test_a_promise_to_the_holder_counts_for_the_address() -> None:
@@ -103,10 +148,10 @@ def test_a_promise_to_the_holder_counts_for_the_address() -> None:
     [
         (B, held(state="released")),
         (B, held(address="10.0.0.101")),
-        (B, held(host="H2")),
+        (B, held(instance="h2", host="H2")),
         (Vip(address=ADDRESS, announce="none"), held()),
     ],
-    ids=["given up", "another address", "on this host", "leadership alone"],
+    ids=["given up", "another address", "its own on this host", "leadership alone"],
 )
 def test_it_waits_for_nobody_else(vip: Vip, record: Holder) -> None:
     assert isinstance(Asked(vip, record).judge.judge_silent(), Claim)
@@ -117,6 +162,76 @@ def test_a_holder_that_left_long_ago_holds_up_nobody() -> None:
     asked.view.unqueued = {"a": (3, now_s() - 60.0)}
     fold(asked.view, gone("vips/a", 5))
     assert isinstance(asked.judge.judge_silent(), Claim)
+
+
+def test_a_claim_compares_what_other_keys_say_of_the_address() -> None:
+    asked = Asked(B, held())
+    assert asked.judge.others_unchanged() == [Compare.mod_revision(b"/weldr/holders/a", "==", 4)]
+    assert Asked(B, held(address="10.0.0.101")).judge.others_unchanged() == []
+
+
+@pytest.fixture
+async def virtual_ips(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[VirtualIps]:
+    """Of h2, which began long ago; h1 holds the address by `vips/a`."""
+    client: Any = NoEtcd()
+    made = VirtualIps(client, KeySpace(), "h2", ["[::]:80"], None, lambda: None, lambda: None)
+    monkeypatch.setattr(made, "_open", open_nothing)
+    made._book.began_s = now_s() - 1000.0
+    take(made, put("holders/a", msgspec.json.encode(held(machines={})), 4))
+    yield made
+    await made.stop("the test is over")
+
+
+async def open_nothing() -> bool:
+    """It is there."""
+    return True
+
+
+def take(virtual_ips: VirtualIps, event: Event) -> None:
+    virtual_ips.take([Revision(event.key_value.mod_revision, (event,))])
+
+
+async def test_a_holder_by_a_key_that_is_gone_is_refused_and_gets_no_promise_when_the_key_is_back(
+    virtual_ips: VirtualIps,
+) -> None:
+    take(virtual_ips, put("vips/other", b'{"address":"10.0.0.101","announce":"none"}', 5))
+    await virtual_ips._bring_about()
+    assert not virtual_ips.known("a")
+    assert virtual_ips._peers._promise("a", 3, 3.0) == "it knows no such virtual IP"
+    assert virtual_ips._peers._refuse("a", 3)
+    await virtual_ips._bring_about()
+    take(virtual_ips, put("vips/a", b'{"address":"10.0.0.100","announce":"none"}', 6))
+    await virtual_ips._bring_about()
+    assert virtual_ips.known("a")
+    assert virtual_ips._peers._promise("a", 3, 3.0) == "it has refused this holder before"
+    assert virtual_ips._peers._promise("a", 8, 3.0) is None
+
+
+async def test_who_claims_or_holds_the_address_under_another_key_promises_nothing_for_the_old_one(
+    virtual_ips: VirtualIps,
+) -> None:
+    """`vips/a` has got another address since, and `vips/b` this one: h1 has not heard of it."""
+    wants = {"a": Vip(address="10.0.0.101"), "b": B, "c": Vip(address="10.0.0.102")}
+    for revision, (name, vip) in enumerate(wants.items(), 5):
+        take(virtual_ips, put(f"vips/{name}", msgspec.json.encode(vip), revision))
+        running = VirtualIp(name, vip, virtual_ips._context, NoAnnouncer())
+        # As if it had begun: so it can be stopped.
+        running._tasks = [asyncio.create_task(asyncio.sleep(0.0))]
+        virtual_ips._running[name] = (vip, running)
+    refusal, ours = "it claims or holds the address itself", virtual_ips._running["b"][1]
+    ours._seat.busy = True
+    assert virtual_ips._peers._promise("a", 3, 3.0) == refusal
+    ours._seat.busy = False
+    now = now_s()
+    ours.holding.hold = Hold(9, B.timing(), now + 2.2, now + 1.0, now)
+    assert virtual_ips._peers._promise("a", 3, 3.0) == refusal
+    assert virtual_ips.held_until_s("b", but=3) == now + 2.2
+    others = [virtual_ips.held_until_s(name, but=3) for name in ("a", "c", "no such key")]
+    assert max(*others, virtual_ips.held_until_s("b", but=9)) <= 0.0
+    # What holds another address is no reason.
+    ours.holding.hold = None
+    virtual_ips._running["c"][1]._seat.busy = True
+    assert virtual_ips._peers._promise("a", 3, 3.0) is None
 
 
 def test_a_key_made_anew_with_a_value_that_cannot_be_understood_has_no_last_good_one() -> None:

@@ -15,30 +15,18 @@ from typing import Any
 import msgspec
 import pytest
 
+from tests.unit.control.vip_site import NoEtcd, holder
 from weldr.control.announce.announcer import AnnounceError
 from weldr.control.announce.nothing import NoAnnouncer
 from weldr.control.vip import virtual_ips as virtual_ips_module
 from weldr.control.vip.driver import VirtualIp
 from weldr.control.vip.virtual_ips import VirtualIps
 from weldr.etcd.clock import now_s
-from weldr.etcd.errors import EtcdUnavailableError
 from weldr.etcd.follow import Snapshot
 from weldr.model.events import Event, KeyValue, Revision
 from weldr.model.keys import KeySpace
 from weldr.model.takeover import Candidacy, HandedVip, HeldAddress, PeerLife, VipsState
 from weldr.model.vips import Peer, Vip
-
-
-class NoEtcd:
-    """Nothing is answered."""
-
-    config = SimpleNamespace(endpoints=[])
-
-    def __getattr__(self, name: str) -> Any:
-        async def refuse(*arguments: object, **named: object) -> None:
-            raise EtcdUnavailableError("no etcd", endpoint="etcd:2379")
-
-        return refuse
 
 
 def standing(*instances: str) -> Snapshot:
@@ -342,3 +330,28 @@ async def test_what_another_instance_of_the_same_name_may_have_promised_binds_wh
         assert virtual_ips._book.began_s == virtual_ips._context.boot_s
     assert bound_s == [1000.0, 1002.0, 1003.0, 1003.0]
     await virtual_ips.stop("the test is over")
+
+
+async def test_what_was_found_when_etcd_was_restored_is_handed_on() -> None:
+    """Or a holder from before would be promised what one since then was refused for."""
+    client: Any = NoEtcd()
+    old, new, newest = (
+        VirtualIps(client, KeySpace(), "a", ["[::]:80"], None, lambda: None, lambda: None) for _ in range(3)
+    )
+    old.take([Snapshot(9, (), "restored")])
+    state = await old.freeze()
+    record = KeyValue(b"/weldr/holders/web", msgspec.json.encode(holder("b", token=4)), 12, 12)
+    new.take([Snapshot(15, (record,), "start")])
+    assert new._view.claimed_since_restored("web") == 0
+    await new.adopt(msgspec.json.decode(msgspec.json.encode(state), type=VipsState), None)
+    assert new._view.restored_revision == 9
+    assert new._view.restored_s == old._view.restored_s
+    assert new._view.claimed_since_restored("web") == 4
+    # What it found itself, and later, counts.
+    newest.take([Snapshot(20, (), "restored")])
+    found_s = newest._view.restored_s
+    await newest.adopt(state, None)
+    assert (newest._view.restored_s, newest._view.restored_revision) == (found_s, 20)
+    old.thaw()
+    for virtual_ips in (old, new, newest):
+        await virtual_ips.stop("the test is over")

@@ -7,9 +7,10 @@ from itertools import permutations
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
-from tests.unit.control.vip_site import Site
+from tests.unit.control.vip_site import Site, holder
 from weldr.control.announce.nothing import NoAnnouncer
 from weldr.control.vip.driver import VirtualIp
 from weldr.control.vip.standing import standings_of
@@ -110,6 +111,26 @@ async def test_an_address_is_claimed_for_no_other_wish_than_the_one_that_is_in_e
     site.view.fold([revision(6, b'{"address": "10.0.0.101"}')], 0.0)
     await running._claim()
     assert compared == []
+
+
+async def test_an_address_is_claimed_only_while_what_other_keys_say_of_it_is_as_it_was_judged() -> None:
+    site = Site()
+    site.view.fold([revision(4, b'{"address": "10.0.0.100"}')], 0.0)
+    left = msgspec.structs.replace(holder("b"), state="released")
+    record = KeyValue(b"/weldr/holders/old", msgspec.json.encode(left), 5, 5)
+    site.view.fold([Revision(5, (Event(record),))], 0.0)
+    running = VirtualIp("web", site.view.vips["web"].vip, site.context, NoAnnouncer())
+    running._probed = True
+    running._seat._candidate.adopt(7, 3, 7)
+    compared: list[Compare] = []
+
+    async def confirm(compares: list[Compare], operations: object) -> Any:
+        compared[:] = compares
+        return SimpleNamespace(held=False, leads=True)
+
+    running._seat.confirm = confirm  # type: ignore[method-assign, assignment]
+    await running._claim()
+    assert Compare.mod_revision(b"/weldr/holders/old", "==", 5) in compared
 
 
 def revision(number: int, value: bytes) -> Revision:

@@ -9,7 +9,7 @@ import msgspec
 from tests.unit.control.vip_world import TIMING, Node, World
 from weldr.control.vip.hold import Hold
 from weldr.model.vip_timing import wait_s
-from weldr.model.vips import Holder
+from weldr.model.vips import Holder, is_same_instance
 
 
 def deliver(world: World, message: tuple[Any, ...], how: str) -> None:
@@ -61,11 +61,16 @@ def _apply(world: World, node: Node, what: str, facts: list[Any]) -> tuple[Any, 
 
 def _written(world: World, node: Node, what: str, token: int, facts: list[Any]) -> Holder | None:
     if what == "claim":
-        return msgspec.structs.replace(world.new_record(node, token), peers=list(facts[0]))
+        return msgspec.structs.replace(world.new_record(node, token), **_peers(node, facts))
     assert world.record is not None
     if what == "record":
-        return msgspec.structs.replace(world.record, peers=list(facts[0]), doubted="")
-    return msgspec.structs.replace(world.record, doubted=node.name)
+        return msgspec.structs.replace(world.record, doubted="", **_peers(node, facts))
+    return msgspec.structs.replace(world.record, doubted=node.called)
+
+
+def _peers(node: Node, facts: list[Any]) -> dict[str, Any]:
+    peers = dict(facts[0])
+    return {"peers": sorted(peers), "machines": {**peers, node.called: node.machine}}
 
 
 def _hear_etcd(world: World, node: Node, answer: tuple[Any, ...]) -> None:
@@ -81,7 +86,7 @@ def _hear_etcd(world: World, node: Node, answer: tuple[Any, ...]) -> None:
             node.hold = None
         return
     world.note(node, record, revision)
-    node.busy = record is not None and record.doubted == node.name
+    node.busy = record is not None and record.doubted == node.called
     if what == "doubt" and done:
         node.doubt = (revision, now, now + wait_s(record.window_s))
     elif what in ("unseat", "vacate") and done:
@@ -131,25 +136,32 @@ def _hear_peer(world: World, message: tuple[Any, ...], *, answered: bool) -> Non
     """A question arrives, and its answer, too, or not."""
     sender, receiver, sent_s, what, *facts = message
     asker, node = world.nodes[sender], world.nodes[receiver]
-    if not node.alive or node.boot_s > sent_s:
+    if not node.alive or node.boot_s > sent_s or (asker.called, asker.name) not in node.knows:
         return
     now = world.clock(node)
     answered = answered and asker.alive and asker.boot_s <= sent_s
+    answered = answered and (node.called, node.name) in asker.knows
     if what == "promise?":
         number, token = facts
-        refusal = node.book.promise("v", token, TIMING.promise_s, now, busy=world.busy(node))
+        refusal: str | None = "another instance has its name"
+        if not world.name_is_taken(node):
+            refusal = node.book.promise(
+                "v", token, TIMING.promise_s, now, busy=world.busy(node), claimed=node.claimed
+            )
         if answered:
-            _hear_promise(world, asker, receiver, number, refusal or "")
+            _hear_promise(world, asker, node.called, number, refusal or "")
     else:
         (token,) = facts
         # Who has taken its address down knows whether it is gone.
         left_behind = world.now_s < node.address_until_s
         uses = node.token == token or left_behind or (node.hold is not None and node.hold.token == token)
-        known = node.record is None or node.record.token == token
-        refused = known and not uses and node.book.refuse("v", token, TIMING.promise_s, now) == 0
+        known = node.record is not None and node.record.token == token and not world.name_is_taken(node)
+        is_named = known and node.record is not None
+        is_named = is_named and is_same_instance(node.record, node.called, node.machine)
+        refused = is_named and not uses and node.book.refuse("v", token, TIMING.promise_s, now) == 0
         if refused and answered:
             before = asker.refused[1] if asker.refused[0] == token else frozenset()
-            asker.refused = (token, before | {receiver})
+            asker.refused = (token, before | {node.called})
 
 
 def _hear_promise(world: World, node: Node, peer: str, number: int, refusal: str) -> None:

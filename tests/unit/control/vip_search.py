@@ -8,10 +8,10 @@ from __future__ import annotations
 import random
 import sys
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from tests.unit.control.vip_steps import choices, do, kind, start, told
-from tests.unit.control.vip_world import Limits, World
+from tests.unit.control.vip_world import Limits, Scene, World
 
 
 @dataclass
@@ -97,13 +97,13 @@ def main() -> None:
     """Search for as long as one likes."""
     worlds, seed = int(sys.argv[1]), random.randrange(1 << 32) if len(sys.argv) < 3 else int(sys.argv[2])
     print(f"seed {seed}")
-    for newcomer in (False, True):
+    for scene in get_args(Scene):
         for found in (
-            explore(Limits(newcomer=newcomer), worlds),
-            wander(Limits(24, 0.5, faults=4, messages=4, newcomer=newcomer), seed, worlds // 50),
+            explore(Limits(scene=scene), worlds),
+            wander(Limits(24, 0.5, faults=4, messages=4, scene=scene), seed, worlds // 50),
         ):
             print(
-                f"{found.worlds} worlds, {found.claims} claims",
+                f"{scene}: {found.worlds} worlds, {found.claims} claims",
                 *(found.double or ["no double holder"]),
                 sep="\n",
             )

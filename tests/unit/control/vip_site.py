@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 from weldr.control.vip.context import Context
@@ -10,14 +11,32 @@ from weldr.control.vip.peers import PeerNetwork
 from weldr.control.vip.promises import PromiseBook
 from weldr.control.vip.view import View, WantedVip
 from weldr.etcd.election import Contender
+from weldr.etcd.errors import EtcdUnavailableError
 from weldr.model.keys import KeySpace
 from weldr.model.vips import Holder, Peer, Vip
 
 ADDRESS = "10.0.0.100"
 
 
+class NoEtcd:
+    """Nothing is answered."""
+
+    config = SimpleNamespace(endpoints=[])
+
+    def __getattr__(self, name: str) -> Any:
+        async def refuse(*arguments: object, **named: object) -> None:
+            raise EtcdUnavailableError("no etcd", endpoint="etcd:2379")
+
+        return refuse
+
+
 def others(me: str) -> list[str]:
     return [name for name in ("a", "b", "c") if name != me]
+
+
+def machine_of(instance: str) -> str:
+    """Each is on one of its own."""
+    return f"machine {instance}"
 
 
 def queue(*names: str) -> list[Contender]:
@@ -38,6 +57,7 @@ def holder(instance: str, *, token: int = 1) -> Holder:
         promise_s=3.0,
         host=instance,
         peers=others(instance),
+        machines={name: machine_of(name) for name in ("a", "b", "c")},
     )
 
 
@@ -49,12 +69,13 @@ class Site:
         book = PromiseBook(0.0)
         client: Any = None
         holds: Any = None
-        self.peers = PeerNetwork(me, self.view, book, holds, lambda: None)
+        machine, keys = machine_of(me), self.view.keys
+        self.peers = PeerNetwork(me, machine, self.view, book, holds, lambda: None)
         self.context = Context(
-            me, me, 0.0, client, self.view.keys, self.view, book, self.peers, lambda vip: None, lambda: None
+            me, me, machine, 0.0, client, keys, self.view, book, self.peers, lambda vip: None, lambda: None
         )
         for name in others(me):
-            self.view.peers[name] = Peer(address="10.0.0.2:8688", boot=name)
+            self.view.peers[name] = Peer(address="10.0.0.2:8688", boot=name, machine=machine_of(name))
             self.hear(name)
 
     def hear(self, name: str, *, holds: dict[str, int] | None = None, hears: list[str] | None = None) -> None:

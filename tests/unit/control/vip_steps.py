@@ -9,12 +9,24 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from tests.unit.control.vip_arrivals import acquire, deliver
-from tests.unit.control.vip_world import NEVER_S, TIMING, Limits, Node, World
+from tests.unit.control.vip_world import NEVER_S, TIMING, Limits, Node, Scene, World
 from weldr.control.vip.promises import PromiseBook, Round
-from weldr.control.vip.record import released_token
-from weldr.control.vip.rules import AskPeers, Claim, Claimant, may_claim, to_be_asked, window_over_s
+from weldr.control.vip.rules import (
+    NOBODY,
+    AskPeers,
+    Claim,
+    Claimant,
+    is_own,
+    may_claim,
+    released_token,
+    to_be_asked,
+    window_over_s,
+)
 from weldr.model.vip_timing import wait_s
+from weldr.model.vips import is_same_instance
 
 _DELIVERIES = ("answered", "arrives", "waits")
 
@@ -29,6 +41,10 @@ def choices(world: World, limits: Limits) -> list[tuple[Any, ...]]:
             found.append(("answered", index))
         else:
             found += [(how, index) for how in _DELIVERIES[: 3 if message[1] == "etcd" else 2]]
+    if world.away_s is not None and world.now_s >= world.away_s + TIMING.window_s:
+        found.append(("restore", ""))
+    elif limits.scene == "restored" and not world.epoch and world.away_s is None:
+        found.append(("lose", ""))
     if world.now_s + limits.tick_s <= limits.ticks * limits.tick_s:
         found.append(("tick", limits.tick_s))
     return found
@@ -40,13 +56,17 @@ def do(world: World, choice: tuple[Any, ...]) -> World:
     if what == "tick":
         after = world.branch(*world.nodes)
         _tick(after, which)
+    elif what in ("lose", "restore"):
+        after = world.branch(*world.nodes)
+        _lose(after) if what == "lose" else _restore(after)
     elif what in _DELIVERIES:
         message = world.messages[which]
         after = world.branch(message[0], message[1])
         after.messages = world.messages[:which] + world.messages[which + 1 :]
         deliver(after, message, what)
     else:
-        after = world.branch(which)
+        # Whoever comes is heard of by all.
+        after = world.branch(*(world.nodes if what in ("boot", "heal") else (which,)))
         _ACTIONS[what](after, after.nodes[which])
     return after
 
@@ -66,21 +86,24 @@ def kind(world: World, choice: tuple[Any, ...]) -> Any:
 
 
 def _possible(world: World, node: Node, limits: Limits) -> list[str]:
-    faulty = world.faults < limits.faults
+    # Nobody could tell who comes later of a holder whose peers are all gone from etcd, too.
+    faulty = world.faults < limits.faults and (limits.scene != "restored" or node.name != "b")
     departs = ["depart"] if node.listed and not (node.alive and node.linked) and node.boot_s < NEVER_S else []
+    if not node.alive and world.away_s is not None:
+        return departs
     if not node.alive:
         return ["boot", *departs] if faulty or node.boot_s > NEVER_S else departs
-    room = len(world.messages) < limits.messages
+    room, etcd = len(world.messages) < limits.messages, node.linked and world.away_s is None
     found = departs + (["ask"] if node.hold is not None and room else [])
-    if node.linked:
+    if etcd:
         found += _possible_with_etcd(world, node, room)
     found = [what for what in found if what not in node.did]
     if faulty:
-        found += ["crash", "cut" if node.linked else "heal"]
+        found += ["crash"]
+        found += ["cut" if node.linked else "heal"] if world.away_s is None else []
+        found += ["power"] if world.now_s < node.address_until_s else []
         found += ["upgrade"] if node.token is not None else []
-        found += (
-            ["release"] if node.hold is not None and node.token is not None and node.linked and room else []
-        )
+        found += ["release"] if node.hold is not None and node.token is not None and etcd and room else []
     return found
 
 
@@ -91,7 +114,7 @@ def _possible_with_etcd(world: World, node: Node, room: bool) -> list[str]:
         return ["stand"] if node.hold is not None or not promised else []
     if not room:
         return []
-    found = ["confirm"] if node.hold is not None or (record and record.instance == node.name) else []
+    found = ["confirm"] if node.hold is not None or (record and record.instance == node.called) else []
     if node.hold is not None and node.hold.token == node.token:
         return [*found, "record"]
     if promised and node.hold is None:
@@ -99,7 +122,8 @@ def _possible_with_etcd(world: World, node: Node, room: bool) -> list[str]:
     if world.leader() == node.name:
         found.append("claim")
     if record is not None and queue[:1] == [record.token] and queue[1:2] == [node.token]:
-        found += ["doubt", "unseat", "vacate"] if node.name in record.peers else []
+        is_peer = node.called in record.peers and is_same_instance(record, node.called, node.machine)
+        found += ["doubt", "unseat", "vacate"] if is_peer else []
     return found
 
 
@@ -132,45 +156,85 @@ def _confirm(world: World, node: Node) -> None:
 def _claim(world: World, node: Node) -> None:
     node.did |= {"claim"}
     world.see(node)
-    node.busy = node.record is not None and node.record.doubted == node.name
+    node.busy = node.record is not None and node.record.doubted == node.called
     record, now = node.record, world.clock(node)
     promised_until_s = node.book.until_s("v", released=released_token(record))
     verdict = may_claim(
         record,
         Claimant(
-            name=node.name,
-            host=node.name,
+            name=NOBODY if world.name_is_taken(node) else node.called,
+            host=world.host(node),
+            machine=node.machine,
             now_s=now,
             boot_s=node.boot_s * world.rate(node),
             promised_until_s=promised_until_s,
             gone_since_s=node.gone[1],
             lease_gone=record is not None and world.leases.get(record.lease, -1.0) <= world.now_s,
             waited=record is not None and node.unseated == record.token,
-            refused=record is not None and node.refused[0] == record.token and bool(node.refused[1]),
+            refused=record is not None
+            and node.refused[0] == record.token
+            and bool(node.refused[1] & {*record.peers, record.instance}),
         ),
     )
     if isinstance(verdict, AskPeers) and record is not None:
         world.send(node, verdict.names, "refuse?", record.token)
-    if isinstance(verdict, Claim):
+    if isinstance(verdict, Claim) and (node.hold is not None or is_known_to_be_free(world, node)):
         node.busy = True
         peers = claimed_peers(world, node)
         _may_name(world, node, peers)
-        _request(world, node, "claim", tuple(peers), world.revision)
+        _request(world, node, "claim", tuple(sorted(peers.items())), world.revision)
 
 
-def _may_name(world: World, node: Node, peers: list[str]) -> None:
+def is_known_to_be_free(world: World, node: Node) -> bool:
+    """What `judge.py` asks beyond the record: of a restored etcd, and, if the record is older than it, of all
+    who are there. They answer at once; who cannot be reached at all is for `inquiry.py`."""
+    record, now = node.record, world.clock(node)
+    if now < node.restored_s + wait_s(TIMING.promise_s):
+        return False
+    of_this_life = record is not None and node.revision > node.began_revision
+    if of_this_life or (record is not None and is_own(record, node.called, world.host(node), node.machine)):
+        return True
+    me = (node.called, node.name)
+    there = [other for other in world.listed(node).values() if other.alive and me in other.knows]
+    token = record.token if record is not None else 0
+    return not any(_is_bound(world, other, token) for other in there)
+
+
+def _is_bound(world: World, node: Node, token: int) -> bool:
+    """By a promise, or by holding the address by another token."""
+    left_behind = node.hold is None and world.now_s < node.address_until_s
+    until_s = node.hold.window_end_s if node.hold is not None and node.hold.token != token else 0.0
+    promised_s = node.book.until_s("v", released=released_token(node.record))
+    return left_behind or world.clock(node) < max(
+        until_s, promised_s, node.restored_s + wait_s(TIMING.promise_s)
+    )
+
+
+def _named(world: World, node: Node) -> set[tuple[str, str]]:
+    """Whom the record names, as far as it knows, and on which machines."""
+    record = node.record
+    read = {(peer, record.machines.get(peer, "")) for peer in record.peers} if record is not None else set()
+    return read | node.unsure
+
+
+def _may_name(world: World, node: Node, peers: dict[str, str]) -> None:
     """Its record is about to name these; until it knows that it does, it asks all."""
-    named, record = to_be_asked(peers), node.record
-    if node.hold is not None and not named <= {*(record.peers if record is not None else ()), *node.unsure}:
+    named = to_be_asked(peers)
+    if node.hold is not None and not named <= _named(world, node):
         node.hold.forget_promises(world.clock(node))
     node.unsure |= named
 
 
-def claimed_peers(world: World, node: Node) -> list[str]:
+def claimed_peers(world: World, node: Node) -> dict[str, str]:
     """Who has it by promises names nobody that was not asked for one."""
-    peers, record = world.new_record(node, 0).peers, node.record
-    asked = [name for name in peers if name in {*(record.peers if record else ()), *node.unsure}]
+    peers, named = peers_now(world, node), {name for name, _ in _named(world, node)}
+    asked = {name: machine for name, machine in peers.items() if name in named}
     return asked if node.hold is not None and asked else peers
+
+
+def peers_now(world: World, node: Node) -> dict[str, str]:
+    """As in `Context`."""
+    return {name: other.machine for name, other in world.listed(node).items()}
 
 
 def _record(world: World, node: Node) -> None:
@@ -179,22 +243,31 @@ def _record(world: World, node: Node) -> None:
     record, token = node.record, node.token
     if token is None or record is None or record.token != token or record.state != "held":
         return
-    peers = world.new_record(node, token).peers
-    if sorted(peers) == sorted(record.peers) and not record.doubted:
+    peers = peers_now(world, node)
+    kept = msgspec.structs.replace(world.new_record(node, token), host=record.host)
+    if kept == msgspec.structs.replace(record, peers=sorted(record.peers)):
         return
     _may_name(world, node, peers)
-    _request(world, node, "record", tuple(peers), node.revision)
+    _request(world, node, "record", tuple(sorted(peers.items())), node.revision)
 
 
 def _ask(world: World, node: Node) -> None:
     node.did |= {"ask"}
-    hold, record = node.hold, node.record
+    hold = node.hold
     assert hold is not None
-    peers = {*(record.peers if record is not None else ()), *node.unsure}
+    peers = {
+        name if is_reachable(world, node, name, machine) else NOBODY for name, machine in _named(world, node)
+    }
     if peers:
         number = 1 + (node.round.number if node.round is not None else 0)
         node.round = Round(number, world.clock(node), hold.token, set(peers))
-        world.send(node, sorted(peers & world.nodes.keys()), "promise?", number, hold.token)
+        world.send(node, sorted(peers), "promise?", number, hold.token)
+
+
+def is_reachable(world: World, node: Node, name: str, machine: str) -> bool:
+    """As in `Record`: whether the peer of that name is yet the one on that machine."""
+    known = dict(node.knows)
+    return name not in known or machine in ("", world.nodes[known[name]].machine)
 
 
 def _doubt(world: World, node: Node) -> None:
@@ -237,12 +310,31 @@ def _crash(world: World, node: Node) -> None:
     node.alive = False
 
 
+def _power(world: World, node: Node) -> None:
+    """Its machine loses power, or is started anew; it comes back by `boot`."""
+    _crash(world, node)
+    node.address_until_s = -1.0
+    node.started += 1
+
+
 def _boot(world: World, node: Node) -> None:
     if node.boot_s < NEVER_S:
         world.faults += 1
-    fresh = Node(node.name, boot_s=world.now_s, address_until_s=node.address_until_s)
+    fresh = Node(
+        node.name,
+        node.called,
+        node.machine,
+        node.kernel,
+        node.started,
+        epoch=world.epoch,
+        began_revision=world.revision,
+        boot_s=world.now_s,
+        address_until_s=node.address_until_s,
+    )
     fresh.book = PromiseBook(world.clock(fresh))
     world.nodes[node.name] = fresh
+    world.arrive(fresh)
+    world.see(fresh)
 
 
 def _give_up(world: World, node: Node) -> None:
@@ -257,7 +349,11 @@ def _give_up(world: World, node: Node) -> None:
 def _upgrade(world: World, node: Node) -> None:
     """Another manager goes on in its place, with what `VipsState` has."""
     world.faults += 1
-    world.nodes[node.name] = after = Node(node.name, boot_s=node.boot_s, book=node.book)
+    world.nodes[node.name] = after = Node(
+        node.name, node.called, node.machine, node.kernel, node.started, boot_s=node.boot_s, book=node.book
+    )
+    after.knows, after.epoch, after.restored_s = node.knows, node.epoch, node.restored_s
+    after.claimed, after.began_revision = node.claimed, world.revision
     after.linked, after.listed = node.linked, node.listed
     after.token, after.busy, after.did = node.token, node.busy, node.did
     after.hold, after.address_until_s = node.hold, node.address_until_s
@@ -267,9 +363,11 @@ def _upgrade(world: World, node: Node) -> None:
     after.round = None
 
 
-def handed_unsure(node: Node) -> frozenset[str]:
+def handed_unsure(node: Node) -> frozenset[tuple[str, str]]:
     """Whom its record may name."""
-    return node.unsure | frozenset(node.record.peers if node.record is not None else ())
+    record = node.record
+    read = ((name, record.machines.get(name, "")) for name in record.peers) if record is not None else ()
+    return node.unsure.union(read)
 
 
 def _cut(world: World, node: Node) -> None:
@@ -278,12 +376,34 @@ def _cut(world: World, node: Node) -> None:
 
 
 def _heal(world: World, node: Node) -> None:
-    node.linked = node.listed = True
+    node.linked = True
+    world.arrive(node)
 
 
 def _depart(world: World, node: Node) -> None:
     """The lease of its key in etcd ends; it may be cut off and well."""
     node.listed = False
+
+
+def _lose(world: World) -> None:
+    """etcd is lost, with all that it was asked."""
+    world.faults += 1
+    world.away_s = world.now_s
+    world.messages = tuple(message for message in world.messages if "etcd" not in message[:2])
+
+
+def _restore(world: World) -> None:
+    """It is restored from a copy of before anybody was there, and counts from an earlier number."""
+    world.away_s = None
+    world.epoch += 1
+    world.keys, world.leases, world.record = {}, {}, None
+    world.revision += 1
+    world.next_token = 1
+    for node in world.nodes.values():
+        node.listed = False
+    for node in world.nodes.values():
+        if node.alive and node.linked:
+            world.arrive(node)
 
 
 def _tick(world: World, tick_s: float) -> None:
@@ -317,6 +437,7 @@ _ACTIONS = {
     "vacate": _vacate,
     "record": _record,
     "crash": _crash,
+    "power": _power,
     "boot": _boot,
     "cut": _cut,
     "heal": _heal,
@@ -326,19 +447,38 @@ _ACTIONS = {
 }
 
 
+_SCENES: dict[Scene, tuple[str, str]] = {
+    "peers": ("abc", ""),
+    "newcomer": ("ab", "d"),
+    "namesake": ("abc", "e"),
+    "neighbour": ("ab", "n"),
+    "restored": ("ab", "d"),
+}
+"""Who is there, and who comes later."""
+
+
 def start(limits: Limits) -> World:
-    """Instance a holds, b and c (or a newcomer d that comes later) are its peers."""
-    names = ["a", "b"] if limits.newcomer else ["a", "b", "c"]
-    world = World({name: Node(name) for name in names})
+    """The first scene: instance a holds, and the others are its peers, unless they come later."""
+    names, later = _SCENES[limits.scene]
+    world = World({})
+    if limits.scene == "restored":
+        world.next_token = 1001
+    for name in names + later:
+        kernel = "a" if name == "n" else name
+        node = Node(name, "b" if name == "e" else name, kernel, kernel)
+        if name in later:
+            node.alive = node.linked = node.listed = False
+            node.boot_s = 2 * NEVER_S
+        world.nodes[name] = node
     for name in names:
+        world.arrive(world.nodes[name])
         stand(world, world.nodes[name])
-    if limits.newcomer:
-        world.nodes["d"] = Node("d", alive=False, boot_s=2 * NEVER_S)
     first = world.nodes["a"]
     assert first.token is not None
     world.record = world.new_record(first, first.token)
     for node in world.nodes.values():
-        world.see(node)
+        if node.alive:
+            world.see(node)
         node.did = frozenset()
     acquire(world, first, first.token, 0.0)
     return world

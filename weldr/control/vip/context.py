@@ -26,6 +26,7 @@ class Context:
 
     me: str
     host: str
+    machine: str
     boot_s: float
     client: EtcdClient
     keys: KeySpace
@@ -49,9 +50,9 @@ class Context:
             del self.transitions[key]
         self.note_queue(name, (), 0.0)
 
-    def peers_now(self) -> list[str]:
-        """All other instances that take part in elections."""
-        return sorted(name for name in self.view.peers if name != self.me)
+    def peers_now(self) -> dict[str, str]:
+        """All other instances that take part in elections, and the machine that each is on."""
+        return {name: peer.machine for name, peer in self.view.peers.items() if name != self.me}
 
     def better(self, name: str, vip: Vip, queue: Sequence[Contender]) -> bool:
         """Whether somebody behind us should have it rather than we: of higher priority, or holding fewer.

@@ -20,8 +20,8 @@ from weldr.control.vip.holding import Holding
 from weldr.control.vip.judge import Judge
 from weldr.control.vip.machine import Action, Decision, Facts, State, decide
 from weldr.control.vip.placement import Placement
-from weldr.control.vip.record import released_token, wall_clock
-from weldr.control.vip.rules import AskPeers, Claim, Wait
+from weldr.control.vip.record import wall_clock
+from weldr.control.vip.rules import AskPeers, Claim, Wait, released_token
 from weldr.control.vip.seat import Seat
 from weldr.control.vip.silence import Silence
 from weldr.etcd.client import Compare, Delete
@@ -57,7 +57,7 @@ class VirtualIp:
         self._seat = Seat(name, vip, context)
         self._record = self._seat.record
         self._silence = Silence(name, vip, context, self._seat)
-        self._judge = Judge(name, vip, context, self._seat, lambda: self.holding.hold is not None)
+        self._judge = Judge(name, vip, context, self._seat, lambda: self.holding.hold is not None, self.wake)
         self.holding = Holding(
             name, vip, context, announcer, lambda: self._record.peers_to_ask, self._lost, self.wake
         )
@@ -127,14 +127,14 @@ class VirtualIp:
         candidacy = self.candidacy()
         if candidacy is None:
             return None
-        unsure_revision, unsure_peers = self._record.unsure
+        unsure_revision, unsure = self._record.unsure
         return HandedVip(
             candidacy=candidacy,
             held=self.holding.hand_on(),
             last_held=self.holding.last_held,
             busy=self.busy,
             unsure_revision=unsure_revision,
-            unsure_peers=sorted(unsure_peers),
+            unsure=sorted(unsure),
             state=str(self.state),
             since=self._since,
             reason=self._reason,
@@ -153,7 +153,7 @@ class VirtualIp:
         """Go on in the place of another manager of this instance, which has parked. Before `start`."""
         self.adopt_candidacy(handed.candidacy)
         self._seat.busy = handed.busy
-        self._record.adopt_unsure(handed.unsure_revision, handed.unsure_peers)
+        self._record.adopt_unsure(handed.unsure_revision, handed.unsure)
         if handed.state in set(State):
             self.state = State(handed.state)
         self._since, self._reason = handed.since or self._since, handed.reason
@@ -304,6 +304,7 @@ class VirtualIp:
 
     async def _follow(self, confirmation: Confirmation) -> float:
         """Another one leads. If we are next, see to it that a silent one does not lead for long."""
+        self._judge.inquire()
         if self._owes_release():
             # It could not be told when it happened: etcd was away.
             await self._confirm([self._record.unchanged], [self._record.given_up(self._reason)])
@@ -333,24 +334,22 @@ class VirtualIp:
         if self.holding.hold is None and self._context.better(self.name, self.vip, confirmation.queue):
             await self._withdraw("another instance should have it")
             return 0.0
-        record = self._record.holder
         match await self._judge.judge():
             case Claim():
                 return await self._claim()
             case Wait(until_s, reason):
                 self._enter(Decision(Action.CLAIM, State.CLAIMING, reason))
                 return max(0.001, min(until_s - now_s(), self._timing.following_renewal_s))
-            case AskPeers(names, reason):
-                assert record is not None
+            case AskPeers(_, reason):
                 self._enter(Decision(Action.CLAIM, State.CLAIMING, reason))
-                self._context.peers.ask_for_refusal(self.name, record.token, names)
                 return self._timing.renewal_s
 
     async def _claim(self, *, unseating: Contender | None = None) -> float:
         if (
             not self._probed
+            and unseating is None
             and self.holding.hold is None
-            and self._context.view.held.get(self.name) != self.vip.ip
+            and (self._context.view.held.get(self.name) != self.vip.ip or self._judge.may_have_a_namesake)
         ):
             # Nobody has held it for as long as we know: some other host may have it by now.
             try:
@@ -374,10 +373,11 @@ class VirtualIp:
         self._seat.busy = True
         # What is wanted may have changed without our knowledge: the address may be another key's by now.
         compares = [self._record.unchanged, Compare.mod_revision(self._vip_key, "==", wanted.revision)]
-        held, asked = self.holding.hold is not None, self._record.peers_to_ask
+        compares += self._judge.others_unchanged()
+        held, asked = self.holding.hold is not None, self._record.named
         claimed = self._record.claimed(self.token, self._seat.lease_id, held=held)
         operations: list[Operation] = [claimed]
-        if self._record.peers_to_ask - asked:
+        if self._record.named - asked:
             self.holding.forget_promises()
         if unseating is not None:
             compares.append(Compare.create_revision(unseating.key, "==", unseating.token))
@@ -407,11 +407,11 @@ class VirtualIp:
 
     async def _keep_record(self) -> None:
         """Whoever may have to be asked without etcd has to be in the record before, and no doubt may stay."""
-        asked = self._record.peers_to_ask
+        asked = self._record.named
         put, record = self._record.kept(), self._record.holder
         if put is None or record is None:
             return
-        if self._record.peers_to_ask - asked:
+        if self._record.named - asked:
             self.holding.forget_promises()
         if record.doubted:
             extra = {"vip": self.name, "by": record.doubted}
@@ -436,7 +436,11 @@ class VirtualIp:
         await self._seat.withdraw(compares, operations)
 
     def _owes_release(self) -> bool:
-        """Whether etcd says that we hold what we have given up."""
+        """Whether etcd says that we hold what we have given up. What a restored one says is of the past:
+        somebody else may have taken it after us."""
+        restored = self._context.view.restored_revision
+        if restored is not None and self._record.revision <= restored:
+            return False
         return self.holding.hold is None and self._record.names(self.holding.last_held)
 
     def _lost(self, reason: str) -> None:

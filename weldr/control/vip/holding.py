@@ -41,7 +41,7 @@ class Holding:
         vip: Vip,
         context: Context,
         announcer: Announcer,
-        peers_to_ask: Callable[[], set[str]],
+        peers_to_ask: Callable[[], frozenset[str]],
         on_loss: Callable[[str], None],
         wake: Callable[[], None],
     ) -> None:
@@ -70,6 +70,11 @@ class Holding:
         self._known_until_s = 0.0
         self._refusals = 0
         """How often in a row the address could not be set after a claim."""
+
+    def held_until_s(self, but: int) -> float:
+        """Until when the address may be here by any token but that; a time in the past if it is not."""
+        held = self.hold is not None and self.hold.token != but
+        return max(self.left_behind_until_s, self.hold.window_end_s if self.hold and held else -math.inf)
 
     def find_problem(self) -> str:
         """Why this host cannot hold the address; empty if it can."""

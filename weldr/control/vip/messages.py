@@ -17,6 +17,7 @@ _DIGEST_BYTES = hashlib.sha256().digest_size
 MAX_DATAGRAM_BYTES = 32 * 1024
 """More than 64 virtual IPs and 64 holders take, unless their names are long beyond use."""
 KEY_BYTES = 32
+MAX_BOUND_S = 120.0
 _MAX_NAMES = 256
 
 Names = Annotated[list[str], msgspec.Meta(max_length=_MAX_NAMES)]
@@ -65,7 +66,26 @@ class RefusalAnswer(msgspec.Struct, frozen=True, tag="refuse!", array_like=True)
     refused: bool
 
 
-Body = Heartbeat | PromiseQuestion | PromiseAnswer | RefusalQuestion | RefusalAnswer
+class BoundQuestion(msgspec.Struct, frozen=True, tag="bound?", array_like=True):
+    """Who has just arrived asks: until when is nobody to claim `vip`, as far as you know? `token` is of the
+    holder that it knows of itself, or 0."""
+
+    number: int
+    vip: str
+    token: int
+
+
+class BoundAnswer(msgspec.Struct, frozen=True, tag="bound!", array_like=True):
+    """The sender has promised so for so long, or is another holder itself; 0 if neither."""
+
+    number: int
+    vip: str
+    left_s: Annotated[float, msgspec.Meta(ge=0, le=MAX_BOUND_S)]
+
+
+Body = (
+    Heartbeat | PromiseQuestion | PromiseAnswer | RefusalQuestion | RefusalAnswer | BoundQuestion | BoundAnswer
+)
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True):

@@ -21,8 +21,11 @@ from typing import Any, Protocol
 from weldr.control.own_address import own_address
 from weldr.control.vip.hearing import TURN_S, Hearing
 from weldr.control.vip.messages import (
+    MAX_BOUND_S,
     MAX_DATAGRAM_BYTES,
     Body,
+    BoundAnswer,
+    BoundQuestion,
     Heartbeat,
     Message,
     PromiseAnswer,
@@ -33,10 +36,12 @@ from weldr.control.vip.messages import (
     unseal,
 )
 from weldr.control.vip.promises import PromiseBook, Round
+from weldr.control.vip.rules import released_token
 from weldr.control.vip.view import SECRET_NAME, View, WantedVip
 from weldr.etcd.clock import now_s
 from weldr.model.takeover import PeerLife
-from weldr.model.vips import Peer
+from weldr.model.vip_timing import DRIFT, LEAST_TTL_S, wait_s
+from weldr.model.vips import Peer, is_same_instance
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +49,8 @@ PORT = 8688
 _ANY_PORT = 9
 _MAX_NAMES = 256
 _MAX_REMEMBERED = 1024
+_ANSWERED_S = 2.0
+"""What is asked is answered by then, or not at all."""
 _SKIPPED = 1 << 32
 
 
@@ -54,7 +61,10 @@ class Holds(Protocol):
         """By virtual IP."""
 
     def busy(self, vip: str) -> bool:
-        """Whether this instance claims or holds it."""
+        """Whether this instance claims or holds it, by whatever key."""
+
+    def held_until_s(self, vip: str, *, but: int) -> float:
+        """Until when its address may be here by any token but that; a time in the past if it is not."""
 
     def uses(self, vip: str, token: int) -> bool:
         """Whether it holds by this token, or may yet do so."""
@@ -67,7 +77,7 @@ class PeerNetwork(asyncio.DatagramProtocol):
     """This instance's socket."""
 
     def __init__(
-        self, me: str, view: View, book: PromiseBook, holds: Holds, on_turn: Callable[[], None]
+        self, me: str, machine: str, view: View, book: PromiseBook, holds: Holds, on_turn: Callable[[], None]
     ) -> None:
         """`on_turn` is called for every turn of `Hearing`."""
         self.boot = secrets.token_hex(8)
@@ -75,6 +85,7 @@ class PeerNetwork(asyncio.DatagramProtocol):
         self.address = ""
         """Where others reach us; empty while the socket is not open."""
         self._me = me
+        self._machine = machine
         self._view = view
         self._book = book
         self._holds = holds
@@ -84,6 +95,7 @@ class PeerNetwork(asyncio.DatagramProtocol):
         self._rounds: dict[int, tuple[Round, Callable[[Round], None]]] = {}
         self._numbers = itertools.count(secrets.randbits(48))
         self._refusals: dict[tuple[str, int], set[str]] = {}
+        self._inquiries: dict[int, tuple[float, Callable[[str, float], None]]] = {}
         self._transport: asyncio.DatagramTransport | None = None
         self._beating: asyncio.Task[None] | None = None
         self._muted = False
@@ -209,10 +221,15 @@ class PeerNetwork(asyncio.DatagramProtocol):
     # --- questions
 
     def ask_for_promises(
-        self, vip: str, token: int, duration_s: float, peers: set[str], on_success: Callable[[Round], None]
+        self,
+        vip: str,
+        token: int,
+        duration_s: float,
+        peers: frozenset[str],
+        on_success: Callable[[Round], None],
     ) -> None:
         """Ask all of them not to claim; `on_success` is called once, if and when all have promised."""
-        for number in [number for number, (asked, _) in self._rounds.items() if now_s() - asked.sent_s > 2]:
+        for number in [number for number, (asked, _) in self._rounds.items() if _is_old(asked.sent_s)]:
             del self._rounds[number]
         number = next(self._numbers)
         self._rounds[number] = (Round(number, now_s(), token, set(peers)), on_success)
@@ -230,6 +247,18 @@ class PeerNetwork(asyncio.DatagramProtocol):
     def refused_by(self, vip: str, token: int) -> set[str]:
         """Who has refused."""
         return self._refusals.get((vip, token), set())
+
+    def ask_until_when(
+        self, vip: str, token: int, instances: Iterable[str], on_answer: Callable[[str, float], None]
+    ) -> None:
+        """Ask these until when they are bound not to claim, or hold it by another token; `on_answer` is told
+        who is, and until when, 0 if it is not."""
+        for number in [number for number, (sent_s, _) in self._inquiries.items() if _is_old(sent_s)]:
+            del self._inquiries[number]
+        number = next(self._numbers)
+        self._inquiries[number] = (now_s(), on_answer)
+        for name in instances:
+            self._send(name, BoundQuestion(number, vip, token))
 
     def forget_all_but(self, vips: set[str]) -> None:
         """Virtual IPs and instances that no longer exist take no room."""
@@ -282,6 +311,11 @@ class PeerNetwork(asyncio.DatagramProtocol):
             case RefusalAnswer(_, vip, token, refused):
                 if refused and (vip, token) in self._refusals:
                     self._refusals[vip, token].add(sender)
+            case BoundQuestion(number, vip, token):
+                self._send(sender, BoundAnswer(number, vip, self._bound_for_s(vip, token)))
+            case BoundAnswer(number, _, left_s):
+                if number in self._inquiries:
+                    self._inquiries[number][1](sender, now_s() + left_s / (1 - DRIFT) if left_s else 0.0)
 
     def _promise(self, vip: str, token: int, duration_s: float) -> str | None:
         if not self._holds.known(vip):
@@ -301,14 +335,29 @@ class PeerNetwork(asyncio.DatagramProtocol):
         )
 
     def _refuse(self, vip: str, token: int) -> bool:
-        # Whoever has our name may have promised what we would refuse.
-        if self.name_is_taken or not self._holds.known(vip) or self._holds.uses(vip, token):
-            return False
         record = self._view.holders.get(vip)
         if record is None or record.token != token:
             # How long a promise to it lasts is in its record.
             return False
+        # Whoever has our name may have promised what we would refuse.
+        if self.name_is_taken or not is_same_instance(record, self._me, self._machine):
+            return False
+        if self._holds.uses(vip, token):
+            return False
         return self._book.refuse(vip, token, record.promise_s, now_s()) == 0.0
+
+    def _bound_for_s(self, vip: str, token: int) -> float:
+        record, wanted = self._view.holders.get(vip), self._view.vips.get(vip)
+        promise_s = max(
+            record.promise_s if record is not None else LEAST_TTL_S,
+            wanted.vip.timing().promise_s if wanted is not None else LEAST_TTL_S,
+        )
+        bound_s = max(
+            self._book.until_s(vip, released=released_token(record)),
+            self._holds.held_until_s(vip, but=token),
+            self._view.restored_s + wait_s(promise_s),
+        )
+        return min(max(0.0, bound_s - now_s()), MAX_BOUND_S)
 
     def _send(self, name: str, body: Body) -> None:
         key, peer = self._key(), self._view.peer(name)
@@ -324,6 +373,10 @@ class PeerNetwork(asyncio.DatagramProtocol):
     def _key(self) -> bytes | None:
         secret = self._view.secrets.get(SECRET_NAME)
         return None if secret is None else secret.key_bytes()
+
+
+def _is_old(sent_s: float) -> bool:
+    return now_s() - sent_s > _ANSWERED_S
 
 
 def towards(wanted: Iterable[WantedVip], peers: Iterable[Peer]) -> list[tuple[str, int]]:

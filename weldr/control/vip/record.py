@@ -5,13 +5,13 @@ Whatever is written compares the record with what was read, so that two who writ
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
 import msgspec
 
 from weldr.control.vip.context import Context
-from weldr.control.vip.rules import to_be_asked
+from weldr.control.vip.rules import NOBODY, Named, released_token, to_be_asked
 from weldr.control.vip.view import holder_of
 from weldr.etcd.client import Compare, Put
 from weldr.model.events import KeyValue
@@ -31,7 +31,7 @@ class Record:
         self._name = name
         self._vip = vip
         self._context = context
-        self._unsure_peers: frozenset[str] = frozenset()
+        self._unsure: frozenset[Named] = frozenset()
         """Whom the record may name by now: a write whose answer is lost may come late."""
 
     def note(self, pair: KeyValue | None) -> None:
@@ -39,18 +39,18 @@ class Record:
         self.holder = holder_of(pair)
         revision = pair.mod_revision if pair is not None else 0
         if revision != self.revision:
-            self.revision, self._unsure_peers = revision, frozenset()
+            self.revision, self._unsure = revision, frozenset()
         if self.holder is not None:
             self._context.book.learn(self._name, self.holder.token)
 
     @property
-    def unsure(self) -> tuple[int, frozenset[str]]:
+    def unsure(self) -> tuple[int, frozenset[Named]]:
         """The revision that was read, and whom the record names or may name by now."""
-        return self.revision, frozenset(self.peers_to_ask)
+        return self.revision, self.named
 
-    def adopt_unsure(self, revision: int, peers: Iterable[str]) -> None:
+    def adopt_unsure(self, revision: int, named: Iterable[Named]) -> None:
         """Another manager of this instance was not sure of these at that revision."""
-        self.revision, self._unsure_peers = revision, frozenset(peers)
+        self.revision, self._unsure = revision, frozenset(named)
 
     def names(self, token: int | None) -> bool:
         """Whether that candidacy holds."""
@@ -74,18 +74,28 @@ class Record:
         return Compare.mod_revision(self.key, "==", self.revision)
 
     @property
-    def peers_to_ask(self) -> set[str]:
+    def named(self) -> frozenset[Named]:
         """All whose promise the holder needs without etcd."""
-        return {*(self.holder.peers if self.holder is not None else ()), *self._unsure_peers}
+        holder = self.holder
+        read = ((peer, holder.machines.get(peer, "")) for peer in holder.peers) if holder is not None else ()
+        return self._unsure.union(read)
+
+    @property
+    def peers_to_ask(self) -> frozenset[str]:
+        """Their names; `NOBODY` for one whose name another machine has by now: its promise cannot be had."""
+        return frozenset(name if self._is_reachable(name, machine) else NOBODY for name, machine in self.named)
+
+    def _is_reachable(self, name: str, machine: str) -> bool:
+        peer = self._context.view.peer(name)
+        return peer is None or not machine or not peer.machine or peer.machine == machine
 
     def claimed(self, token: int, lease: int, *, held: bool) -> Put:
         """We hold it, by this candidacy. `held`: we did so before, by promises. Then whoever has given none is
         named later, by `kept`: as a peer it would be free to claim before we know that it is one."""
-        timing = self._vip.timing()
-        peers = self._context.peers_now()
+        timing, peers = self._vip.timing(), self._context.peers_now()
         if held:
-            peers = [peer for peer in peers if peer in self.peers_to_ask] or peers
-        self._unsure_peers |= to_be_asked(peers)
+            peers = {peer: peers[peer] for peer in peers if peer in self.peers_to_ask} or peers
+        self._unsure |= to_be_asked(peers)
         claimed = Holder(
             instance=self._context.me,
             address=self._vip.ip,
@@ -96,7 +106,8 @@ class Record:
             window_s=timing.window_s,
             promise_s=timing.promise_s,
             host=self._context.host,
-            peers=peers,
+            peers=sorted(peers),
+            machines=self._machines(peers),
             reason=self._why(),
         )
         return self._put(claimed)
@@ -108,18 +119,30 @@ class Record:
         if before.instance == self._context.me:
             return "claimed anew"
         if before.state == "released":
-            return f"{before.instance} gave it up: {before.reason}"
+            return f"after {before.instance}: {before.reason}"
         return f"{before.instance} was silent" if before.doubted else f"{before.instance} was gone"
 
     def kept(self) -> Put | None:
         """Whoever may have to be asked when etcd is lost has to be in it before, and no doubt may stay. `None`
         if it is so."""
-        holder, peers = self.holder, self._context.peers_now()
-        if holder is None or (sorted(holder.peers) == peers and not holder.doubted):
+        if self.holder is None:
+            return None
+        peers = self._context.peers_now()
+        kept = msgspec.structs.replace(
+            self.holder,
+            host=self._context.host,
+            peers=sorted(peers),
+            machines=self._machines(peers),
+            doubted="",
+        )
+        if kept == msgspec.structs.replace(self.holder, peers=sorted(self.holder.peers)):
             return None
         # An earlier write may yet be done, too.
-        self._unsure_peers |= to_be_asked(peers)
-        return self._put(msgspec.structs.replace(holder, peers=peers, doubted=""))
+        self._unsure |= to_be_asked(peers)
+        return self._put(kept)
+
+    def _machines(self, peers: Mapping[str, str]) -> dict[str, str]:
+        return {**peers, self._context.me: self._context.machine}
 
     def doubted(self) -> Put:
         """We do not hear the holder."""
@@ -134,11 +157,6 @@ class Record:
 
     def _put(self, holder: Holder) -> Put:
         return Put(self.key, msgspec.json.encode(holder))
-
-
-def released_token(holder: Holder | None) -> int:
-    """See `Record.released_token`."""
-    return holder.token if holder is not None and holder.state == "released" else 0
 
 
 def wall_clock() -> str:

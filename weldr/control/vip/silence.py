@@ -29,7 +29,7 @@ from weldr.etcd.clock import now_s
 from weldr.etcd.election import Confirmation, Contender, lease_idle_s
 from weldr.etcd.errors import EtcdError
 from weldr.model.vip_timing import wait_s
-from weldr.model.vips import Holder, Vip
+from weldr.model.vips import Holder, Vip, is_same_instance
 
 logger = logging.getLogger(__name__)
 
@@ -100,6 +100,8 @@ class Silence:
         if self._vip.failover == "lease" or record.state != "held":
             return False
         if record.token != queue[0].token or queue[1].token != self._seat.token:
+            return False
+        if not is_same_instance(record, self._context.me, self._context.machine):
             return False
         hearing, now = self._context.peers.hearing, now_s()
         silent_s = hearing.silence_of_holder_s(record.instance, self._name, record.token)

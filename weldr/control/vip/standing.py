@@ -51,7 +51,7 @@ class Standing:
             holder.instance if holder is not None and held else "nobody",
             str(holder.token) if holder is not None and held else "",
             holder.since if holder is not None else "",
-            f"{'claimed' if held else f'{holder.instance} released it'}: {holder.reason}"
+            f"{'claimed' if held else f'free after {holder.instance}'}: {holder.reason}"
             if holder is not None
             else "",
             ", ".join(self.candidates) or "nobody",

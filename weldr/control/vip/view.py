@@ -110,8 +110,10 @@ class View:
     """Whether there is a `secrets/peers` that holds no key. The last good one stays in force."""
     restored_s: float = float("-inf")
     """When etcd was last found to be another one, or maybe one, or to have gone back in time."""
-    _restored_revision: int | None = None
+    restored_revision: int | None = None
     """What was found then."""
+    began_revision: int | None = None
+    """What was found first: what was written later, was written with our knowledge."""
     _queues: dict[str, dict[bytes, KeyValue]] = field(default_factory=dict)
     _gone: dict[str, dict[int, float]] = field(default_factory=dict)
     _touched: set[str] = field(default_factory=set)
@@ -127,9 +129,9 @@ class View:
     def claimed_since_restored(self, vip: str) -> int:
         """The token of a holder whose record was written since etcd was found to be maybe another one, or 0."""
         record, pair = self.holders.get(vip), self.records.get(vip)
-        if self._restored_revision is None or record is None or pair is None or record.state != "held":
+        if self.restored_revision is None or record is None or pair is None or record.state != "held":
             return 0
-        return record.token if pair.mod_revision > self._restored_revision else 0
+        return record.token if pair.mod_revision > self.restored_revision else 0
 
     def addresses(self) -> set[str]:
         """All that any key here speaks of."""
@@ -168,7 +170,9 @@ class View:
 
     def _replace(self, snapshot: Snapshot, now_s: float) -> None:
         if snapshot.reason in _MAYBE_ANOTHER_ETCD:
-            self.restored_s, self._restored_revision = now_s, snapshot.revision
+            self.restored_s, self.restored_revision = now_s, snapshot.revision
+        if self.began_revision is None or snapshot.revision < self.began_revision:
+            self.began_revision = snapshot.revision
         before = [pair.key for queue in self._queues.values() for pair in queue.values()]
         there = {pair.key for pair in snapshot.key_values}
         for kind, table in self._tables().items():

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import logging
 import math
-import os
 import socket
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +14,7 @@ from typing import TYPE_CHECKING
 from weldr.control.vip.checks import Checks
 from weldr.control.vip.context import Context
 from weldr.control.vip.driver import VirtualIp
+from weldr.control.vip.identity import this_host, this_machine
 from weldr.control.vip.machine import State
 from weldr.control.vip.means import Means
 from weldr.control.vip.peers import PeerNetwork, towards
@@ -24,7 +22,7 @@ from weldr.control.vip.promises import PromiseBook
 from weldr.control.vip.shared_secret import SharedSecret
 from weldr.control.vip.tidy import HostWatch
 from weldr.control.vip.view import View
-from weldr.control.vip.wanted import chosen
+from weldr.control.vip.wanted import chosen, is_elsewhere
 from weldr.etcd.client import EtcdClient
 from weldr.etcd.clock import now_s
 from weldr.etcd.errors import EtcdError
@@ -73,11 +71,13 @@ class VirtualIps:
         self._view = View(keys)
         began_s = now_s()
         self._book = PromiseBook(began_s)
-        self._peers = PeerNetwork(me, self._view, self._book, self, self._on_turn)
+        machine = this_machine()
+        self._peers = PeerNetwork(me, machine, self._view, self._book, self, self._on_turn)
         self._secret = SharedSecret(client, keys, self._view)
         self._context = Context(
             me=me,
-            host=_host(),
+            host=this_host(),
+            machine=machine,
             boot_s=began_s,
             client=client,
             keys=keys,
@@ -185,6 +185,7 @@ class VirtualIps:
             words=self._book.words(),
             boot_s=now if unknown else self._context.boot_s,
             restored_s=restored_s if math.isfinite(restored_s) else None,
+            restored_revision=self._view.restored_revision,
             life=self._peers.life(),
         )
 
@@ -227,8 +228,8 @@ class VirtualIps:
     async def adopt(self, state: VipsState, sock: socket.socket | None) -> None:
         """Take the place of another manager of this instance, which is frozen. Before `run`."""
         self._context.boot_s = state.boot_s
-        if state.restored_s is not None:
-            self._view.restored_s = max(self._view.restored_s, state.restored_s)
+        if state.restored_s is not None and state.restored_s > self._view.restored_s:
+            self._view.restored_s, self._view.restored_revision = state.restored_s, state.restored_revision
         self._book.adopt(state.words, state.boot_s)
         if state.vips:
             self._host.open()
@@ -291,7 +292,12 @@ class VirtualIps:
         """Where other instances reach us."""
         if not self._peers.address:
             return None
-        return Peer(address=self._peers.address, boot=self._peers.boot, zone=self._context.zone)
+        return Peer(
+            address=self._peers.address,
+            boot=self._peers.boot,
+            zone=self._context.zone,
+            machine=self._context.machine,
+        )
 
     def problems(self) -> list[str]:
         """Why virtual IPs cannot be held here, a line each."""
@@ -317,8 +323,18 @@ class VirtualIps:
 
     def busy(self, vip: str) -> bool:
         """See `Holds`."""
+        # By another key, too, if that has the address that this one's holder has.
+        record = self._view.holders.get(vip)
+        return any(
+            running.busy or running.holding.hold is not None
+            for name, (wanted, running) in self._running.items()
+            if name == vip or (record is not None and is_elsewhere(name, wanted, vip, record, self._view.vips))
+        )
+
+    def held_until_s(self, vip: str, *, but: int) -> float:
+        """See `Holds`."""
         running = self._running.get(vip)
-        return running is not None and (running[1].busy or running[1].holding.hold is not None)
+        return -math.inf if running is None else running[1].holding.held_until_s(but)
 
     def uses(self, vip: str, token: int) -> bool:
         """See `Holds`."""
@@ -360,8 +376,10 @@ class VirtualIps:
         for name, wants in self._wanted.items():
             if name not in self._running and wants.ip not in leaving:
                 self._begin(name, wants)
-        self._book.forget_all_but(set(self._view.vips), now_s())
-        self._peers.forget_all_but(set(self._view.vips))
+        # An address may be held under a key that is gone, and is then to be asked for.
+        spoken_of = {*self._view.vips, *self._view.holders}
+        self._book.forget_all_but(spoken_of, now_s())
+        self._peers.forget_all_but(spoken_of)
         self._on_change()
 
     def _make(self, name: str, vip: Vip) -> VirtualIp:
@@ -446,12 +464,3 @@ class VirtualIps:
         # Another instance on this host has addresses of its own, which look the same. They lapse by themselves.
         if not own or hosts.count(own) <= 1:
             self._host.remove_stale(held, self._view.addresses())
-
-
-def _host() -> str:
-    """Names this running kernel's network namespace: the same for two instances in it, never for two others."""
-    if sys.platform == "linux":
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        namespace = os.stat("/proc/self/ns/net").st_ino
-        return hashlib.sha256(f"{boot} {namespace}".encode()).hexdigest()[:16]
-    return socket.gethostname()

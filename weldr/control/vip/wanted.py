@@ -11,7 +11,7 @@ import ipaddress
 from collections.abc import Mapping
 
 from weldr.control.vip.view import WantedVip
-from weldr.model.vips import Vip
+from weldr.model.vips import Holder, Vip
 
 MAX_VIPS = 64
 
@@ -34,6 +34,17 @@ def chosen(wanted: Mapping[str, WantedVip]) -> tuple[dict[str, Vip], dict[str, s
         else:
             taken[name] = vip
     return taken, left_out
+
+
+def is_elsewhere(name: str, vip: Vip, other: str, record: Holder, wanted: Mapping[str, WantedVip]) -> bool:
+    """Whether the address of `vip` is what that record of another key speaks of, so that whoever held it there
+    may have it yet."""
+    if other == name or record.address != vip.ip:
+        return False
+    now = wanted.get(other)
+    if now is None or now.vip.ip != vip.ip:
+        return True
+    return now.vip.announce != "none" and vip.announce != "none" and place_of(now.vip) == place_of(vip)
 
 
 def _order(item: tuple[str, WantedVip]) -> tuple[bool, int, str]:
