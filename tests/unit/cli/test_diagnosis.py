@@ -10,7 +10,7 @@ import pytest
 
 from weldr.cli.diagnosis.cluster import judge_instances
 from weldr.cli.diagnosis.finding import Finding, Level, in_order
-from weldr.cli.diagnosis.machine import judge_capabilities, judge_machine, judge_sysctls
+from weldr.cli.diagnosis.machine import judge_capabilities, judge_identity, judge_machine, judge_sysctls
 from weldr.cli.diagnosis.members import Asked, judge_latency, judge_members
 from weldr.control.listeners import ListenAddress
 from weldr.etcd.config import EtcdConfig
@@ -138,3 +138,9 @@ def test_instances_that_differ_are_told() -> None:
     text = " ".join(words for _, words in bad(judge_instances(differing)))
     for words in ("versions 1, 2", "b serves revision 4", "x is wrong"):
         assert words in text
+
+
+def test_a_machine_that_nobody_knows_after_a_restart_is_warned_of_where_there_are_virtual_ips() -> None:
+    assert "machine-id" in bad(judge_identity(has_machine_id=False, has_virtual_ips=True))[0][1]
+    assert judge_identity(has_machine_id=True, has_virtual_ips=True) == []
+    assert judge_identity(has_machine_id=False, has_virtual_ips=False) == []

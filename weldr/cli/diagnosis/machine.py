@@ -12,6 +12,7 @@ from pathlib import Path
 
 from weldr.cli.diagnosis.finding import Finding, Level
 from weldr.control.listeners import ListenAddress
+from weldr.control.vip.identity import has_machine_id
 
 _AREA = "machine"
 _FEW_DESCRIPTORS = 20_000
@@ -36,6 +37,7 @@ def judge_machine(*, has_virtual_ips: bool, addresses: Sequence[ListenAddress]) 
     for address in addresses:
         findings.append(_port(address))
     findings += judge_capabilities(_capabilities(), has_virtual_ips=has_virtual_ips)
+    findings += judge_identity(has_machine_id=has_machine_id(), has_virtual_ips=has_virtual_ips)
     if not any(finding.level is not Level.OK for finding in findings):
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         findings.append(Finding(Level.OK, _AREA, f"{cores} cores: as many workers by default"))
@@ -128,6 +130,17 @@ def _capabilities() -> set[str] | None:
                 held = int(line.split()[1], 16)
                 return {name for name, bit in _CAPABILITIES.items() if held >> bit & 1}
     return None
+
+
+def judge_identity(*, has_machine_id: bool, has_virtual_ips: bool) -> list[Finding]:
+    """Whether other instances know this one after its machine was started anew. Pure."""
+    if not has_virtual_ips or has_machine_id:
+        return []
+    text = (
+        "there is no machine-id: after a power cut of all machines nobody takes up a virtual IP that was held"
+    )
+    do = "systemd-machine-id-setup; for a container --volume /etc/machine-id:/etc/machine-id:ro"
+    return [Finding(Level.WARNING, _AREA, text, do)]
 
 
 def judge_capabilities(held: set[str] | None, *, has_virtual_ips: bool) -> list[Finding]:

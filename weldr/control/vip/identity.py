@@ -32,12 +32,16 @@ def this_host() -> str:
 
 def this_machine() -> str:
     """The same before and after a restart, never for two installations, unless one is a copy of the other."""
-    # machine-id(5) asks not to show the id itself to a network; and while a system is being installed, the file
-    # says `uninitialized`.
-    found = _read(_MACHINE)
-    if len(found) == 32:
-        return _digest(f"weldr {found}")
+    # machine-id(5) asks not to show the id itself to a network; and until a system was started once, the file may
+    # say `uninitialized`.
+    if has_machine_id():
+        return _digest(f"weldr {_read(_MACHINE)}")
     return _digest(_read(_BOOT)) or socket.gethostname()
+
+
+def has_machine_id() -> bool:
+    """Whether this machine is known as the same after it was started anew."""
+    return len(_read(_MACHINE)) == 32
 
 
 def started_anew(host: str, since: str) -> bool:
