@@ -32,8 +32,8 @@ def this_host() -> str:
 
 def this_machine() -> str:
     """The same before and after a restart, never for two installations, unless one is a copy of the other."""
-    # machine-id(5) asks not to show the id itself to a network; and until a system was started once, the file may
-    # say `uninitialized`.
+    # machine-id(5) asks not to show the id itself to a network; before the first boot, the file may say
+    # `uninitialized`.
     if has_machine_id():
         return _digest(f"weldr {_read(_MACHINE)}")
     return _digest(_read(_BOOT)) or socket.gethostname()
