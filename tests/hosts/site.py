@@ -78,13 +78,21 @@ class Trial:
     """One test's instances, by host, with the watcher over one virtual IP (or more)."""
 
     def __init__(
-        self, site: Site, vips: dict[str, dict[str, Any]], *, hosts: int = 3, may_be_double: bool = False
+        self,
+        site: Site,
+        vips: dict[str, dict[str, Any]],
+        *,
+        hosts: int = 3,
+        spare: bool = False,
+        may_be_double: bool = False,
     ) -> None:
+        """`spare`: that host is watched, too."""
         self.site = site
         self.vips = vips
         self.instances: dict[str, WeldrProcess] = {}
         self._may_be_double = may_be_double
         self._hosts = site.hosts[:hosts]
+        self._watched = [*site.hosts, site.spare] if spare else site.hosts
         self._stack = contextlib.ExitStack()
         self.address = next(iter(vips.values()))["address"] if vips else VIP
 
@@ -95,7 +103,7 @@ class Trial:
         for name, value in self.vips.items():
             self.site.put(f"vips/{name}", value)
         addresses = [value["address"] for value in self.vips.values()] or [VIP]
-        self.watcher = Watcher([*self.site.hosts, self.site.spare], addresses, self.site.client_host)
+        self.watcher = Watcher(self._watched, addresses, self.site.client_host)
         self._stack.callback(self.watcher.stop if self._may_be_double else self.watcher.close)
         self._stack.callback(self._end_instances)
         for host in self._hosts:

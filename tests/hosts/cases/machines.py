@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import tempfile
 import time
 import uuid
@@ -32,7 +33,7 @@ def power_cut(site: Site, value: Value) -> None:
 def namesake(site: Site, value: Value) -> None:
     """Another machine is given the name of one that seems to be gone, but only sees no etcd, as the holder
     does: it promises on, and the new one is none of the holder's peers."""
-    with Trial(site, {"web": value}) as trial:
+    with Trial(site, {"web": value}, spare=True) as trial:
         holder = trial.wait_settled()
         name = trial.others(holder)[0]
         for cut in (holder, name):
@@ -45,6 +46,9 @@ def namesake(site: Site, value: Value) -> None:
                 instance.wait_logged("ready: every worker serves the catalog")
                 time.sleep(2 * STAYS_S)
                 assert trial.watcher.holder(trial.address) == holder
+                # Its place in the queue goes with it.
+                instance.signal(signal.SIGTERM)
+                assert instance.wait() == 0
             finally:
                 instance.kill()
         for cut in (holder, name):
@@ -56,7 +60,7 @@ def namesake(site: Site, value: Value) -> None:
 def copied(site: Site, value: Value) -> None:
     """A copy of the holder's machine is started while that one sees no etcd. The others then know the copy by
     that name, and promise nothing to the first any more; the copy waits for that."""
-    with Trial(site, {"web": value}) as trial:
+    with Trial(site, {"web": value}, spare=True) as trial:
         holder = trial.wait_settled()
         site.network.isolate(trial.host(holder), "back")
         wait_until(lambda: site.get(f"instances/{holder}") is None, "etcd has forgotten the holder")

@@ -14,8 +14,8 @@ import pytest
 from tests.unit.control.vip_search import explore, wander
 from tests.unit.control.vip_steps import do, start
 from tests.unit.control.vip_world import Limits, Scene, World
-from weldr.control.vip.promises import PromiseBook
-from weldr.control.vip.rules import may_unseat
+from weldr.control.vip.promises import PromiseBook, Round
+from weldr.control.vip.rules import NOBODY, may_unseat
 from weldr.model.vips import Holder
 
 SCENES = pytest.mark.parametrize("scene", get_args(Scene))
@@ -148,3 +148,13 @@ def test_of_two_one_may_unseat_the_other_and_a_stranger_nobody() -> None:
     pair = msgspec.structs.replace(RECORD, peers=["b"])
     assert may_unseat(pair, "b", 0.3, set(), set())
     assert not may_unseat(pair, "d", 0.3, set(), {"b"})
+
+
+def test_a_round_of_questions_tells_whose_promise_it_lacks() -> None:
+    asked = Round(1, 0.0, 5, {"c", "b", NOBODY})
+    assert asked.lacks == "no word of b, c"
+    asked.note("b", "")
+    asked.note("c", "")
+    assert asked.lacks == "no word of a newcomer"
+    asked.note("c", "it claims or holds the address itself")
+    assert asked.lacks == "c: it claims or holds the address itself"

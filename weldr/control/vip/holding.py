@@ -65,6 +65,8 @@ class Holding:
         self._peers_to_ask = peers_to_ask
         self._on_loss = on_loss
         self._wake = wake
+        self._asked: Round | None = None
+        """The last question to the peers."""
         self._look_at_s = 0.0
         self._problem_until_s = 0.0
         self._known_until_s = 0.0
@@ -188,7 +190,8 @@ class Holding:
         if hold is None:
             return
         if now >= hold.expires_s:
-            self.take_down("neither etcd nor every peer confirmed it in time", in_order=False)
+            lacks = f": {self._asked.lacks}" if self._asked is not None else ""
+            self.take_down(f"neither etcd nor every peer confirmed it in time{lacks}", in_order=False)
             return
         if now >= self._look_at_s:
             self._look_at_s = now + _LOOK_S
@@ -201,7 +204,7 @@ class Holding:
         # With nobody to ask there is nobody who could say that it is still ours.
         if peers:
             hold.asked_s = now
-            self._context.peers.ask_for_promises(
+            self._asked = self._context.peers.ask_for_promises(
                 self._name, hold.token, self._timing.promise_s, peers, self._take_promises
             )
 

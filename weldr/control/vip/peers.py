@@ -227,14 +227,16 @@ class PeerNetwork(asyncio.DatagramProtocol):
         duration_s: float,
         peers: frozenset[str],
         on_success: Callable[[Round], None],
-    ) -> None:
+    ) -> Round:
         """Ask all of them not to claim; `on_success` is called once, if and when all have promised."""
         for number in [number for number, (asked, _) in self._rounds.items() if _is_old(asked.sent_s)]:
             del self._rounds[number]
         number = next(self._numbers)
-        self._rounds[number] = (Round(number, now_s(), token, set(peers)), on_success)
+        asked = Round(number, now_s(), token, set(peers))
+        self._rounds[number] = (asked, on_success)
         for name in peers:
             self._send(name, PromiseQuestion(number, vip, token, duration_s))
+        return asked
 
     def ask_for_refusal(self, vip: str, token: int, peers: Iterable[str]) -> None:
         """Ask them to refuse a holder; see `refused_by`."""

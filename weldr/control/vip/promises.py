@@ -140,6 +140,11 @@ class Round:
     waiting: set[str]
     refusal: str = ""
 
+    @property
+    def lacks(self) -> str:
+        """Why not all have promised."""
+        return self.refusal or f"no word of {', '.join(sorted(filter(None, self.waiting))) or 'a newcomer'}"
+
     def note(self, peer: str, refusal: str) -> bool:
         """An answer. Whether all have promised now."""
         if refusal:
