@@ -4,6 +4,7 @@ nothing."""
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from types import SimpleNamespace
 from typing import Any, Literal
 
@@ -297,3 +298,24 @@ def test_whom_a_restored_etcd_says_to_hold_gives_nothing_up() -> None:
     assert not running._owes_release()
     running._record.note(dataclasses.replace(pair(1, "b"), mod_revision=2))
     assert running._owes_release()
+
+
+async def test_an_address_that_lapses_tells_whose_promise_was_missing() -> None:
+    running, _ = holder("b", "c")
+    now, told = now_s(), []
+    rounds = [Round(number, now, 1, {"b", "c"}) for number in (1, 2)]
+    asked = iter(rounds)
+    running._context.peers = SimpleNamespace(  # type: ignore[assignment]
+        ask_for_promises=lambda name, token, for_s, peers, on_all: next(asked)
+    )
+    running.holding._on_loss = told.append
+    hold = running.holding.hold
+    assert hold is not None
+    for _ in rounds:
+        hold.confirmed_s, hold.asked_s, hold.expires_s = now - 1.0, now - 1.0, now + 1.0
+        running.holding._look_after()
+    rounds[0].note("b", "")
+    hold.expires_s = now - 1.0
+    running._context.transitions = Counter()
+    running.holding._look_after()
+    assert told == ["neither etcd nor every peer confirmed it in time: no word of c"]

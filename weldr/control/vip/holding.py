@@ -65,8 +65,8 @@ class Holding:
         self._peers_to_ask = peers_to_ask
         self._on_loss = on_loss
         self._wake = wake
-        self._asked: Round | None = None
-        """The last question to the peers."""
+        self._unanswered: Round | None = None
+        """The first question to the peers since anything has confirmed it for the last time."""
         self._look_at_s = 0.0
         self._problem_until_s = 0.0
         self._known_until_s = 0.0
@@ -169,6 +169,7 @@ class Holding:
         hold = self.hold
         assert hold is not None
         hold.confirm(confirmation.sent_s)
+        self._unanswered = None
         if hold.may_set_again(now_s()):
             hold.confirmed_s = confirmation.sent_s
             self._set_again()
@@ -190,7 +191,7 @@ class Holding:
         if hold is None:
             return
         if now >= hold.expires_s:
-            lacks = f": {self._asked.lacks}" if self._asked is not None else ""
+            lacks = f": {self._unanswered.lacks}" if self._unanswered is not None else ""
             self.take_down(f"neither etcd nor every peer confirmed it in time{lacks}", in_order=False)
             return
         if now >= self._look_at_s:
@@ -204,14 +205,16 @@ class Holding:
         # With nobody to ask there is nobody who could say that it is still ours.
         if peers:
             hold.asked_s = now
-            self._asked = self._context.peers.ask_for_promises(
+            asked = self._context.peers.ask_for_promises(
                 self._name, hold.token, self._timing.promise_s, peers, self._take_promises
             )
+            self._unanswered = self._unanswered or asked
 
     def _take_promises(self, asked: Round) -> None:
         hold = self.hold
         if hold is None or hold.token != asked.token or self.rests:
             return
+        self._unanswered = None
         hold.promise(asked.sent_s)
         if hold.may_set_again(now_s()):
             self._set_again()
