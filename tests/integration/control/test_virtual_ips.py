@@ -288,26 +288,27 @@ def test_a_command_that_fails_is_a_problem_of_its_key_until_one_succeeds(
         found = told(etcd, prefix, instance).get("problems", [])
         return [line.removeprefix(f"{prefix}vips/web: ") for line in found]
 
-    def listed() -> dict[str, str]:
+    def listed(what: str) -> Any:
         (found,) = json.loads(weldr(etcd, "vip", "list", "-o", "json", "--prefix", prefix))
-        problems: dict[str, str] = found["problems"]
-        return problems
+        return found[what]
 
     arguments: dict[str, Any] = {"etcd": etcd.endpoint, "prefix": prefix}
     with Instance("--instance", "a", "--commands", give_program("a", "acquire"), **arguments) as a:
         a.wait_ready()
         wait_until(lambda: problems(a) == [problem("a", "acquire")], "a failed acquire is told")
-        assert listed() == {"a": problem("a", "acquire")}
+        assert listed("problems") == {"a": problem("a", "acquire")}
         assert holder(etcd, prefix, "web"), "it goes on trying"
         give_program("a", "release")
         wait_until(lambda: problems(a) == [], "another attempt succeeded")
-        with Instance("--instance", "b", "--commands", give_program("b", "nothing"), **arguments):
+        with Instance("--instance", "b", "--commands", give_program("b", "nothing"), **arguments) as b:
+            b.wait_ready()
+            wait_until(lambda: "b" in listed("standing"), "another one stands")
             wait_until(
                 lambda: "held by b" in weldr(etcd, "vip", "move", "web", "--to", "b", "--prefix", prefix),
                 "it moves",
             )
             wait_until(lambda: problems(a) == [problem("a", "release")], "a failed release is told")
-            assert listed() == {"a": problem("a", "release")}
+            assert listed("problems") == {"a": problem("a", "release")}
             row = weldr(etcd, "get", "vips", "--prefix", prefix).rstrip("\n").split("\t")
             assert f"a: {problem('a', 'release')}" in row
         wait_until(lambda: problems(a) == [], "the next command succeeded")
