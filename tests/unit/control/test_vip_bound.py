@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.unit.control.vip_site import Site, holder
+from tests.unit.control.vip_site import Clock, Site, holder
 from weldr.control.vip import peers as peers_module
 from weldr.control.vip.messages import (
     MAX_BOUND_S,
@@ -22,15 +22,6 @@ from weldr.control.vip.messages import (
 from weldr.model.vip_timing import wait_s
 
 KEY = bytes(32)
-
-
-class Clock:
-    """In place of the real one."""
-
-    now_s = 1000.0
-
-    def __call__(self) -> float:
-        return self.now_s
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.unit.control.vip_site import ADDRESS, Site, holder
+from tests.unit.control.vip_site import ADDRESS, Clock, Site, holder
 from weldr.control.announce.nothing import NoAnnouncer
 from weldr.control.vip import judge as judge_module
 from weldr.control.vip import peers as peers_module
@@ -120,15 +120,6 @@ def test_who_was_started_anew_or_left_out_meanwhile_is_asked_anew() -> None:
 
 
 # --- who asks
-
-
-class Clock:
-    """In place of the real one."""
-
-    now_s = 1000.0
-
-    def __call__(self) -> float:
-        return self.now_s
 
 
 @pytest.fixture

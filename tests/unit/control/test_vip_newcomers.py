@@ -319,3 +319,4 @@ async def test_an_address_that_lapses_tells_whose_promise_was_missing() -> None:
     running._context.transitions = Counter()
     running.holding._look_after()
     assert told == ["neither etcd nor every peer confirmed it in time: no word of c"]
+    assert running.holding._unanswered is None, "what comes next is another hold"

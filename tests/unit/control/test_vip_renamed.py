@@ -157,6 +157,12 @@ def test_it_waits_for_nobody_else(vip: Vip, record: Holder) -> None:
     assert isinstance(Asked(vip, record).judge.judge_silent(), Claim)
 
 
+def test_what_may_be_held_by_another_one_of_its_name_is_not_its_own() -> None:
+    asked = Asked(B, held(instance="h2", host="H2"))
+    asked.context.peers.name_is_taken = True
+    assert isinstance(asked.judge.judge_silent(), Wait)
+
+
 def test_a_holder_that_left_long_ago_holds_up_nobody() -> None:
     asked = Asked(B, held(), candidate=False)
     asked.view.unqueued = {"a": (3, now_s() - 60.0)}

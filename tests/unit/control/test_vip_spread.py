@@ -5,18 +5,9 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from tests.unit.control.vip_site import ADDRESS, Site, queue
+from tests.unit.control.vip_site import ADDRESS, Clock, Site, queue
 from weldr.control.vip import context as context_module
 from weldr.model.vips import Vip
-
-
-class Clock:
-    """In place of the real one."""
-
-    now_s = 1000.0
-
-    def __call__(self) -> float:
-        return self.now_s
 
 
 @pytest.fixture

@@ -86,3 +86,12 @@ class Site:
         for name in names:
             self.view.vips[name] = WantedVip(Vip(address=ADDRESS), 1)
             self.view.holders[name] = holder(by)
+
+
+class Clock:
+    """In place of the real one."""
+
+    now_s = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s

@@ -11,9 +11,10 @@ from typing import Any
 
 import msgspec
 
+from tests.unit.control import vip_faults
 from tests.unit.control.vip_arrivals import acquire, deliver
 from tests.unit.control.vip_world import NEVER_S, TIMING, Limits, Node, Scene, World
-from weldr.control.vip.promises import PromiseBook, Round
+from weldr.control.vip.promises import Round
 from weldr.control.vip.rules import (
     NOBODY,
     AskPeers,
@@ -58,7 +59,7 @@ def do(world: World, choice: tuple[Any, ...]) -> World:
         _tick(after, which)
     elif what in ("lose", "restore"):
         after = world.branch(*world.nodes)
-        _lose(after) if what == "lose" else _restore(after)
+        vip_faults.lose(after) if what == "lose" else vip_faults.restore(after)
     elif what in _DELIVERIES:
         message = world.messages[which]
         after = world.branch(message[0], message[1])
@@ -143,14 +144,9 @@ def _withdraw(world: World, node: Node) -> None:
     node.token = None
 
 
-def _request(world: World, node: Node, what: str, *facts: Any) -> None:
-    node.request += 1
-    world.messages += ((node.name, "etcd", world.now_s, what, node.request, node.token, *facts),)
-
-
 def _confirm(world: World, node: Node) -> None:
     node.did |= {"confirm"}
-    _request(world, node, "confirm")
+    world.request(node, "confirm")
 
 
 def _claim(world: World, node: Node) -> None:
@@ -182,7 +178,7 @@ def _claim(world: World, node: Node) -> None:
         node.busy = True
         peers = claimed_peers(world, node)
         _may_name(world, node, peers)
-        _request(world, node, "claim", tuple(sorted(peers.items())), world.revision)
+        world.request(node, "claim", tuple(sorted(peers.items())), world.revision)
 
 
 def is_known_to_be_free(world: World, node: Node) -> bool:
@@ -248,7 +244,7 @@ def _record(world: World, node: Node) -> None:
     if kept == msgspec.structs.replace(record, peers=sorted(record.peers)):
         return
     _may_name(world, node, peers)
-    _request(world, node, "record", tuple(sorted(peers.items())), node.revision)
+    world.request(node, "record", tuple(sorted(peers.items())), node.revision)
 
 
 def _ask(world: World, node: Node) -> None:
@@ -278,7 +274,7 @@ def _doubt(world: World, node: Node) -> None:
     if now < max((node.boot_s * world.rate(node)) + wait_s(record.promise_s), node.book.until_s("v")):
         return
     node.busy = True
-    _request(world, node, "doubt", world.revision)
+    world.request(node, "doubt", world.revision)
 
 
 def _vacate(world: World, node: Node) -> None:
@@ -296,114 +292,13 @@ def _unseat(world: World, node: Node, what: str = "unseat") -> None:
     node.doubt = (revision, cast_s, over_s)
     if now < over_s:
         return
-    _request(world, node, what, record.token, world.revision)
+    world.request(node, what, record.token, world.revision)
 
 
 def idle_s(world: World, lease: int) -> float:
     """For how long nobody has renewed it: etcd tells what is left in whole seconds."""
     left_s = int(world.leases.get(lease, world.now_s + TIMING.ttl_s) - world.now_s)
     return float(max(0, TIMING.ttl_s - left_s - 1))
-
-
-def _crash(world: World, node: Node) -> None:
-    world.faults += 1
-    node.alive = False
-
-
-def _power(world: World, node: Node) -> None:
-    """Its machine loses power, or is started anew; it comes back by `boot`."""
-    _crash(world, node)
-    node.address_until_s = -1.0
-    node.started += 1
-
-
-def _boot(world: World, node: Node) -> None:
-    if node.boot_s < NEVER_S:
-        world.faults += 1
-    fresh = Node(
-        node.name,
-        node.called,
-        node.machine,
-        node.kernel,
-        node.started,
-        epoch=world.epoch,
-        began_revision=world.revision,
-        boot_s=world.now_s,
-        address_until_s=node.address_until_s,
-    )
-    fresh.book = PromiseBook(world.clock(fresh))
-    world.nodes[node.name] = fresh
-    world.arrive(fresh)
-    world.see(fresh)
-
-
-def _give_up(world: World, node: Node) -> None:
-    """As when it is moved by hand: the address goes at once, and etcd is told when it is told."""
-    world.faults += 1
-    assert node.hold is not None
-    owes = node.record is not None and node.record.token == node.hold.token and node.record.state == "held"
-    node.hold, node.address_until_s = None, -1.0
-    _request(world, node, "withdraw", node.revision if owes else 0)
-
-
-def _upgrade(world: World, node: Node) -> None:
-    """Another manager goes on in its place, with what `VipsState` has."""
-    world.faults += 1
-    world.nodes[node.name] = after = Node(
-        node.name, node.called, node.machine, node.kernel, node.started, boot_s=node.boot_s, book=node.book
-    )
-    after.knows, after.epoch, after.restored_s = node.knows, node.epoch, node.restored_s
-    after.claimed, after.began_revision = node.claimed, world.revision
-    after.linked, after.listed = node.linked, node.listed
-    after.token, after.busy, after.did = node.token, node.busy, node.did
-    after.hold, after.address_until_s = node.hold, node.address_until_s
-    after.unsure, after.revision = handed_unsure(node), node.revision
-    # What is answered or promised now goes to the old one.
-    after.request = node.request + 1
-    after.round = None
-
-
-def handed_unsure(node: Node) -> frozenset[tuple[str, str]]:
-    """Whom its record may name."""
-    record = node.record
-    read = ((name, record.machines.get(name, "")) for name in record.peers) if record is not None else ()
-    return node.unsure.union(read)
-
-
-def _cut(world: World, node: Node) -> None:
-    world.faults += 1
-    node.linked = False
-
-
-def _heal(world: World, node: Node) -> None:
-    node.linked = True
-    world.arrive(node)
-
-
-def _depart(world: World, node: Node) -> None:
-    """The lease of its key in etcd ends; it may be cut off and well."""
-    node.listed = False
-
-
-def _lose(world: World) -> None:
-    """etcd is lost, with all that it was asked."""
-    world.faults += 1
-    world.away_s = world.now_s
-    world.messages = tuple(message for message in world.messages if "etcd" not in message[:2])
-
-
-def _restore(world: World) -> None:
-    """It is restored from a copy of before anybody was there, and counts from an earlier number."""
-    world.away_s = None
-    world.epoch += 1
-    world.keys, world.leases, world.record = {}, {}, None
-    world.revision += 1
-    world.next_token = 1
-    for node in world.nodes.values():
-        node.listed = False
-    for node in world.nodes.values():
-        if node.alive and node.linked:
-            world.arrive(node)
 
 
 def _tick(world: World, tick_s: float) -> None:
@@ -436,14 +331,14 @@ _ACTIONS = {
     "unseat": _unseat,
     "vacate": _vacate,
     "record": _record,
-    "crash": _crash,
-    "power": _power,
-    "boot": _boot,
-    "cut": _cut,
-    "heal": _heal,
-    "release": _give_up,
-    "upgrade": _upgrade,
-    "depart": _depart,
+    "crash": vip_faults.crash,
+    "power": vip_faults.power,
+    "boot": vip_faults.boot,
+    "cut": vip_faults.cut,
+    "heal": vip_faults.heal,
+    "release": vip_faults.give_up,
+    "upgrade": vip_faults.upgrade,
+    "depart": vip_faults.depart,
 }
 
 

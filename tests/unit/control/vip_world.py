@@ -255,6 +255,11 @@ class World:
             if record.token not in self.keys.values() and node.gone[0] != record.token:
                 node.gone = (record.token, self.clock(node))
 
+    def request(self, node: Node, what: str, *facts: Any) -> None:
+        """It asks etcd."""
+        node.request += 1
+        self.messages += ((node.name, "etcd", self.now_s, what, node.request, node.token, *facts),)
+
     def send(self, sender: Node, receivers: Iterable[str], *what: Any) -> None:
         known = dict(sender.knows)
         self.messages += tuple(
@@ -302,6 +307,9 @@ class Limits:
     messages: int = 3
     scene: Scene = "peers"
 
+
+DEEP = Limits(ticks=24, tick_s=0.5, faults=3, messages=4)
+"""For ways at random and for stories."""
 
 NEVER_S = 500.0
 """A node that boots later than this has not been there yet."""

@@ -75,8 +75,10 @@ class Holding:
 
     def held_until_s(self, but: int) -> float:
         """Until when the address may be here by any token but that; a time in the past if it is not."""
-        held = self.hold is not None and self.hold.token != but
-        return max(self.left_behind_until_s, self.hold.window_end_s if self.hold and held else -math.inf)
+        hold = self.hold
+        if hold is None or hold.token == but:
+            return self.left_behind_until_s
+        return max(self.left_behind_until_s, hold.window_end_s)
 
     def find_problem(self) -> str:
         """Why this host cannot hold the address; empty if it can."""
@@ -283,7 +285,7 @@ class Holding:
     def take_down(self, reason: str, *, in_order: bool, tried: Hold | None = None) -> None:
         """The address goes, if it is here. `in_order`: there is time to tell its clients first. `tried`: it may
         be here by this, though setting it failed."""
-        held, self.hold = self.hold, None
+        held, self.hold, self._unanswered = self.hold, None, None
         try:
             self._announcer.release(in_order=in_order)
         except (AnnounceError, OSError) as error:

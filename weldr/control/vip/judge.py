@@ -155,7 +155,7 @@ class Judge:
                 self._name, self._vip, other, record, context.view.vips
             ):
                 continue
-            if is_own(record, context.me, context.host, context.machine):
+            if self._is_own(record):
                 continue
             if other not in context.view.unqueued:
                 reason = f"the address may still be on {record.instance}, as vips/{other}"
@@ -169,6 +169,14 @@ class Judge:
             if not isinstance(verdict, Claim):
                 return dataclasses.replace(verdict, reason=f"{verdict.reason}, as vips/{other}")
         return None
+
+    @property
+    def _name_here(self) -> str:
+        """Ours; but whoever has it, too, gives the promises, and we know nothing of them."""
+        return NOBODY if self._context.peers.name_is_taken else self._context.me
+
+    def _is_own(self, record: Holder) -> bool:
+        return is_own(record, self._name_here, self._context.host, self._context.machine)
 
     def _is_of_this_life(self, revision: int) -> bool:
         """Whether that was written since we began to follow etcd: then it tells of all that we need to know."""
@@ -198,7 +206,7 @@ class Judge:
         context = self._context
         if record is None or record.state != "held":
             return False
-        if is_own(record, context.me, context.host, context.machine):
+        if self._is_own(record):
             return False
         return await lease_is_gone(context.client, record.lease, timeout_s=self._timing.request_timeout_s)
 
@@ -216,8 +224,7 @@ class Judge:
         context, token = self._context, _token_of(record)
         named = {*record.peers, record.instance} if record is not None else set()
         claimant = Claimant(
-            # Whoever has our name gives the promises, and we know nothing of them.
-            name=NOBODY if context.peers.name_is_taken else context.me,
+            name=self._name_here,
             host=context.host,
             machine=context.machine,
             now_s=now_s(),

@@ -143,7 +143,9 @@ class Round:
     @property
     def lacks(self) -> str:
         """Why not all have promised."""
-        return self.refusal or f"no word of {', '.join(sorted(filter(None, self.waiting))) or 'a newcomer'}"
+        silent = sorted(name for name in self.waiting if name)
+        unknown = "one that its record may name, and that cannot be asked"
+        return self.refusal or f"no word of {', '.join(silent) or unknown}"
 
     def note(self, peer: str, refusal: str) -> bool:
         """An answer. Whether all have promised now."""
