@@ -27,12 +27,16 @@ _TARGETS = {
 
 @dataclass(frozen=True, slots=True)
 class Compare:
-    """`key`'s `field` against a value. A missing key has 0 in every number, and matches no value."""
+    """`key`'s `field` against a value. A missing key has 0 in every number, and matches no value.
+
+    With a `range_end` it has to hold for each key from `key` up to but not including that one.
+    """
 
     key: bytes
     field: str
     operator: Operator
     operand: int | bytes
+    range_end: bytes = b""
 
     @staticmethod
     def create_revision(key: bytes, operator: Operator, revision: int) -> Compare:
@@ -43,6 +47,11 @@ class Compare:
     def mod_revision(key: bytes, operator: Operator, revision: int) -> Compare:
         """Whether the key was changed since."""
         return Compare(key, "mod_revision", operator, revision)
+
+    @staticmethod
+    def nothing_put_since(prefix: bytes, revision: int) -> Compare:
+        """Whether no key that begins with `prefix` was put after that revision. One may have been deleted."""
+        return Compare(prefix, "mod_revision", "<", revision + 1, prefix_end(prefix))
 
     @staticmethod
     def version(key: bytes, operator: Operator, version: int) -> Compare:
@@ -113,6 +122,7 @@ def transaction_request(
 def _compare(compare: Compare) -> Any:
     return rpc.Compare(
         key=compare.key,
+        range_end=compare.range_end,
         target=_TARGETS[compare.field],
         result=_RESULTS[compare.operator],
         **{compare.field: compare.operand},

@@ -171,9 +171,13 @@ def test_a_holder_that_left_long_ago_holds_up_nobody() -> None:
 
 
 def test_a_claim_compares_what_other_keys_say_of_the_address() -> None:
+    wishes = Compare.nothing_put_since(b"/weldr/vips/", 2)
     asked = Asked(B, held())
-    assert asked.judge.others_unchanged() == [Compare.mod_revision(b"/weldr/holders/a", "==", 4)]
-    assert Asked(B, held(address="10.0.0.101")).judge.others_unchanged() == []
+    assert asked.judge.others_unchanged() == [
+        wishes,
+        Compare.mod_revision(b"/weldr/holders/a", "==", 4),
+    ]
+    assert Asked(B, held(address="10.0.0.101")).judge.others_unchanged() == [wishes]
 
 
 @pytest.fixture

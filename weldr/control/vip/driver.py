@@ -24,6 +24,7 @@ from weldr.control.vip.record import wall_clock
 from weldr.control.vip.rules import AskPeers, Claim, Wait, released_token
 from weldr.control.vip.seat import Seat
 from weldr.control.vip.silence import Silence
+from weldr.control.vip.wanted import chosen
 from weldr.etcd.client import Compare, Delete
 from weldr.etcd.clock import now_s
 from weldr.etcd.election import CandidacyLostError, Confirmation, Contender, unseat
@@ -367,8 +368,9 @@ class VirtualIp:
             return _RETRY_S
         if now_s() < self._claim_from_s:
             return self._claim_from_s - now_s()
-        wanted = self._context.view.vips.get(self.name)
-        if wanted is None or wanted.vip != self.vip:
+        vips = self._context.view.vips
+        wanted = vips.get(self.name)
+        if wanted is None or wanted.vip != self.vip or self.name not in chosen(vips)[0]:
             return _RETRY_S  # about to end
         self._seat.busy = True
         # What is wanted may have changed without our knowledge: the address may be another key's by now.

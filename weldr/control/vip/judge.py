@@ -89,9 +89,14 @@ class Judge:
         return not self._is_of_this_life(self._record.revision)
 
     def others_unchanged(self) -> list[Compare]:
-        """Hold while what was judged of other keys is so."""
+        """Hold while what was judged of other keys is so: which of them has which address, and who had ours.
+
+        A watch that is behind does not show that an older key has come to have our address, and whoever knows
+        that claims it there. A key that was deleted only leaves its address to others.
+        """
         view, keys = self._context.view, self._context.keys
-        return [
+        wishes = Compare.nothing_put_since(keys.of_kind(Kind.VIP), view.vips_revision)
+        return [wishes] + [
             Compare.mod_revision(keys.key(Kind.HOLDER, other), "==", view.records[other].mod_revision)
             for other, record in view.holders.items()
             if is_elsewhere(self._name, self._vip, other, record, view.vips)

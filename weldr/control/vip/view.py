@@ -90,6 +90,8 @@ class View:
 
     keys: KeySpace
     vips: dict[str, WantedVip] = field(default_factory=dict)
+    vips_revision: int = 0
+    """Up to here it is known what is wanted."""
     holders: dict[str, Holder] = field(default_factory=dict)
     records: dict[str, KeyValue] = field(default_factory=dict)
     """The keys that `holders` were read from."""
@@ -173,6 +175,7 @@ class View:
             self.restored_s, self.restored_revision = now_s, snapshot.revision
         if self.began_revision is None or snapshot.revision < self.began_revision:
             self.began_revision = snapshot.revision
+        self.vips_revision = snapshot.revision
         before = [pair.key for queue in self._queues.values() for pair in queue.values()]
         there = {pair.key for pair in snapshot.key_values}
         for kind, table in self._tables().items():
@@ -259,6 +262,7 @@ class View:
             del self._queues[vip]
 
     def _take_vip(self, name: str, event: Event) -> None:
+        self.vips_revision = max(self.vips_revision, event.key_value.mod_revision)
         if event.deleted:
             self.vips.pop(name, None)
             self.held.pop(name, None)

@@ -1,0 +1,108 @@
+"""A claim counts only if the keys are as the claimant knows them: its watch may be behind."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import msgspec
+import pytest
+
+from tests.unit.control.vip_site import Site
+from weldr.control.announce.nothing import NoAnnouncer
+from weldr.control.vip.driver import VirtualIp
+from weldr.etcd.client import EtcdClient
+from weldr.etcd.follow import Snapshot
+from weldr.model.keys import KeySpace, Kind
+from weldr.model.vips import Vip
+
+ADDRESS, ANOTHER = "10.0.0.100", "10.0.0.101"
+
+
+class Claimant(Site):
+    """Instance a, which knows of etcd what it was last told."""
+
+    def __init__(self, client: EtcdClient, prefix: str) -> None:
+        super().__init__()
+        self.client = self.context.client = client
+        self.keys = self.context.keys = self.view.keys = KeySpace(prefix)
+
+    async def put(self, name: str, address: str) -> None:
+        """An operator does."""
+        await self.client.put(self.keys.key(Kind.VIP, name), msgspec.json.encode({"address": address}))
+
+    async def delete(self, name: str) -> None:
+        """An operator does."""
+        await self.client.delete(self.keys.key(Kind.VIP, name))
+
+    async def stand(self, name: str) -> VirtualIp:
+        """It wants to claim, and has found nobody else at the address."""
+        running = VirtualIp(name, Vip(address=ADDRESS), self.context, NoAnnouncer())
+        running._probed = True
+        await running._seat.stand()
+        return running
+
+    async def catch_up(self) -> None:
+        """It is told of all."""
+        read = await self.client.read_prefix(self.keys.prefix_bytes)
+        self.view.fold([Snapshot(read.revision, tuple(read.key_values), "start")], 0.0)
+
+
+async def older_key_gets_the_address(site: Claimant) -> None:
+    await site.put("older", ADDRESS)
+
+
+async def older_key_gets_a_value_that_nobody_understands(site: Claimant) -> None:
+    await site.client.put(site.keys.key(Kind.VIP, "older"), b"{")
+
+
+async def own_key_is_deleted(site: Claimant) -> None:
+    await site.delete("web")
+
+
+async def other_keys_are_deleted(site: Claimant) -> None:
+    await site.delete("older")
+
+
+async def nothing_happens(site: Claimant) -> None:
+    return None
+
+
+Change = Callable[[Claimant], Awaitable[None]]
+
+
+@pytest.mark.parametrize(
+    ("change", "claimed"),
+    [
+        (older_key_gets_the_address, False),
+        (older_key_gets_a_value_that_nobody_understands, False),
+        (own_key_is_deleted, False),
+        (other_keys_are_deleted, True),
+        (nothing_happens, True),
+    ],
+    ids=lambda value: value.__name__ if callable(value) else "claimed" if value else "not claimed",
+)
+async def test_a_claim_fails_if_another_key_may_have_the_address_by_now(
+    client: EtcdClient, etcd_prefix: str, change: Change, claimed: bool
+) -> None:
+    site = Claimant(client, etcd_prefix)
+    await site.put("older", ANOTHER)
+    await site.put("web", ADDRESS)
+    await site.catch_up()
+    running = await site.stand("web")
+    await change(site)
+    await running._claim()
+    assert (await client.get(site.keys.key(Kind.HOLDER, "web")) is not None) == claimed
+    assert (running.holding.hold is not None) == claimed
+
+
+async def test_nobody_claims_by_a_key_whose_address_is_an_older_ones(
+    client: EtcdClient, etcd_prefix: str
+) -> None:
+    site = Claimant(client, etcd_prefix)
+    for name in ("older", "web"):
+        await site.put(name, ADDRESS)
+    await site.catch_up()
+    for name in ("web", "older"):
+        running = await site.stand(name)
+        await running._claim()
+        assert (await client.get(site.keys.key(Kind.HOLDER, name)) is not None) == (name == "older")
