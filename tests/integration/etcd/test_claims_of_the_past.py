@@ -37,7 +37,7 @@ class Claimant(Site):
     async def stand(self, name: str) -> VirtualIp:
         """It wants to claim, and has found nobody else at the address."""
         running = VirtualIp(name, Vip(address=ADDRESS), self.context, NoAnnouncer())
-        running._probed = True
+        running._claiming.probed = True
         await running._seat.stand()
         return running
 

@@ -21,7 +21,7 @@ from weldr.control.announce import rtnetlink
 from weldr.control.announce.announcer import AnnounceError
 from weldr.control.announce.command import CommandAnnouncer, run_command
 from weldr.control.announce.nothing import NoAnnouncer
-from weldr.control.vip import driver as driver_module
+from weldr.control.vip import claiming as claiming_module
 from weldr.control.vip import holding as holding_module
 from weldr.control.vip.driver import VirtualIp
 from weldr.control.vip.holding import Holding
@@ -92,11 +92,11 @@ def test_who_cannot_set_what_it_claims_leaves_others_the_time_to_claim_it(
 async def test_claims_that_come_too_late_do_not_follow_each_other_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(driver_module, "now_s", lambda: 1000.0)
+    monkeypatch.setattr(claiming_module, "now_s", lambda: 1000.0)
     site = Site()
     site.view.vips["web"] = WantedVip(Vip(address=ADDRESS), 1)
     running = VirtualIp("web", Vip(address=ADDRESS), site.context, NoAnnouncer())
-    running._probed = True
+    running._claiming.probed = True
     sent = []
     leads = True
 
@@ -113,11 +113,11 @@ async def test_claims_that_come_too_late_do_not_follow_each_other_at_once(
     assert len(sent) == 1
     pauses = []
     for _ in range(8):
-        running._claim_from_s = 0.0
+        running._claiming._from_s = 0.0
         pauses.append(await running._claim())
     assert 1.0 <= pauses[-1] <= 2.0
     # Another one has led since: this is another failover.
-    leads, running._claim_from_s = False, 0.0
+    leads, running._claiming._from_s = False, 0.0
     await running._turn()
     leads = True
     assert await running._claim() <= 0.1
@@ -134,7 +134,7 @@ async def test_who_claimed_what_it_could_not_set_says_that_it_is_free(
     site = Site()
     site.view.vips["web"] = WantedVip(Vip(address=ADDRESS), 1)
     running = VirtualIp("web", Vip(address=ADDRESS), site.context, Refused())
-    running._probed = True
+    running._claiming.probed = True
     running._record.holder, running.holding.last_held = before, 5
     written: list[Put] = []
 
@@ -158,7 +158,7 @@ async def test_a_promise_binds_although_etcd_says_that_an_older_holder_has_relea
     site = Site()
     site.view.vips["web"] = WantedVip(Vip(address=ADDRESS), 1)
     running = VirtualIp("web", Vip(address=ADDRESS), site.context, NoAnnouncer())
-    running._probed = True
+    running._claiming.probed = True
     sent = []
 
     async def confirm(compares: object, operations: object) -> Any:

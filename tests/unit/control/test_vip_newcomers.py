@@ -45,6 +45,7 @@ def holder(*others: str) -> tuple[VirtualIp, dict[str, str]]:
         keys=view.keys,
         book=SimpleNamespace(until_s=lambda name, released=0: 0.0, learn=lambda name, token: None),
         peers_now=lambda: dict(there),
+        others_in=lambda queue: False,
     )
     running = VirtualIp("web", VIP, context, NoAnnouncer())
     running._record.note(pair(1, *others))

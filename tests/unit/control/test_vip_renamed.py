@@ -206,13 +206,13 @@ async def test_a_holder_by_a_key_that_is_gone_is_refused_and_gets_no_promise_whe
 ) -> None:
     take(virtual_ips, put("vips/other", b'{"address":"10.0.0.101","announce":"none"}', 5))
     await virtual_ips._bring_about()
-    assert not virtual_ips.known("a")
+    assert not virtual_ips.answers.known("a")
     assert virtual_ips._peers._promise("a", 3, 3.0) == "it knows no such virtual IP"
     assert virtual_ips._peers._refuse("a", 3)
     await virtual_ips._bring_about()
     take(virtual_ips, put("vips/a", b'{"address":"10.0.0.100","announce":"none"}', 6))
     await virtual_ips._bring_about()
-    assert virtual_ips.known("a")
+    assert virtual_ips.answers.known("a")
     assert virtual_ips._peers._promise("a", 3, 3.0) == "it has refused this holder before"
     assert virtual_ips._peers._promise("a", 8, 3.0) is None
 
@@ -235,9 +235,9 @@ async def test_who_claims_or_holds_the_address_under_another_key_promises_nothin
     now = now_s()
     ours.holding.hold = Hold(9, B.timing(), now + 2.2, now + 1.0, now)
     assert virtual_ips._peers._promise("a", 3, 3.0) == refusal
-    assert virtual_ips.held_until_s("b", but=3) == now + 2.2
-    others = [virtual_ips.held_until_s(name, but=3) for name in ("a", "c", "no such key")]
-    assert max(*others, virtual_ips.held_until_s("b", but=9)) <= 0.0
+    assert virtual_ips.answers.held_until_s("b", but=3) == now + 2.2
+    others = [virtual_ips.answers.held_until_s(name, but=3) for name in ("a", "c", "no such key")]
+    assert max(*others, virtual_ips.answers.held_until_s("b", but=9)) <= 0.0
     # What holds another address is no reason.
     ours.holding.hold = None
     virtual_ips._running["c"][1]._seat.busy = True

@@ -233,16 +233,16 @@ async def test_who_could_not_remove_its_address_refuses_nothing_before_the_kerne
     virtual_ips._running["web"] = (vip, running)
     confirmation: Any = SimpleNamespace(sent_s=now_s(), token=3)
     running.holding.acquire(confirmation)
-    assert virtual_ips.uses("web", 3)
+    assert virtual_ips.answers.uses("web", 3)
     running.holding.take_down("it is to go", in_order=False)
     assert running.holding.hold is None
-    assert virtual_ips.uses("web", 3)
+    assert virtual_ips.answers.uses("web", 3)
     # As `stop` does once more.
     running.holding.take_down("it is to go", in_order=False)
-    assert virtual_ips.uses("web", 3)
+    assert virtual_ips.answers.uses("web", 3)
     assert running.holding.left_behind_until_s > now_s() + 20.0
     running.holding.left_behind_until_s = now_s()
-    assert not virtual_ips.uses("web", 3)
+    assert not virtual_ips.answers.uses("web", 3)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="rtnetlink is Linux's")
@@ -277,7 +277,7 @@ async def test_an_address_that_may_have_been_set_in_spite_of_a_failure_is_remove
     running.holding.acquire(confirmation)
     assert running.holding.hold is None
     assert deleted == [2]
-    assert virtual_ips.uses("web", 3) is not removed
+    assert virtual_ips.answers.uses("web", 3) is not removed
     assert (running.holding.left_behind_until_s > now_s() + 20.0) is not removed
     await running.holding.close()
 
@@ -304,11 +304,11 @@ async def test_a_holder_keeps_its_address_in_an_upgrade_if_its_check_passes(
     )
     try:
         await virtual_ips.adopt(VipsState(vips=[handed], words=[], boot_s=now), None)
-        assert virtual_ips.tokens_held() == {"web": 3}
+        assert virtual_ips.answers.tokens_held() == {"web": 3}
         changed.clear()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(changed.wait(), 1.0 if passes else 20.0)
-        assert virtual_ips.tokens_held() == ({"web": 3} if passes else {})
+        assert virtual_ips.answers.tokens_held() == ({"web": 3} if passes else {})
     finally:
         await virtual_ips.stop("the test is over")
 

@@ -93,7 +93,7 @@ async def test_an_address_is_claimed_for_no_other_wish_than_the_one_that_is_in_e
     site = Site()
     site.view.fold([revision(4, b'{"address": "10.0.0.100"}')], 0.0)
     running = VirtualIp("web", site.view.vips["web"].vip, site.context, NoAnnouncer())
-    running._probed = True
+    running._claiming.probed = True
     running._seat._candidate.adopt(7, 3, 7)
     compared: list[Compare] = []
 
@@ -120,7 +120,7 @@ async def test_an_address_is_claimed_only_while_what_other_keys_say_of_it_is_as_
     record = KeyValue(b"/weldr/holders/old", msgspec.json.encode(left), 5, 5)
     site.view.fold([Revision(5, (Event(record),))], 0.0)
     running = VirtualIp("web", site.view.vips["web"].vip, site.context, NoAnnouncer())
-    running._probed = True
+    running._claiming.probed = True
     running._seat._candidate.adopt(7, 3, 7)
     compared: list[Compare] = []
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -53,6 +53,11 @@ class Context:
     def peers_now(self) -> dict[str, str]:
         """All other instances that take part in elections, and the machine that each is on."""
         return {name: peer.machine for name, peer in self.view.peers.items() if name != self.me}
+
+    def others_in(self, queue: Iterable[Contender]) -> bool:
+        """Whether another instance stands, too."""
+        me = self.me.encode()
+        return any(contender.value != me for contender in queue)
 
     def better(self, name: str, vip: Vip, queue: Sequence[Contender]) -> bool:
         """Whether somebody behind us should have it rather than we: of higher priority, or holding fewer.

@@ -11,10 +11,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import random
-from collections.abc import Iterable
 
-from weldr.control.announce.announcer import AnnounceError, Announcer
+from weldr.control.announce.announcer import Announcer
+from weldr.control.vip.claiming import Claiming
 from weldr.control.vip.context import Context
 from weldr.control.vip.holding import Holding
 from weldr.control.vip.judge import Judge
@@ -24,13 +23,11 @@ from weldr.control.vip.record import wall_clock
 from weldr.control.vip.rules import AskPeers, Claim, Wait, released_token
 from weldr.control.vip.seat import Seat
 from weldr.control.vip.silence import Silence
-from weldr.control.vip.wanted import chosen
-from weldr.etcd.client import Compare, Delete
+from weldr.etcd.client import Compare
 from weldr.etcd.clock import now_s
 from weldr.etcd.election import CandidacyLostError, Confirmation, Contender, unseat
 from weldr.etcd.errors import EtcdClosedError, EtcdError
 from weldr.etcd.operations import Operation
-from weldr.model.keys import Kind
 from weldr.model.takeover import Candidacy, HandedVip
 from weldr.model.vips import Vip, VipState
 
@@ -38,12 +35,8 @@ logger = logging.getLogger(__name__)
 
 
 _RETRY_S = 0.1
-_LONGEST_RETRY_S = 2.0
 _FAULT_S = 1.0
-_CONFLICT_S = 10.0
 _STOP_S = 2.0
-_MOST_LATE_CLAIMS, _ASIDE_S = 4, 10.0
-"""Who claims in vain, one time after another, leaves the others the time to claim."""
 
 
 class VirtualIp:
@@ -62,17 +55,13 @@ class VirtualIp:
         self.holding = Holding(
             name, vip, context, announcer, lambda: self._record.peers_to_ask, self._lost, self.wake
         )
+        self._claiming = Claiming(name, vip, context, self._seat, self._judge, self.holding)
         self._placement = Placement(name, vip, context)
-        self._vip_key = context.keys.key(Kind.VIP, name)
         self._reason = ""
         self._since = wall_clock()
         self._unwanted = ""
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
-        self._probed = False
-        self._late_claims = 0
-        """In a row."""
-        self._claim_from_s = 0.0
         self._go = asyncio.Event()
         self._go.set()
         self._parked = asyncio.Event()
@@ -148,7 +137,7 @@ class VirtualIp:
     def adopt_candidacy(self, candidacy: Candidacy) -> None:
         """Go on with a place in the queue that is ours already. Before `start`."""
         self._seat.adopt(candidacy)
-        self._probed = True
+        self._claiming.probed = True
 
     def adopt(self, handed: HandedVip) -> None:
         """Go on in the place of another manager of this instance, which has parked. Before `start`."""
@@ -250,7 +239,7 @@ class VirtualIp:
                 return self._timing.renewal_s
             case Action.FOLLOW if confirmation is not None:
                 self._enter(decision)
-                self._late_claims = 0
+                self._claiming.note_other_leads()
                 return await self._follow(confirmation)
         return self._timing.following_renewal_s
 
@@ -266,17 +255,13 @@ class VirtualIp:
             # What is held by an earlier candidacy is not renewed by this one, although the record names it
             # where the answer to its claim was lost.
             recorded=self._record.names(token) and (hold is None or hold.token == token),
-            others_stand=self._others_in(queue),
+            others_stand=self._context.others_in(queue),
             unwanted=self._unwanted,
             problem=self.holding.find_problem(),
             elsewhere=self._placement.elsewhere(hold),
             useless=self._context.useless(self.vip) or "",
             promised=now < self._context.book.until_s(self.name, released=released),
         )
-
-    def _others_in(self, queue: Iterable[Contender]) -> bool:
-        me = self._context.me.encode()
-        return any(contender.value != me for contender in queue)
 
     async def _confirm(
         self, compares: list[Compare] | None = None, operations: list[Operation] | None = None
@@ -346,66 +331,12 @@ class VirtualIp:
                 return self._timing.renewal_s
 
     async def _claim(self, *, unseating: Contender | None = None) -> float:
-        if (
-            not self._probed
-            and unseating is None
-            and self.holding.hold is None
-            and (self._context.view.held.get(self.name) != self.vip.ip or self._judge.may_have_a_namesake)
-        ):
-            # Nobody has held it for as long as we know: some other host may have it by now.
-            try:
-                conflict = await self.holding.conflict()
-            except AnnounceError as error:
-                self.holding.fail(str(error))
-                return 0.0
-            if conflict is not None and self.vip.on_conflict == "report":
-                # Asked again before the next attempt: the other one may well be there for good.
-                self.holding.fail(f"{conflict}: not claimed", _CONFLICT_S)
-            else:
-                self._probed = True
-            return 0.0
-        if self._judge.promised_until_s > now_s():
-            return _RETRY_S
-        if now_s() < self._claim_from_s:
-            return self._claim_from_s - now_s()
-        vips = self._context.view.vips
-        wanted = vips.get(self.name)
-        if wanted is None or wanted.vip != self.vip or self.name not in chosen(vips)[0]:
-            return _RETRY_S  # about to end
-        self._seat.busy = True
-        # What is wanted may have changed without our knowledge: the address may be another key's by now.
-        compares = [self._record.unchanged, Compare.mod_revision(self._vip_key, "==", wanted.revision)]
-        compares += self._judge.others_unchanged()
-        held, asked = self.holding.hold is not None, self._record.named
-        claimed = self._record.claimed(self.token, self._seat.lease_id, held=held)
-        operations: list[Operation] = [claimed]
-        if self._record.named - asked:
-            self.holding.forget_promises()
-        if unseating is not None:
-            compares.append(Compare.create_revision(unseating.key, "==", unseating.token))
-            operations.append(Delete(unseating.key))
-        alone = not self._record.of_this_host(self.holding.last_held)
-        done = await self._seat.confirm(compares, operations)
-        if done.held and done.leads:
-            self.holding.acquire(done, alone=alone)
-            if self.holding.hold is not None and self._record.holder is not None:
-                self._enter(Decision(Action.KEEP, State.ANNOUNCING, self._record.holder.reason))
-        if self.holding.hold is not None:
-            self._late_claims = 0
-            return self._timing.renewal_s
-        # If it came too late to be of use, etcd is slow: no hurry with the next one. The claim itself comes
-        # back by the watch and wakes us, and many who hurry keep etcd slow.
-        if not done.held:
-            return _RETRY_S
-        if self._others_in(done.queue) and self._late_claims >= _MOST_LATE_CLAIMS and not self.holding.problem:
-            # It is far from etcd, or has no time: others may be better off.
-            self._late_claims = 0
-            self.holding.fail("etcd's answers come too late to hold an address by them", _ASIDE_S)
-            return 0.0
-        pause_s: float = min(_RETRY_S * 2**self._late_claims, _LONGEST_RETRY_S) * random.uniform(0.5, 1.0)
-        self._late_claims = min(self._late_claims + 1, 10)
-        self._claim_from_s = now_s() + pause_s
-        return pause_s
+        pause_s = await self._claiming.claim(unseating=unseating)
+        if pause_s is not None:
+            return pause_s
+        if self._record.holder is not None:
+            self._enter(Decision(Action.KEEP, State.ANNOUNCING, self._record.holder.reason))
+        return self._timing.renewal_s
 
     async def _keep_record(self) -> None:
         """Whoever may have to be asked without etcd has to be in the record before, and no doubt may stay."""

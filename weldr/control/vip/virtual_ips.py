@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from weldr.control.vip.answers import Answers
 from weldr.control.vip.checks import Checks
 from weldr.control.vip.context import Context
 from weldr.control.vip.driver import VirtualIp
@@ -22,7 +23,7 @@ from weldr.control.vip.promises import PromiseBook
 from weldr.control.vip.shared_secret import SharedSecret
 from weldr.control.vip.tidy import HostWatch
 from weldr.control.vip.view import View
-from weldr.control.vip.wanted import chosen, is_elsewhere
+from weldr.control.vip.wanted import chosen
 from weldr.etcd.client import EtcdClient
 from weldr.etcd.clock import now_s
 from weldr.etcd.errors import EtcdError
@@ -72,7 +73,9 @@ class VirtualIps:
         began_s = now_s()
         self._book = PromiseBook(began_s)
         machine = this_machine()
-        self._peers = PeerNetwork(me, machine, self._view, self._book, self, self._on_turn)
+        self._running: dict[str, tuple[Vip, VirtualIp]] = {}
+        self.answers = Answers(self._running, self._view)
+        self._peers = PeerNetwork(me, machine, self._view, self._book, self.answers, self._on_turn)
         self._secret = SharedSecret(client, keys, self._view)
         self._context = Context(
             me=me,
@@ -90,7 +93,6 @@ class VirtualIps:
         )
         self._wanted: dict[str, Vip] = {}
         self._left_out: dict[str, str] = {}
-        self._running: dict[str, tuple[Vip, VirtualIp]] = {}
         self._ending: dict[str, asyncio.Task[None]] = {}
         """A command may take long to give an address up; meanwhile the others go on."""
         self._changed = asyncio.Event()
@@ -310,46 +312,6 @@ class VirtualIps:
             f"{self._keys.key(Kind.VIP, name).decode('utf-8', 'backslashreplace')}: {reason}"
             for name, reason in sorted(reasons.items())
         ]
-
-    # --- for other instances that ask
-
-    def tokens_held(self) -> dict[str, int]:
-        """See `Holds`."""
-        return {
-            name: running.holding.hold.token
-            for name, (_, running) in self._running.items()
-            if running.holding.hold
-        }
-
-    def busy(self, vip: str) -> bool:
-        """See `Holds`."""
-        # By another key, too, if that has the address that this one's holder has.
-        record = self._view.holders.get(vip)
-        return any(
-            running.busy or running.holding.hold is not None
-            for name, (wanted, running) in self._running.items()
-            if name == vip or (record is not None and is_elsewhere(name, wanted, vip, record, self._view.vips))
-        )
-
-    def held_until_s(self, vip: str, *, but: int) -> float:
-        """See `Holds`."""
-        running = self._running.get(vip)
-        return -math.inf if running is None else running[1].holding.held_until_s(but)
-
-    def uses(self, vip: str, token: int) -> bool:
-        """See `Holds`."""
-        running = self._running.get(vip)
-        if running is None:
-            return False
-        holding = running[1].holding
-        # What could not be removed has not left yet, by whatever token it came.
-        if now_s() < holding.left_behind_until_s:
-            return True
-        return running[1].token == token or (holding.hold is not None and holding.hold.token == token)
-
-    def known(self, vip: str) -> bool:
-        """See `Holds`."""
-        return vip in self._running
 
     # --- inside
 
