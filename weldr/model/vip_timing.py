@@ -59,7 +59,7 @@ class Timing:
     """Times of one virtual IP. Raises `TimingError` unless they are safe."""
 
     ttl_s: int = 3
-    """The lease's time to live, as etcd granted it."""
+    """The lease's time to live. etcd may grant more, never less (`minLeaseTTL` in its lessor)."""
     lifetime_s: int = 1
     """`valid_lft` of the address, in the kernel's whole seconds."""
     unseating: bool = True

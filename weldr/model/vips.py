@@ -34,7 +34,7 @@ class Vip(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
     check: Command | None = None
     """Fails where this instance should not hold the address."""
     ttl_s: Annotated[int, msgspec.Meta(ge=LEAST_TTL_S, le=MAX_TTL_S)] = LEAST_TTL_S
-    """Of the candidates' leases; the one that etcd grants counts."""
+    """Of the candidates' leases. etcd may grant longer ones, which then take that longer to end."""
     lifetime_s: Annotated[int, msgspec.Meta(ge=1, le=60)] = 1
     """How long the kernel keeps the address without word from weldr."""
     failover: Literal["lease", "strict", "fast"] = "strict"

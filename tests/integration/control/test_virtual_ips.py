@@ -214,6 +214,18 @@ def test_a_move_by_hand_and_its_refusals(etcd_server: EtcdServer, etcd_prefix: s
             assert holder(etcd, prefix, "web")["instance"] == "b"  # type: ignore[index]
 
 
+def test_a_move_from_a_holder_that_etcd_does_not_hear_is_refused(
+    etcd_server: EtcdServer, etcd_prefix: str
+) -> None:
+    etcd, prefix = etcd_server, etcd_prefix
+    record = {"instance": "a", "address": "10.9.9.1", "token": 7, "lease": 1, "state": "held"}
+    times = {"since": "", "window_s": 2.2, "promise_s": 3.0, "host": "a"}
+    etcd.etcdctl("put", f"{prefix}holders/web", json.dumps({**record, **times}))
+    etcd.etcdctl("put", f"{prefix}vips/web", '{"address": "10.9.9.1", "announce": "none"}')
+    etcd.etcdctl("put", f"{prefix}elections/web/b", "b")
+    assert "a holds 'web' out of touch with etcd" in weldr(etcd, "vip", "move", "web", "--prefix", prefix)
+
+
 def test_a_move_that_ends_elsewhere_is_a_failure(etcd_server: EtcdServer, etcd_prefix: str) -> None:
     etcd, prefix = etcd_server, etcd_prefix
 

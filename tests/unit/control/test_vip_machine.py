@@ -42,9 +42,16 @@ def facts(**changes: Any) -> Facts:
         (facts(leads=True), Action.CLAIM, State.CLAIMING),
         (facts(held=True, unwanted="its key is gone"), Action.RELEASE, State.RELEASING),
         (facts(held=True, problem="no carrier"), Action.RELEASE, State.RELEASING),
-        (facts(held=True, elsewhere="moved"), Action.RELEASE, State.RELEASING),
-        (facts(held=True, useless="no worker"), Action.RELEASE, State.RELEASING),
-        (facts(held=True, useless="no worker", others_stand=False), Action.CONFIRM, State.ANNOUNCING),
+        (facts(held=True, elsewhere="moved"), Action.CONFIRM, State.ANNOUNCING),
+        (facts(held=True, elsewhere="moved", stands=False), Action.STAND, State.ANNOUNCING),
+        (facts(held=True, leads=True, elsewhere="moved"), Action.RELEASE, State.RELEASING),
+        (facts(held=True, useless="no worker"), Action.CONFIRM, State.ANNOUNCING),
+        (facts(held=True, leads=True, useless="no worker"), Action.RELEASE, State.RELEASING),
+        (
+            facts(held=True, leads=True, recorded=True, useless="no worker", others_stand=False),
+            Action.KEEP,
+            State.ANNOUNCING,
+        ),
         (facts(held=True, stands=False), Action.STAND, State.ANNOUNCING),
         (facts(held=True), Action.CONFIRM, State.ANNOUNCING),
         (facts(held=True, leads=False), Action.RELEASE, State.RELEASING),
@@ -83,6 +90,7 @@ def test_whatever_the_facts_nothing_is_claimed_that_etcd_did_not_just_say() -> N
             assert held or not promised
         if decision.action is Action.RELEASE:
             assert held
+            assert unwanted or problem or leads is not None, "etcd is away: nobody else could claim it"
 
 
 def test_a_hold_ends_by_the_clock_and_is_prolonged_from_before_the_question() -> None:

@@ -17,7 +17,9 @@ from weldr.control.vip import peers as peers_module
 from weldr.control.vip.means import Means
 from weldr.control.vip.peers import PeerNetwork, towards
 from weldr.control.vip.promises import PromiseBook
+from weldr.control.vip.tidy import HostWatch
 from weldr.control.vip.view import Secret, View, WantedVip
+from weldr.control.vip.virtual_ips import VirtualIps
 from weldr.model.keys import KeySpace
 from weldr.model.vips import Peer, Vip
 
@@ -195,3 +197,21 @@ def test_an_interface_that_gets_another_mac_address_is_announced_by_that(
     assert announcer.in_place()
     assert announcer.in_place()
     assert told == ["02:00:00:00:00:01", "02:00:00:00:00:02"]
+
+
+async def test_that_nobody_listens_there_is_a_problem_of_the_key() -> None:
+    client: Any = None
+    virtual_ips = VirtualIps(client, KeySpace(), "a", ["10.0.0.1:80"], None, lambda: None, lambda: None)
+    virtual_ips._make("web", FOUR)
+    reason = "nothing here listens on 10.0.0.100: weldr was started with --listen 10.0.0.1:80"
+    assert virtual_ips.problems() == [f"/weldr/vips/web: {reason}"]
+
+
+async def test_what_weldr_left_behind_is_removed_at_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    removed: list[set[str]] = []
+    monkeypatch.setattr(HostWatch, "remove_stale", lambda self, held, ours: removed.append(ours))
+    client: Any = None
+    virtual_ips = VirtualIps(client, KeySpace(), "a", ["[::]:80"], None, lambda: None, lambda: None)
+    virtual_ips._view.vips["web"] = WantedVip(FOUR, 1)
+    await virtual_ips.stop("the end")
+    assert removed == [{"10.0.0.100"}]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from dataclasses import replace
 
 from weldr.control.announce.announcer import Announcer
 from weldr.control.vip.claiming import Claiming
@@ -258,7 +259,8 @@ class VirtualIp:
             others_stand=self._context.others_in(queue),
             unwanted=self._unwanted,
             problem=self.holding.find_problem(),
-            elsewhere=self._placement.elsewhere(hold),
+            # What is held goes nowhere before etcd has answered.
+            elsewhere=self._placement.elsewhere(hold) if hold is None or confirmation is not None else "",
             useless=self._context.useless(self.vip) or "",
             promised=now < self._context.book.until_s(self.name, released=released),
         )
@@ -324,10 +326,10 @@ class VirtualIp:
             case Claim():
                 return await self._claim()
             case Wait(until_s, reason):
-                self._enter(Decision(Action.CLAIM, State.CLAIMING, reason))
+                self._enter_claiming(reason)
                 return max(0.001, min(until_s - now_s(), self._timing.following_renewal_s))
             case AskPeers(_, reason):
-                self._enter(Decision(Action.CLAIM, State.CLAIMING, reason))
+                self._enter_claiming(reason)
                 return self._timing.renewal_s
 
     async def _claim(self, *, unseating: Contender | None = None) -> float:
@@ -382,7 +384,14 @@ class VirtualIp:
             self._enter(Decision(Action.RELEASE, State.FOLLOWING, reason))
         self._wake.set()
 
+    def _enter_claiming(self, reason: str) -> None:
+        """What is held by promises meanwhile is held."""
+        if self.holding.hold is None:
+            self._enter(Decision(Action.CLAIM, State.CLAIMING, reason))
+
     def _enter(self, decision: Decision) -> None:
+        if self.state is State.FAULT and decision.state is State.FOLLOWING and not decision.reason:
+            decision = replace(decision, reason="this host can hold it again")
         if (decision.state, decision.reason) == (self.state, self._reason):
             return
         before, self.state = self.state, decision.state

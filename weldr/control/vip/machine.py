@@ -2,11 +2,11 @@
 
 | state | means | goes to |
 | --- | --- | --- |
-| following | another one holds it, or nobody; the address is not here | claiming, fault |
-| claiming | first in the queue; waits until the address is certain to be free | announcing, following |
-| announcing | it is held: the address is here | releasing, following |
-| releasing | the address is gone from here, etcd is being told | following |
-| fault | this host cannot hold it | following |
+| following | another one holds it, or nobody; the address is not here | claiming, announcing, fault |
+| claiming | first in the queue; waits until the address is certain to be free | announcing, following, fault |
+| announcing | it is held: the address is here | releasing; following: it lapsed |
+| releasing | the address is gone from here, etcd is being told | following, fault; claiming, announcing: anew |
+| fault | this host cannot hold it | following, claiming, announcing |
 
 What to do depends on the first row that fits; *held* are the states in which the address is here.
 
@@ -14,18 +14,18 @@ What to do depends on the first row that fits; *held* are the states in which th
 | --- | --- | --- |
 | it is no longer wanted here | release | withdraw |
 | this host cannot hold it | release | withdraw, fault |
-| somebody wants it elsewhere | release, once the other one is next | withdraw |
-| this instance is of no use, and others stand | release | |
-| this instance is of no use | keep | withdraw |
+| somebody wants it elsewhere, or this instance is of no use | | withdraw |
 | it does not stand in the queue | stand: the lease ended while promises held | stand, unless it has promised |
 | etcd has not been asked | confirm | confirm |
 | another one leads | release | follow |
+| it leads, somebody wants it elsewhere, and that one is next | release | |
+| it leads, is of no use, and others stand | release | |
 | it leads, and has promised not to claim | | withdraw: the holder is to lead when it is back |
 | it leads, the record is another's | claim | as `rules.may_claim` says |
 | it leads | keep | as `rules.may_claim` says |
 
 Without etcd the last rows cannot be decided, and nothing is done: the address then lives by promises, or
-lapses.
+lapses. Nor is it given away then, for whatever reason: nobody else could claim it.
 """
 
 from __future__ import annotations
@@ -42,6 +42,16 @@ class State(StrEnum):
     ANNOUNCING = "announcing"
     RELEASING = "releasing"
     FAULT = "fault"
+
+
+TRANSITIONS: dict[State, frozenset[State]] = {
+    State.FOLLOWING: frozenset({State.CLAIMING, State.ANNOUNCING, State.FAULT}),
+    State.CLAIMING: frozenset({State.ANNOUNCING, State.FOLLOWING, State.FAULT}),
+    State.ANNOUNCING: frozenset({State.RELEASING, State.FOLLOWING}),
+    State.RELEASING: frozenset({State.FOLLOWING, State.FAULT, State.CLAIMING, State.ANNOUNCING}),
+    State.FAULT: frozenset({State.FOLLOWING, State.CLAIMING, State.ANNOUNCING}),
+}
+"""The first table: whatever happens, no other change of the state comes about."""
 
 
 class Action(StrEnum):
@@ -74,7 +84,7 @@ class Facts:
     problem: str = ""
     """Why this host cannot hold it."""
     elsewhere: str = ""
-    """Who wants it elsewhere, once that can be done."""
+    """Who wants it elsewhere. If it is held: once that can be done."""
     useless: str = ""
     """Why this instance would serve nobody."""
     promised: bool = False
@@ -95,17 +105,18 @@ def decide(facts: Facts) -> Decision:
 
 
 def _decide_held(facts: Facts) -> Decision:
-    reason = facts.unwanted or facts.problem or facts.elsewhere
+    reason = facts.unwanted or facts.problem
     if reason:
         return Decision(Action.RELEASE, State.RELEASING, reason)
-    if facts.useless and facts.others_stand:
-        return Decision(Action.RELEASE, State.RELEASING, facts.useless)
     if not facts.stands:
         return Decision(Action.STAND, State.ANNOUNCING)
     if facts.leads is None:
         return Decision(Action.CONFIRM, State.ANNOUNCING)
     if not facts.leads:
         return Decision(Action.RELEASE, State.RELEASING, "another instance leads")
+    reason = facts.elsewhere or (facts.useless if facts.others_stand else "")
+    if reason:
+        return Decision(Action.RELEASE, State.RELEASING, reason)
     return Decision(Action.KEEP if facts.recorded else Action.CLAIM, State.ANNOUNCING)
 
 

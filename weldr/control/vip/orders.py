@@ -40,8 +40,13 @@ async def move(client: EtcdClient, keys: KeySpace, name: str, to: str | None, li
     if standing is None:
         raise OrderError(f"there is no virtual IP {name!r}")
     holder, candidates = standing.holder, standing.candidates
-    if holder is None or holder.state != "held" or holder.instance not in candidates[:1]:
+    if holder is None or holder.state != "held":
         raise OrderError(f"nobody holds {name!r} now: there is nothing to move")
+    if holder.instance not in candidates[:1]:
+        raise OrderError(
+            f"{holder.instance} holds {name!r} out of touch with etcd, which cannot tell it to move: wait until"
+            " it is back, or has lost it (weldr get vips)"
+        )
     if to == holder.instance:
         return holder
     if to is not None and to not in candidates:

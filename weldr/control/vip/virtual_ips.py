@@ -137,6 +137,7 @@ class VirtualIps:
         for name in self._running:
             self._begin_to_end(name, reason)
         await asyncio.gather(*self._ending.values(), return_exceptions=True)
+        self._tidy()
         await self._peers.close()
         self._checks.close()
         self._host.close()
@@ -305,8 +306,8 @@ class VirtualIps:
         """Why virtual IPs cannot be held here, a line each."""
         reasons = self._left_out | {
             name: reason
-            for name, (_, running) in self._running.items()
-            if (reason := running.holding.problem or running.holding.failure)
+            for name, (vip, running) in self._running.items()
+            if (reason := running.holding.problem or running.holding.failure or self._means.deaf(vip))
         }
         return [
             f"{self._keys.key(Kind.VIP, name).decode('utf-8', 'backslashreplace')}: {reason}"
