@@ -55,6 +55,15 @@ class Vip(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
     """How long another instance has to stand before the address is moved there for the sake of balance."""
 
     @property
+    def place(self) -> str:
+        """What no two hosts may have at a time: the address, and the link where it means something there
+        alone. Empty for leadership alone, which puts the address nowhere."""
+        if self.announce == "none":
+            return ""
+        ip = ipaddress.ip_address(self.ip)
+        return f"{ip}%{self.interface or ''}" if ip.version == 6 and ip.is_link_local else str(ip)
+
+    @property
     def interface_address(self) -> ipaddress.IPv4Interface | ipaddress.IPv6Interface:
         """The address with its prefix; one of its own unless another is given."""
         return ipaddress.ip_interface(self.address)
@@ -122,6 +131,9 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True):
     doubted: str = ""
     """The instance that does not hear the holder and will take over, unless the holder takes this word away: a
     renewal counts only while there is none."""
+    place: str | None = None
+    """`Vip.place` as it was when the address was claimed: the key may have changed since, while the holder does
+    not hear of it. `None` in records of earlier versions."""
     reason: str = ""
     """Of the last change."""
 

@@ -7,11 +7,12 @@ from collections.abc import Awaitable, Callable
 import msgspec
 import pytest
 
-from tests.unit.control.vip_site import Site
+from tests.unit.control.vip_site import Site, holder
 from weldr.control.announce.nothing import NoAnnouncer
 from weldr.control.vip.driver import VirtualIp
-from weldr.etcd.client import EtcdClient
+from weldr.etcd.client import EtcdClient, prefix_end
 from weldr.etcd.follow import Snapshot
+from weldr.model.events import Event, KeyValue, Revision
 from weldr.model.keys import KeySpace, Kind
 from weldr.model.vips import Vip
 
@@ -55,6 +56,10 @@ async def older_key_gets_a_value_that_nobody_understands(site: Claimant) -> None
     await site.client.put(site.keys.key(Kind.VIP, "older"), b"{")
 
 
+async def a_key_that_is_none_is_put(site: Claimant) -> None:
+    await site.client.put(site.keys.of_kind(Kind.VIP) + b"web/of/the/east", b"{}")
+
+
 async def own_key_is_deleted(site: Claimant) -> None:
     await site.delete("web")
 
@@ -75,6 +80,7 @@ Change = Callable[[Claimant], Awaitable[None]]
     [
         (older_key_gets_the_address, False),
         (older_key_gets_a_value_that_nobody_understands, False),
+        (a_key_that_is_none_is_put, False),
         (own_key_is_deleted, False),
         (other_keys_are_deleted, True),
         (nothing_happens, True),
@@ -106,3 +112,62 @@ async def test_nobody_claims_by_a_key_whose_address_is_an_older_ones(
         running = await site.stand(name)
         await running._claim()
         assert (await client.get(site.keys.key(Kind.HOLDER, name)) is not None) == (name == "older")
+
+
+async def test_a_key_that_is_none_keeps_nobody_from_claiming_once_it_is_known(
+    client: EtcdClient, etcd_prefix: str
+) -> None:
+    site = Claimant(client, etcd_prefix)
+    await site.put("web", ADDRESS)
+    await site.catch_up()
+    running = await site.stand("web")
+    key = site.keys.of_kind(Kind.VIP) + b"web/of/the/east"
+    revision = (await client.put(key, b"{}")).revision
+    await running._claim()
+    assert running.holding.hold is None
+    site.view.fold([Revision(revision, (Event(KeyValue(key, b"{}", revision, revision)),))], 0.0)
+    await running._claim()
+    assert running.holding.hold is not None
+
+
+async def test_who_is_told_too_late_what_has_changed_leaves_the_others_the_time_to_claim(
+    client: EtcdClient, etcd_prefix: str
+) -> None:
+    site = Claimant(client, etcd_prefix)
+    await site.put("web", ADDRESS)
+    await site.catch_up()
+    running = await site.stand("web")
+    await client.put(running._seat._candidate.key + b"1", b"b")
+    await site.put("other", ANOTHER)
+    for _ in range(20):
+        assert running.holding.problem == ""
+        await running._claim()
+    assert "too late" in running.holding.problem
+
+
+async def test_nothing_is_left_of_a_virtual_ip_whose_key_is_gone(client: EtcdClient, etcd_prefix: str) -> None:
+    site = Claimant(client, etcd_prefix)
+    await site.put("web", ADDRESS)
+    await site.catch_up()
+    running = await site.stand("web")
+    await running._claim()
+    assert running.holding.hold is not None
+    await site.delete("web")
+    await site.catch_up()
+    running.start()
+    await running.stop("its key in etcd is gone")
+    left = await client.range(site.keys.prefix_bytes, prefix_end(site.keys.prefix_bytes))
+    assert left.key_values == ()
+
+
+async def test_an_address_that_had_hundreds_of_keys_is_claimed(client: EtcdClient, etcd_prefix: str) -> None:
+    """etcd takes 128 comparisons and no more."""
+    site = Claimant(client, etcd_prefix)
+    for number in range(150):
+        record = msgspec.structs.replace(holder("b"), state="released")
+        await client.put(site.keys.key(Kind.HOLDER, f"old{number}"), msgspec.json.encode(record))
+    await site.put("web", ADDRESS)
+    await site.catch_up()
+    running = await site.stand("web")
+    await running._claim()
+    assert running.holding.hold is not None

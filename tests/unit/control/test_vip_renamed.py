@@ -116,6 +116,22 @@ def test_a_peer_waits_for_the_holder_to_leave_and_then_for_its_window() -> None:
     assert verdict.until_s == asked.context.boot_s + wait_s(3.0)
 
 
+@pytest.mark.parametrize("value", [b'{"address":"10.0.0.100","announce":"none"}', b'{"address":"10.0.0.101"}'])
+def test_what_the_key_says_by_now_is_not_what_the_holder_has_by_it(value: bytes) -> None:
+    asked = Asked(B, held(place=B.place))
+    fold(asked.view, put("vips/a", value, 5))
+    assert isinstance(asked.judge.judge_silent(), Wait)
+
+
+def test_the_same_address_on_another_link_is_another_one() -> None:
+    first, second = (Vip(address="fe80::1", interface=link) for link in ("eth0", "eth1"))
+    record = held(address="fe80::1", place=first.place)
+    assert isinstance(Asked(first, record).judge.judge_silent(), Wait)
+    assert isinstance(Asked(second, record).judge.judge_silent(), Claim)
+    leadership = Vip(address=ADDRESS, announce="none")
+    assert isinstance(Asked(B, held(place=leadership.place)).judge.judge_silent(), Claim)
+
+
 def test_who_was_no_peer_of_the_holder_asks_those_who_were() -> None:
     asked = Asked(B, held(peers=["h3"], machines={"h1": "M1", "h3": "M3"}), candidate=False)
     fold(asked.view, gone("vips/a", 5))

@@ -99,7 +99,7 @@ async def test_an_address_is_claimed_for_no_other_wish_than_the_one_that_is_in_e
 
     async def confirm(compares: list[Compare], operations: object) -> Any:
         compared[:] = compares
-        return SimpleNamespace(held=False, leads=True)
+        return SimpleNamespace(held=False, leads=True, queue=())
 
     running._seat.confirm = confirm  # type: ignore[method-assign, assignment]
     await running._claim()
@@ -117,8 +117,12 @@ async def test_an_address_is_claimed_only_while_what_other_keys_say_of_it_is_as_
     site = Site()
     site.view.fold([revision(4, b'{"address": "10.0.0.100"}')], 0.0)
     left = msgspec.structs.replace(holder("b"), state="released")
-    record = KeyValue(b"/weldr/holders/old", msgspec.json.encode(left), 5, 5)
-    site.view.fold([Revision(5, (Event(record),))], 0.0)
+    for key, value in (
+        (b"holders/gone", msgspec.json.encode(left)),
+        (b"holders/old", msgspec.json.encode(left)),
+        (b"vips/old", b'{"address": "10.0.0.101"}'),
+    ):
+        site.view.fold([Revision(5, (Event(KeyValue(b"/weldr/" + key, value, 5, 5)),))], 0.0)
     running = VirtualIp("web", site.view.vips["web"].vip, site.context, NoAnnouncer())
     running._claiming.probed = True
     running._seat._candidate.adopt(7, 3, 7)
@@ -126,11 +130,12 @@ async def test_an_address_is_claimed_only_while_what_other_keys_say_of_it_is_as_
 
     async def confirm(compares: list[Compare], operations: object) -> Any:
         compared[:] = compares
-        return SimpleNamespace(held=False, leads=True)
+        return SimpleNamespace(held=False, leads=True, queue=())
 
     running._seat.confirm = confirm  # type: ignore[method-assign, assignment]
     await running._claim()
     assert Compare.mod_revision(b"/weldr/holders/old", "==", 5) in compared
+    assert all(compare.key != b"/weldr/holders/gone" for compare in compared), "etcd takes 128 at most"
 
 
 def revision(number: int, value: bytes) -> Revision:

@@ -25,7 +25,8 @@ from weldr.model.vips import Vip
 _RETRY_S = 0.1
 _LONGEST_RETRY_S = 2.0
 _CONFLICT_S = 10.0
-_MOST_LATE_CLAIMS, _ASIDE_S = 4, 10.0
+_MOST_LATE_CLAIMS, _MOST_REFUSED_CLAIMS = 4, 20
+_ASIDE_S = 10.0
 
 
 class Claiming:
@@ -44,13 +45,13 @@ class Claiming:
         self._vip_key = context.keys.key(Kind.VIP, name)
         self.probed = False
         """Whether no other host answers for the address."""
-        self._late_claims = 0
+        self._late_claims = self._refused_claims = 0
         """In a row."""
         self._from_s = 0.0
 
     def note_other_leads(self) -> None:
         """Another one does: the next claim is another matter."""
-        self._late_claims = 0
+        self._late_claims = self._refused_claims = 0
 
     async def claim(self, *, unseating: Contender | None = None) -> float | None:
         """`None` once it is ours, by this claim; else how long to wait before the next attempt.
@@ -88,11 +89,12 @@ class Claiming:
         if is_ours:
             self._holding.acquire(done, alone=alone)
         if self._holding.hold is not None:
-            self._late_claims = 0
+            self._late_claims = self._refused_claims = 0
             return None if is_ours else self._vip.timing().renewal_s
+        others_stand = self._context.others_in(done.queue)
         if not done.held:
-            return _RETRY_S
-        return self._put_off(others_stand=self._context.others_in(done.queue))
+            return self._try_again(others_stand=others_stand)
+        return self._put_off(others_stand=others_stand)
 
     def _has_to_probe(self) -> bool:
         """Whether nobody has held it for as long as we know: some other host may have it by now."""
@@ -111,6 +113,14 @@ class Claiming:
             self._holding.fail(f"{conflict}: not claimed", _CONFLICT_S)
         else:
             self.probed = True
+
+    def _try_again(self, *, others_stand: bool) -> float:
+        """Something has changed since what we know: the watch will tell, unless it is far behind."""
+        self._refused_claims += 1
+        if others_stand and self._refused_claims >= _MOST_REFUSED_CLAIMS:
+            self._refused_claims = 0
+            self._holding.fail("etcd tells this instance too late what has changed", _ASIDE_S)
+        return _RETRY_S
 
     def _put_off(self, *, others_stand: bool) -> float:
         """It came too late to be of use: etcd is slow, so no hurry with the next one. The claim itself comes

@@ -24,12 +24,13 @@ from weldr.control.vip.record import wall_clock
 from weldr.control.vip.rules import AskPeers, Claim, Wait, released_token
 from weldr.control.vip.seat import Seat
 from weldr.control.vip.silence import Silence
-from weldr.etcd.client import Compare
+from weldr.etcd.client import Compare, Delete
 from weldr.etcd.clock import now_s
 from weldr.etcd.election import CandidacyLostError, Confirmation, Contender, unseat
 from weldr.etcd.errors import EtcdClosedError, EtcdError
 from weldr.etcd.operations import Operation
 from weldr.model.takeover import Candidacy, HandedVip
+from weldr.model.vip_timing import wait_s
 from weldr.model.vips import Vip, VipState
 
 logger = logging.getLogger(__name__)
@@ -90,6 +91,11 @@ class VirtualIp:
         """Something may have changed."""
         self._wake.set()
 
+    def start_over(self) -> None:
+        """etcd may be another one, or an older copy of itself."""
+        self._judge.start_over()
+        self._silence.start_over()
+
     def hear_silence(self) -> None:
         """The holder has not been heard for a while: see to it, if that is for us."""
         record = self._context.view.holders.get(self.name)
@@ -139,6 +145,19 @@ class VirtualIp:
         """Go on with a place in the queue that is ours already. Before `start`."""
         self._seat.adopt(candidacy)
         self._claiming.probed = True
+
+    def inherit(self, candidacy: Candidacy) -> None:
+        """Go on with the place in the queue of another manager of this instance, which has died and may have
+        left the address here. Before `start`."""
+        self.adopt_candidacy(candidacy)
+        self.holding.note_left_behind(now_s() + wait_s(self._timing.window_s))
+
+    def take_back(self) -> None:
+        """Go on although another manager of this instance may have acted in our place, and was ended: it may
+        have left the address here, or named other peers."""
+        self._record.distrust()
+        self.holding.forget_promises()
+        self.holding.note_left_behind(now_s() + wait_s(self._timing.window_s))
 
     def adopt(self, handed: HandedVip) -> None:
         """Go on in the place of another manager of this instance, which has parked. Before `start`."""
@@ -284,7 +303,7 @@ class VirtualIp:
 
     def _note_lost(self, token: int, reason: str) -> None:
         """etcd no longer has our key. With everybody's promise the address may stay, or else it goes now."""
-        hold, self._seat.busy = self.holding.hold, False
+        hold = self.holding.hold
         if hold is not None and hold.token == token and now_s() >= hold.promised_until_s:
             self.holding.take_down(f"etcd no longer has its candidacy: {reason}", in_order=False)
 
@@ -333,7 +352,12 @@ class VirtualIp:
                 return self._timing.renewal_s
 
     async def _claim(self, *, unseating: Contender | None = None) -> float:
-        pause_s = await self._claiming.claim(unseating=unseating)
+        token = self.token
+        try:
+            pause_s = await self._claiming.claim(unseating=unseating)
+        except CandidacyLostError as error:
+            self._note_lost(token, error.reason)
+            raise
         if pause_s is not None:
             return pause_s
         if self._record.holder is not None:
@@ -367,7 +391,9 @@ class VirtualIp:
         operations: list[Operation] = []
         if self._owes_release():
             compares.append(self._record.unchanged)
-            operations.append(self._record.given_up(reason))
+            # Of a virtual IP that is wanted no more nothing stays behind.
+            is_gone = self.name not in self._context.view.vips
+            operations.append(Delete(self._record.key) if is_gone else self._record.given_up(reason))
         await self._seat.withdraw(compares, operations)
 
     def _owes_release(self) -> bool:
@@ -376,7 +402,7 @@ class VirtualIp:
         restored = self._context.view.restored_revision
         if restored is not None and self._record.revision <= restored:
             return False
-        return self.holding.hold is None and self._record.names(self.holding.last_held)
+        return self.holding.hold is None and self._record.is_ours(self.holding.last_held)
 
     def _lost(self, reason: str) -> None:
         """The address is gone from here."""

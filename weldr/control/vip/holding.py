@@ -136,6 +136,10 @@ class Holding:
             # etcd says that we have it, and it is not here: that is for us to correct.
             self.last_held = hold.token
 
+    def note_left_behind(self, until_s: float) -> None:
+        """The address may be here until then, by nobody's hold."""
+        self.left_behind_until_s = max(self.left_behind_until_s, until_s)
+
     def hand_on(self) -> HeldAddress | None:
         """What another manager has to know to keep the address, if it is here."""
         hold = self.hold
@@ -156,6 +160,10 @@ class Holding:
         has set it for; our own confirmation, which is to come at once, has it set again."""
         self.last_held = last_held
         if held is None:
+            return
+        if now_s() >= held.expires_s:
+            # It has lapsed on the way, but for the kernel's lateness: others may be about to have it.
+            self.note_left_behind(held.window_end_s)
             return
         hold = Hold(held.token, self._timing, held.window_end_s, held.expires_s, held.confirmed_s)
         if held.promised_until_s is not None:
@@ -293,7 +301,7 @@ class Holding:
             self.last_held = 0
             for hold in (held, tried):
                 if hold is not None:
-                    self.left_behind_until_s = max(self.left_behind_until_s, hold.window_end_s)
+                    self.note_left_behind(hold.window_end_s)
             logger.error(
                 "a virtual IP could not be removed: the kernel does so by itself",
                 extra={"vip": self._name, "reason": str(error)},

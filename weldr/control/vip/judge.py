@@ -55,6 +55,10 @@ class Judge:
         """Until when we have promised the holder not to claim."""
         return self._context.book.until_s(self._name, released=self._record.released_token)
 
+    def start_over(self) -> None:
+        """etcd may be another one: its tokens may be those of the past again."""
+        self._first_gone_s, self._unseated_token = (0, 0.0), 0
+
     def note_unseated(self, token: int) -> None:
         """We have unseated that holder, when its time was over."""
         self._unseated_token = token
@@ -99,7 +103,9 @@ class Judge:
         return [wishes] + [
             Compare.mod_revision(keys.key(Kind.HOLDER, other), "==", view.records[other].mod_revision)
             for other, record in view.holders.items()
-            if is_elsewhere(self._name, self._vip, other, record, view.vips)
+            # What was given up under a key that is gone cannot be claimed there again without a put.
+            if (record.state == "held" or other in view.vips)
+            and is_elsewhere(self._name, self._vip, other, record)
         ]
 
     def judge_silent(self) -> Verdict:
@@ -156,9 +162,7 @@ class Judge:
         key, which had this address before ours counted. Whoever was a peer there is one here."""
         context = self._context
         for other, record in context.view.holders.items():
-            if record.state != "held" or not is_elsewhere(
-                self._name, self._vip, other, record, context.view.vips
-            ):
+            if record.state != "held" or not is_elsewhere(self._name, self._vip, other, record):
                 continue
             if self._is_own(record):
                 continue

@@ -262,6 +262,10 @@ class PeerNetwork(asyncio.DatagramProtocol):
         for name in instances:
             self._send(name, BoundQuestion(number, vip, token))
 
+    def forget_refusals(self) -> None:
+        """etcd may be another one: who is refused by its token may be somebody else by now."""
+        self._refusals.clear()
+
     def forget_all_but(self, vips: set[str]) -> None:
         """Virtual IPs and instances that no longer exist take no room."""
         for key in [key for key in self._refusals if key[0] not in vips]:

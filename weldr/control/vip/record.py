@@ -33,10 +33,11 @@ class Record:
         self._context = context
         self._unsure: frozenset[Named] = frozenset()
         """Whom the record may name by now: a write whose answer is lost may come late."""
+        self._is_distrusted = False
 
     def note(self, pair: KeyValue | None) -> None:
         """It was read."""
-        self.holder = holder_of(pair)
+        self.holder, self._is_distrusted = holder_of(pair), False
         revision = pair.mod_revision if pair is not None else 0
         if revision != self.revision:
             self.revision, self._unsure = revision, frozenset()
@@ -52,9 +53,20 @@ class Record:
         """Another manager of this instance was not sure of these at that revision."""
         self.revision, self._unsure = revision, frozenset(named)
 
+    def distrust(self) -> None:
+        """Another manager of this instance may have written it: whom it names is not known until it is read."""
+        self._is_distrusted = True
+
     def names(self, token: int | None) -> bool:
         """Whether that candidacy holds."""
         return self.holder is not None and self.holder.state == "held" and self.holder.token == token
+
+    def is_ours(self, token: int) -> bool:
+        """Whether that candidacy holds, and is one of this instance on this host."""
+        context, holder = self._context, self.holder
+        if holder is None or (holder.instance, holder.host) != (context.me, context.host):
+            return False
+        return self.names(token)
 
     @property
     def released_token(self) -> int:
@@ -78,7 +90,7 @@ class Record:
         """All whose promise the holder needs without etcd."""
         holder = self.holder
         read = ((peer, holder.machines.get(peer, "")) for peer in holder.peers) if holder is not None else ()
-        return self._unsure.union(read)
+        return self._unsure.union(read, {(NOBODY, "")} if self._is_distrusted else ())
 
     @property
     def peers_to_ask(self) -> frozenset[str]:
@@ -108,6 +120,7 @@ class Record:
             host=self._context.host,
             peers=sorted(peers),
             machines=self._machines(peers),
+            place=self._vip.place,
             reason=self._why(),
         )
         return self._put(claimed)

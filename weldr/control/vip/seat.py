@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from weldr.control.vip.context import Context
 from weldr.control.vip.record import Record
 from weldr.etcd.client import Compare, EtcdClient
-from weldr.etcd.election import Candidate, Confirmation, Contender
+from weldr.etcd.election import CandidacyLostError, Candidate, Confirmation, Contender
 from weldr.etcd.operations import Operation
 from weldr.model.keys import Kind
 from weldr.model.takeover import Candidacy
@@ -63,9 +63,14 @@ class Seat:
 
         Raises `EtcdError`, and `CandidacyLostError` if it no longer stands.
         """
-        confirmation = await self._candidate.confirm(
-            compares, operations, [self.record.key], timeout_s=self.timeout_s
-        )
+        try:
+            confirmation = await self._candidate.confirm(
+                compares, operations, [self.record.key], timeout_s=self.timeout_s
+            )
+        except CandidacyLostError:
+            # No claim or doubt of it can be applied any more: each compares its key.
+            self.busy = False
+            raise
         self.record.note(confirmation.read[0])
         # Whatever became of a claim or a doubt whose answer was lost, this tells.
         self.busy = self.record.holder is not None and self.record.holder.doubted == self._me

@@ -64,6 +64,10 @@ class Silence:
         self._believe_until_s = 0.0
         self._believed_token = 0
 
+    def start_over(self) -> None:
+        """etcd may be another one: its tokens may be those of the past again."""
+        self._doubt, self._believed_token = None, 0
+
     def may_act(self, record: Holder, queue: Sequence[Contender]) -> bool:
         """Whether a look at etcd would end with a doubt or more, by what the watch has told."""
         if len(queue) < 2 or not self._seat.is_mine(queue[1]):

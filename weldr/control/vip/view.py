@@ -173,6 +173,8 @@ class View:
     def _replace(self, snapshot: Snapshot, now_s: float) -> None:
         if snapshot.reason in _MAYBE_ANOTHER_ETCD:
             self.restored_s, self.restored_revision = now_s, snapshot.revision
+            # Its next tokens may be those of the past again.
+            self._gone.clear()
         if self.began_revision is None or snapshot.revision < self.began_revision:
             self.began_revision = snapshot.revision
         self.vips_revision = snapshot.revision
@@ -197,6 +199,9 @@ class View:
 
     def _take(self, event: Event, now_s: float) -> None:
         pair = event.key_value
+        if pair.key.startswith(self.keys.of_kind(Kind.VIP)):
+            # Also of a key that is none of ours: a claim compares all that begin like this.
+            self.vips_revision = max(self.vips_revision, pair.mod_revision)
         try:
             name = self.keys.parse(pair.key)
         except KeyLayoutError:
@@ -262,7 +267,6 @@ class View:
             del self._queues[vip]
 
     def _take_vip(self, name: str, event: Event) -> None:
-        self.vips_revision = max(self.vips_revision, event.key_value.mod_revision)
         if event.deleted:
             self.vips.pop(name, None)
             self.held.pop(name, None)

@@ -109,6 +109,9 @@ class VirtualIps:
         touched = self._view.fold(changes, now_s())
         if self._view.restored_s != restored_s:
             self._book.start_over()
+            self._peers.forget_refusals()
+            for _, running in self._running.values():
+                running.start_over()
         if was_taken or self._peers.name_is_taken:
             self._forget_life()
         if not touched:
@@ -205,7 +208,7 @@ class VirtualIps:
         self._forget_life()
         self._peers.skip_ahead()
         for _, running in self._running.values():
-            running.holding.forget_promises()
+            running.take_back()
         self.thaw()
 
     def _forget_life(self) -> None:
@@ -231,9 +234,13 @@ class VirtualIps:
     async def adopt(self, state: VipsState, sock: socket.socket | None) -> None:
         """Take the place of another manager of this instance, which is frozen. Before `run`."""
         self._context.boot_s = state.boot_s
-        if state.restored_s is not None and state.restored_s > self._view.restored_s:
-            self._view.restored_s, self._view.restored_revision = state.restored_s, state.restored_revision
         self._book.adopt(state.words, state.boot_s)
+        restored_s = -math.inf if state.restored_s is None else state.restored_s
+        if restored_s > self._view.restored_s:
+            self._view.restored_s, self._view.restored_revision = restored_s, state.restored_revision
+        elif restored_s < self._view.restored_s:
+            # The old manager did not know it yet.
+            self._book.start_over()
         if state.vips:
             self._host.open()
         for handed in state.vips:
@@ -259,7 +266,7 @@ class VirtualIps:
         if candidacies:
             self._host.open()
         for candidacy in candidacies:
-            self._make(candidacy.vip, candidacy.value).adopt_candidacy(candidacy)
+            self._make(candidacy.vip, candidacy.value).inherit(candidacy)
         # An address that is in place is claimed again before it lapses.
         self._tidy_from_s = now_s() + _TIDY_AFTER_S
         if sock is not None:

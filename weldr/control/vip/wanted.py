@@ -7,7 +7,6 @@ that cannot be understood comes behind all others, since who started later never
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping
 
 from weldr.control.vip.view import WantedVip
@@ -20,11 +19,10 @@ def chosen(wanted: Mapping[str, WantedVip]) -> tuple[dict[str, Vip], dict[str, s
     """Those to take part in, and for each of the others the reason."""
     taken: dict[str, Vip] = {}
     left_out: dict[str, str] = {}
-    first: dict[object, str] = {}
+    first: dict[str, str] = {}
     for name, found in sorted(wanted.items(), key=_order):
         vip = found.vip
-        # Who asks for leadership alone puts the address nowhere.
-        rival = first.setdefault(place_of(vip), name) if vip.announce != "none" else name
+        rival = first.setdefault(vip.place, name) if vip.place else name
         if rival != name:
             understood = found.kept and not wanted[rival].kept
             why = "whose value can be understood" if understood else "which was there first"
@@ -36,23 +34,14 @@ def chosen(wanted: Mapping[str, WantedVip]) -> tuple[dict[str, Vip], dict[str, s
     return taken, left_out
 
 
-def is_elsewhere(name: str, vip: Vip, other: str, record: Holder, wanted: Mapping[str, WantedVip]) -> bool:
+def is_elsewhere(name: str, vip: Vip, other: str, record: Holder) -> bool:
     """Whether the address of `vip` is what that record of another key speaks of, so that whoever held it there
-    may have it yet."""
-    if other == name or record.address != vip.ip:
+    may have it yet, whatever that key says by now."""
+    if other == name or not vip.place:
         return False
-    now = wanted.get(other)
-    if now is None or now.vip.ip != vip.ip:
-        return True
-    return now.vip.announce != "none" and vip.announce != "none" and place_of(now.vip) == place_of(vip)
+    return record.place == vip.place if record.place is not None else record.address == vip.ip
 
 
 def _order(item: tuple[str, WantedVip]) -> tuple[bool, int, str]:
     name, found = item
     return (found.kept, found.created, name)
-
-
-def place_of(vip: Vip) -> object:
-    """What no two hosts may have at a time: the address, and the link where it means something there alone."""
-    ip = ipaddress.ip_address(vip.ip)
-    return (ip, vip.interface if ip.version == 6 and ip.is_link_local else None)
