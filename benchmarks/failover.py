@@ -229,8 +229,8 @@ CONTESTANTS: dict[str, Callable[[Site], Any]] = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--times", type=int, default=5, help="how often each case")
-    parser.add_argument("--only", nargs="*", default=list(CONTESTANTS), metavar="CONTESTANT")
-    parser.add_argument("--cases", nargs="*", default=list(CASES), metavar="CASE")
+    parser.add_argument("--only", nargs="*", default=list(CONTESTANTS), choices=list(CONTESTANTS))
+    parser.add_argument("--cases", nargs="*", default=list(CASES), choices=list(CASES))
 
 
 def run(options: argparse.Namespace) -> None:
@@ -255,9 +255,10 @@ def _run_once(made: Any, site: Site, fault: Callable[[Contestant, Site, str], No
             began_s = time.monotonic()
             fault(contestant, site, holder)
             time.sleep(_AFTER_S)
+            ended_s = time.monotonic()
         finally:
             client.close()
-        result.outages_s.append(client.tally.outage_s(began_s))
+        result.outages_s.append(client.tally.outage_s(began_s, ended_s))
         result.lost.append(client.tally.lost(began_s))
         result.double_s = max(result.double_s, contestant.watcher.longest_double(VIP, began_s))
         result.none_s = max(result.none_s, contestant.watcher.longest_without(VIP, began_s))

@@ -27,9 +27,10 @@ class Tally:
     why: dict[float, str] = field(default_factory=dict)
     """How each of those failed, for people."""
 
-    def outage_s(self, after_s: float = 0.0) -> float:
-        """The longest time without an answer to a new request."""
-        answered = sorted(done for _, done in self.good)
+    def outage_s(self, after_s: float = 0.0, until_s: float = 0.0) -> float:
+        """The longest time without an answer to a new request; `until_s`: one that has not ended by then counts
+        up to there."""
+        answered = sorted([*(done for _, done in self.good), *([until_s] if until_s else [])])
         gaps = ((later - earlier, later) for earlier, later in itertools.pairwise(answered))
         return max((gap for gap, later in gaps if later > after_s), default=0.0)
 
@@ -45,6 +46,8 @@ class Client:
         self.tally = Tally()
         self._host, self._address, self._port = host, address, port
         self._stopped = False
+        self._pending: dict[int, float] = {}
+        """When each that is under way was sent, by its number."""
         self._thread = threading.Thread(target=self._run, name="client", daemon=True)
         self._thread.start()
 
@@ -68,7 +71,7 @@ class Client:
         await asyncio.gather(*running)
 
     async def _send(self, number: int) -> None:
-        sent_s = time.monotonic()
+        self._pending[number] = sent_s = time.monotonic()
         writer: asyncio.StreamWriter | None = None
         why = ""
         try:
@@ -90,6 +93,7 @@ class Client:
         else:
             self.tally.bad.append(sent_s)
             self.tally.why[sent_s] = f"{why} ({time.monotonic() - sent_s:.3f} s later)"
+        del self._pending[number]
 
     def wait_good(self, limit_s: float = 15.0) -> None:
         """Wait until a request that is sent from now on is answered."""
@@ -99,6 +103,15 @@ class Client:
                 return
             time.sleep(0.005)
         raise AssertionError("no request is answered")
+
+    def wait_decided(self) -> None:
+        """Wait until it is known what became of all requests up to now: some may yet fail by their limit."""
+        now_s = time.monotonic()
+        while time.monotonic() < now_s + 2 * _LIMIT_S:
+            if all(sent_s > now_s for sent_s in list(self._pending.values())):
+                return
+            time.sleep(0.01)
+        raise AssertionError("a request has neither been answered nor failed")
 
     def close(self) -> None:
         self._stopped = True

@@ -13,7 +13,7 @@ from tests.hosts.client import Client
 from tests.hosts.site import PORT, VIP, Site, Trial
 
 _HELP = """
-keys and words:  kill hN, freeze hN, thaw hN, start hN, stop hN   the weldr of a host
+commands:        kill hN, freeze hN, thaw hN, start hN, stop hN   the weldr of a host
                  cut hN, plug hN                                  the host's cables
                  pause etcd, resume etcd                          the whole etcd cluster
                  move hN                                          weldr vip move web --to hN
@@ -52,7 +52,7 @@ class Demo:
             "plug": lambda host: self._cables(host, "plug"),
             "pause": lambda _: self._etcd(signal.SIGSTOP),
             "resume": lambda _: self._etcd(signal.SIGCONT),
-            "move": lambda host: print(self._trial.command("vip", "move", "web", "--to", host).strip()),
+            "move": self._move,
         }
         if verb not in actions or (verb not in ("pause", "resume") and name not in self._trial.instances):
             print(_HELP)
@@ -64,9 +64,13 @@ class Demo:
     def tell(self, began_s: float) -> None:
         """Wait a little, then say what happened."""
         time.sleep(_PAUSE_S)
-        tally = self._client.tally
+        tally, outage_s = self._client.tally, self._client.tally.outage_s(began_s, time.monotonic())
         print(f"  the address is at {self._trial.watcher.holder(VIP) or 'no host'}", end="; ")
-        print(f"longest without an answer {tally.outage_s(began_s):.2f} s, {tally.lost(began_s)} requests lost")
+        print(f"longest without an answer {outage_s:.2f} s, {tally.lost(began_s)} requests lost")
+
+    def _move(self, name: str) -> None:
+        done = self._trial.run("vip", "move", "web", "--to", name)
+        print(" ", (done.stdout or done.stderr).strip())
 
     def _start(self, name: str) -> None:
         self._trial.instances[name].kill()
@@ -95,7 +99,10 @@ def main() -> None:
             print(
                 f"a client asks http://{VIP}:{PORT}/ every 5 ms; {trial.watcher.holder(VIP)} holds the address"
             )
-            print(f"look for yourself: ip -n {trial.host('h1').namespace} address; etcdctl in any of them")
+            namespace = trial.host("h1").namespace
+            print(f"look for yourself: ip -n {namespace} address")
+            command = f"{sys.executable} -m weldr get vips --etcd {site.etcd.endpoints}"
+            print(f"                   ip netns exec {namespace} {command}")
             _tour(demo, trial) if options.watch else _listen(demo)
         finally:
             client.close()

@@ -16,11 +16,10 @@ from tests.hosts.etcd import Cluster
 from tests.hosts.namespaces import PROJECT, Host, Network
 from tests.hosts.watcher import Span, Watcher
 from tests.support.instance import WeldrProcess, wait_until
+from weldr.control.vip.machine import TRANSITIONS, State
 
 _OPEN_S = 0.3
 """A request takes less than this."""
-_SAMPLE_S = 0.02
-"""The watcher looks at least this often."""
 
 VIP = "10.77.0.100"
 VIP6 = "fd77::100"
@@ -85,12 +84,14 @@ class Trial:
         hosts: int = 3,
         spare: bool = False,
         may_be_double: bool = False,
+        also: tuple[str, ...] = (),
     ) -> None:
-        """`spare`: that host is watched, too."""
+        """`spare`: that host is watched, too; `also`: other addresses are."""
         self.site = site
         self.vips = vips
         self.instances: dict[str, WeldrProcess] = {}
         self._may_be_double = may_be_double
+        self._also = also
         self._hosts = site.hosts[:hosts]
         self._watched = [*site.hosts, site.spare] if spare else site.hosts
         self._stack = contextlib.ExitStack()
@@ -102,7 +103,7 @@ class Trial:
             self.site.delete(prefix, "--prefix")
         for name, value in self.vips.items():
             self.site.put(f"vips/{name}", value)
-        addresses = [value["address"] for value in self.vips.values()] or [VIP]
+        addresses = [*(value["address"] for value in self.vips.values()), *self._also] or [VIP]
         self.watcher = Watcher(self._watched, addresses, self.site.client_host)
         self._stack.callback(self.watcher.stop if self._may_be_double else self.watcher.close)
         self._stack.callback(self._end_instances)
@@ -113,7 +114,10 @@ class Trial:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None:
             self.tell()
+        instances = dict(self.instances)
         self._stack.close()
+        for name, instance in instances.items():
+            _check_transitions(name, instance)
 
     def _make_clean(self) -> None:
         """What an earlier trial left behind on the hosts and networks must not be taken for this one's."""
@@ -127,19 +131,23 @@ class Trial:
             host.ip("route", "flush", "type", "blackhole", check=False)
             host.ip("-6", "route", "flush", "type", "blackhole", check=False)
             host.ip("-4", "addr", "flush", "label", "eth0:weldr", check=False)
-            for value in self.vips.values():
-                length = 128 if ":" in value["address"] else 32
-                host.ip("addr", "del", f"{value['address']}/{length}", "dev", "eth0", check=False)
+            for address in (*(value["address"] for value in self.vips.values()), *self._also):
+                length = 128 if ":" in address else 32
+                host.ip("addr", "del", f"{address}/{length}", "dev", "eth0", check=False)
         self.site.etcd.wait_ready()
 
     def command(self, *arguments: str) -> str:
         """What `weldr ARGUMENTS…`, run by the client, prints."""
-        command = [sys.executable, "-P", "-m", "weldr", *arguments, "--etcd", self.site.etcd.endpoints]
-        done = subprocess.run(
-            self.site.client_host.command(*command), capture_output=True, text=True, check=False, timeout=60
-        )
+        done = self.run(*arguments)
         assert done.returncode == 0, done.stderr
         return done.stdout
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """`weldr ARGUMENTS…`, run by the client."""
+        command = [sys.executable, "-P", "-m", "weldr", *arguments, "--etcd", self.site.etcd.endpoints]
+        return subprocess.run(
+            self.site.client_host.command(*command), capture_output=True, text=True, check=False, timeout=60
+        )
 
     def tell(self) -> None:
         """What happened, for whoever reads of a failed test."""
@@ -191,7 +199,9 @@ class Trial:
             client.close()
 
     def lost(self, client: Client, after_s: float) -> int:
-        """Requests that failed, but for those whose connection was open when the address left its host."""
+        """How many requests up to now failed, but for those whose connection was open, or being opened, when
+        the address left its host."""
+        client.wait_decided()
         spans = self.watcher.histories[self.address].spans
         left_s = [
             after.began_s
@@ -201,7 +211,7 @@ class Trial:
         lost_s = [
             sent_s
             for sent_s in client.tally.bad
-            if sent_s > after_s and not any(-_OPEN_S < sent_s - moment_s < _SAMPLE_S for moment_s in left_s)
+            if sent_s > after_s and not any(-_OPEN_S < sent_s - moment_s < 0 for moment_s in left_s)
         ]
         for sent_s in lost_s:
             why = client.tally.why[sent_s]
@@ -214,3 +224,16 @@ class Trial:
 
     def others(self, name: str) -> list[str]:
         return [other for other in self.instances if other != name]
+
+    def only_holders(self, since_s: float) -> set[str]:
+        """Who has held it at any moment from then on."""
+        return {name for span in self.spans(since_s) for name in span.holders}
+
+
+def _check_transitions(name: str, instance: WeldrProcess) -> None:
+    """Every change of a state that was logged is one of the table."""
+    for record in instance.logged("virtual IP: "):
+        if "before" not in record:
+            continue
+        before, after = State(record["before"]), State(record["message"].removeprefix("virtual IP: "))
+        assert before is after or after in TRANSITIONS[before], f"{name}: {before} became {after}"

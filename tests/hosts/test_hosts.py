@@ -9,7 +9,7 @@ from tests.hosts.cases.instances import frozen, killed, stopping
 from tests.hosts.cases.machines import namesake, power_cut
 from tests.hosts.cases.networks import stepped_back
 from tests.hosts.cases.outages import etcd_without_quorum
-from tests.hosts.cases.upgrades import upgrade_cut_short, upgrading
+from tests.hosts.cases.upgrades import upgrade_cut_short, upgrade_cut_short_and_stopped, upgrading
 from tests.hosts.rounds import play
 from tests.hosts.site import VIP, VIP6, Site
 
@@ -52,6 +52,10 @@ def test_ten_upgrades_under_load_lose_no_request_and_never_the_address(site: Sit
 @pytest.mark.real_time
 def test_a_manager_killed_amid_an_upgrade_leaves_the_address_to_the_new_one(site: Site) -> None:
     upgrade_cut_short(site, FOUR)
+
+
+def test_who_is_stopped_amid_an_upgrade_leaves_the_address_to_nobody_before_it_is_gone(site: Site) -> None:
+    upgrade_cut_short_and_stopped(site, FOUR)
 
 
 def test_of_a_pair_without_power_the_former_holder_alone_takes_the_address_again(site: Site) -> None:

@@ -72,6 +72,7 @@ class Watcher:
         self._hosts = hosts
         self._addresses = [ipaddress.ip_address(address) for address in addresses]
         self._stopped = threading.Event()
+        self._failure: Exception | None = None
         self._table = NeighbourTable(client) if client is not None else None
         self._names: dict[str, str] = {}
         self._astray: dict[str, Astray] = {}
@@ -87,6 +88,12 @@ class Watcher:
         self._thread.start()
 
     def _watch(self) -> None:
+        try:
+            self._look_on()
+        except Exception as error:
+            self._failure = error
+
+    def _look_on(self) -> None:
         while not self._stopped.wait(_INTERVAL_S):
             holders = self._look()
             for address, names in holders.items():
@@ -178,16 +185,21 @@ class Watcher:
         return longest_s
 
     def stop(self) -> None:
-        """Look no more."""
+        """Look no more. Raises if it has not looked until now: what it did not see may have been anything."""
         self._stopped.set()
         self._thread.join(10)
         for link in self._links:
             link.close()
         if self._table is not None:
             self._table.close()
+        if self._failure is not None or self._thread.is_alive():
+            raise InexcusableError("the watcher did not look on until the end") from self._failure
 
     def check(self) -> None:
-        """Two holders at one moment are what must never be."""
+        """Two holders at one moment are what must never be. For as long as it was not looked at all, nobody
+        knows."""
+        if self._failure is not None:
+            raise InexcusableError("the watcher has stopped looking") from self._failure
         if any(history.doubles() for history in self.histories.values()):
             raise InexcusableError(f"two hosts held the same address:\n{self.story()}")
 

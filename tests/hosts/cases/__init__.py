@@ -12,6 +12,7 @@ from tests.hosts.cases.addresses import conflict, key_changes, removed_by_others
 from tests.hosts.cases.instances import (
     frozen,
     killed,
+    manager_killed,
     moved_by_hand,
     rolling_restart,
     stalled,
@@ -22,6 +23,8 @@ from tests.hosts.cases.instances import (
 from tests.hosts.cases.machines import copied, namesake, power_cut
 from tests.hosts.cases.networks import (
     cut_off,
+    followed_at_once,
+    followed_by_lease,
     powered_down,
     stepped_back,
     unplugged,
@@ -33,12 +36,15 @@ from tests.hosts.cases.outages import (
     etcd_member_lost,
     etcd_paused,
     etcd_without_quorum,
+    kept_without_etcd,
+    lapses_with_its_lease,
     newcomer,
     newcomer_in_touch,
+    newcomer_without_quorum,
     without_etcd,
 )
 from tests.hosts.cases.terms import Value
-from tests.hosts.cases.upgrades import upgrade_cut_short, upgrading
+from tests.hosts.cases.upgrades import upgrade_cut_short, upgrade_cut_short_and_stopped, upgrading
 from tests.hosts.site import Site
 
 CASES: dict[str, Callable[[Site, Value], None]] = {
@@ -47,7 +53,10 @@ CASES: dict[str, Callable[[Site, Value], None]] = {
         stopping,
         started_together,
         killed,
+        manager_killed,
         cut_off,
+        followed_at_once,
+        followed_by_lease,
         powered_down,
         stepped_back,
         unplugged,
@@ -60,8 +69,11 @@ CASES: dict[str, Callable[[Site, Value], None]] = {
         etcd_paused,
         etcd_without_quorum,
         etcd_and_a_peer_lost,
+        lapses_with_its_lease,
+        kept_without_etcd,
         newcomer,
         newcomer_in_touch,
+        newcomer_without_quorum,
         key_changes,
         wall_clocks,
         rolling_restart,
@@ -70,6 +82,7 @@ CASES: dict[str, Callable[[Site, Value], None]] = {
         conflict,
         upgrading,
         upgrade_cut_short,
+        upgrade_cut_short_and_stopped,
         power_cut,
         namesake,
         copied,

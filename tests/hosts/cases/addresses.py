@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import time
 
-from tests.hosts.cases.terms import Value
+from tests.hosts.cases.terms import STAYS_S, Value
 from tests.hosts.site import Site, Trial
 from tests.support.instance import wait_until
 
 
 def key_changes(site: Site, value: Value) -> None:
     """A key that is removed, added again or changed takes effect at once."""
-    with Trial(site, {"web": value}) as trial:
+    address = value["address"][:-1] + "1"
+    with Trial(site, {"web": value}, also=(address,)) as trial:
         trial.wait_settled()
         site.delete("vips/web")
         trial.watcher.wait(trial.address, None, limit_s=2.0)
         site.put("vips/web", value)
         trial.watcher.wait(trial.address, *trial.instances, limit_s=2.0)
-        address = trial.address[:-1] + "1"
+        changed_s = time.monotonic()
         site.put("vips/web", {**value, "address": address})
         trial.watcher.wait(trial.address, None, limit_s=2.0)
+        trial.watcher.wait(address, *trial.instances)
+        time.sleep(STAYS_S)
+        assert len({name for span in trial.watcher.histories[address].spans for name in span.holders}) == 1
+        assert trial.watcher.holder(trial.address) is None
+        assert all(span.holders == () for span in trial.spans(changed_s)[1:])
 
 
 def removed_by_others(site: Site, value: Value) -> None:
@@ -58,8 +64,13 @@ def conflict(site: Site, value: Value) -> None:
             site.put("vips/web", {**value, "on_conflict": "claim"})
             trial.watcher.wait(trial.address, "h1")
             host = trial.host("h1")
-            site.put("vips/web", {"address": host.front6 if length == 128 else host.front})
-            instance.wait_logged("virtual IP: fault")
+            own = host.front6 if length == 128 else host.front
+            faults = len(instance.logged("virtual IP: fault"))
+            site.put("vips/web", {"address": own})
+            instance.wait_logged("virtual IP: fault", count=faults + 1)
             assert "is an address of this host itself" in trial.command("get", "instances", "-o", "json")
+            time.sleep(STAYS_S)
+            shown = host.ip("addr", "show", "dev", "eth0", "to", own)
+            assert "valid_lft forever" in shown
         finally:
             site.client_host.ip("addr", "del", address, "dev", "eth0", check=False)

@@ -64,11 +64,11 @@ def started_together(site: Site, value: Value) -> None:
 def _only_holders(trial: Trial, holder: str, since_s: float = 0.0) -> bool:
     """Whether that one alone has held the address, and goes on so for a while."""
     time.sleep(STAYS_S / 2)
-    return {name for span in trial.spans(since_s) for name in span.holders} == {holder}
+    return trial.only_holders(since_s) == {holder}
 
 
 def killed(site: Site, value: Value) -> None:
-    """A manager that is killed leaves no address behind, and another one takes it."""
+    """An instance that is killed, manager and workers, leaves no address behind, and another one takes it."""
     with Trial(site, {"web": value}) as trial:
         holder = trial.wait_settled()
         with trial.client() as client:
@@ -77,28 +77,53 @@ def killed(site: Site, value: Value) -> None:
             client.wait_good()
 
 
+def manager_killed(site: Site, value: Value) -> None:
+    """A manager that is killed alone takes its workers with it, and the kernel the address."""
+    with Trial(site, {"web": value}) as trial:
+        holder = trial.wait_settled()
+        with trial.client() as client:
+            trial.instances[holder].signal(signal.SIGKILL)
+            trial.watcher.wait(trial.address, *trial.others(holder))
+            client.wait_good()
+            began_s = time.monotonic()
+            time.sleep(STAYS_S)
+            assert trial.lost(client, began_s) == 0
+
+
 def frozen(site: Site, value: Value) -> None:
     """A manager that is frozen loses the address by the kernel's hand, and thaws without it."""
     with Trial(site, {"web": value}) as trial:
         holder = trial.wait_settled()
         trial.instances[holder].signal(signal.SIGSTOP)
-        trial.watcher.wait(trial.address, *trial.others(holder))
+        successor = trial.watcher.wait(trial.address, *trial.others(holder))
+        taken_s = time.monotonic()
         trial.instances[holder].signal(signal.SIGCONT)
         time.sleep(STAYS_S)
-        assert trial.watcher.holder(trial.address) in trial.others(holder)
+        assert trial.only_holders(taken_s) == {successor}
 
 
 def stalled(site: Site, value: Value) -> None:
-    """A stall of the manager that is shorter than the lifetime moves nothing."""
+    """A stall of the manager that is shorter than the lifetime moves nothing, and what is shorter by a renewal
+    is not even noticed."""
     with Trial(site, {"web": value}) as trial:
         holder = trial.wait_settled()
+        with trial.client() as client:
+            began_s = time.monotonic()
+            for _ in range(3):
+                _stall(trial, holder, 0.6)
+            assert trial.lost(client, began_s) == 0
+            assert {span.holders for span in trial.spans(began_s)} == {(holder,)}
         for _ in range(3):
-            trial.instances[holder].signal(signal.SIGSTOP)
-            time.sleep(0.6)
-            trial.instances[holder].signal(signal.SIGCONT)
-            time.sleep(1.0)
-        assert {span.holders for span in trial.watcher.histories[trial.address].spans} <= {(), (holder,)}
-        assert trial.watcher.holder(trial.address) == holder
+            _stall(trial, holder, 0.9)
+        assert trial.only_holders(began_s) == {holder}
+        assert trial.watcher.wait(trial.address, holder) == holder
+
+
+def _stall(trial: Trial, name: str, stall_s: float) -> None:
+    trial.instances[name].signal(signal.SIGSTOP)
+    time.sleep(stall_s)
+    trial.instances[name].signal(signal.SIGCONT)
+    time.sleep(1.0)
 
 
 def wall_clocks(site: Site, value: Value) -> None:

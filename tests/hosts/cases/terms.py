@@ -12,3 +12,5 @@ HEARD_S = 1.0
 """By then each instance has heard the others' heartbeats: whoever was never heard is not missed."""
 UNSEATED_S = 2.9
 """By then a silent holder has been unseated at the defaults, and not yet lost its lease."""
+LAPSED_S = 5.0
+"""Much longer than an address lasts without a word from anybody."""

@@ -48,6 +48,20 @@ def upgrade_cut_short(site: Site, value: Value) -> None:
         assert gap_s > 0 or tally["bad"] == []
 
 
+def upgrade_cut_short_and_stopped(site: Site, value: Value) -> None:
+    """The old manager is killed in the middle of an upgrade, and the new one is stopped at that moment, as by
+    systemd: the address is in the kernel yet, and nobody may take it before it is gone."""
+    with _upgradable(site, value) as (trial, holder):
+        weldr = trial.instances[holder]
+        weldr.signal(signal.SIGUSR2)
+        new = int(weldr.wait_logged("a new manager was started")["pid"])
+        weldr.wait_logged("ready: every worker serves the catalog", count=2)
+        os.kill(weldr.pid, signal.SIGKILL)
+        weldr.wait_logged("the old manager has died")
+        os.kill(new, signal.SIGTERM)
+        trial.watcher.wait(trial.address, *trial.others(holder))
+
+
 @contextlib.contextmanager
 def _upgradable(site: Site, value: Value) -> Iterator[tuple[Trial, str]]:
     with Trial(site, {"web": value}, hosts=2) as trial:

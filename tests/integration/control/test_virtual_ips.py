@@ -25,6 +25,7 @@ from tests.support.relay import TcpRelay
 
 TTL_S = 15
 """For nobody to lose what it holds while a busy machine keeps it from running."""
+HOLD_DOWN_S = 2
 
 
 def holder(etcd: EtcdServer, prefix: str, vip: str) -> dict[str, Any] | None:
@@ -82,7 +83,8 @@ def test_two_instances_and_two_virtual_ips_get_one_each_and_the_survivor_both(
         a.wait_ready()
         b.wait_ready()
         for number in (1, 2):
-            value = {"address": f"10.9.9.{number}", "announce": "none", "hold_down_s": 2, "ttl_s": TTL_S}
+            value = {"address": f"10.9.9.{number}", "announce": "none", "hold_down_s": HOLD_DOWN_S}
+            value["ttl_s"] = TTL_S
             etcd.etcdctl("put", f"{prefix}vips/v{number}", json.dumps(value))
 
         def holders() -> set[str]:
@@ -109,6 +111,15 @@ def test_two_instances_and_two_virtual_ips_get_one_each_and_the_survivor_both(
             ),
             "the survivor holds both",
         )
+        with Instance("--instance", "b", **arguments) as again:
+            again.wait_ready()
+            wait_until(lambda: holders() == {"a", "b"}, "they spread again")
+            spread = [holder(etcd, prefix, vip) for vip in ("v1", "v2")]
+            time.sleep(3 * HOLD_DOWN_S)
+            now = [holder(etcd, prefix, vip) for vip in ("v1", "v2")]
+            assert [record and record["token"] for record in now] == [
+                record and record["token"] for record in spread
+            ], "and not back and forth"
 
 
 @contextlib.contextmanager
