@@ -288,9 +288,9 @@ class Life:
             # Should the old one be alive, it goes on with them.
             await self._parts.virtual_ips.let_go()
             raise
+        self._parts.pool.accept()
         if not self._config.vips:
             await self._parts.virtual_ips.stop("weldr holds no virtual IPs here any more")
-        self._parts.pool.accept()
 
     async def _finish(self) -> None:
         """The end of the instance."""

@@ -133,7 +133,7 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True):
     renewal counts only while there is none."""
     place: str | None = None
     """`Vip.place` as it was when the address was claimed: the key may have changed since, while the holder does
-    not hear of it. `None` in records of earlier versions."""
+    not hear of it. `None`: an earlier version wrote the record."""
     reason: str = ""
     """Of the last change."""
 

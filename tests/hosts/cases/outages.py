@@ -120,8 +120,8 @@ def lapses_with_its_lease(site: Site, value: Value) -> None:
 def kept_without_etcd(site: Site, value: Value) -> None:
     """Who holds more than another keeps all of it while etcd has no quorum, though it was about to give one
     away: nobody could claim it."""
-    other = {"address": value["address"].replace("100", "101"), "hold_down_s": 5}
-    with Trial(site, {"web": {**value, "hold_down_s": 5}, "other": other}, hosts=1) as trial:
+    other = {"address": value["address"].replace("100", "101"), "hold_down_s": 8}
+    with Trial(site, {"web": {**value, "hold_down_s": 8}, "other": other}, hosts=1) as trial:
         holder = trial.wait_settled()
         trial.watcher.wait(other["address"], holder)
         trial.start("h2")

@@ -14,3 +14,5 @@ UNSEATED_S = 2.9
 """By then a silent holder has been unseated at the defaults, and not yet lost its lease."""
 LAPSED_S = 5.0
 """Much longer than an address lasts without a word from anybody."""
+LEASED_S = 2.5
+"""Until then no lease ends, whenever in its life its holder was cut off."""

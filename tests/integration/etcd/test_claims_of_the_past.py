@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import msgspec
 import pytest
@@ -19,6 +20,11 @@ from weldr.model.vips import Vip
 ADDRESS, ANOTHER = "10.0.0.100", "10.0.0.101"
 
 
+def wish(address: str) -> dict[str, Any]:
+    """Whose claims may take longer than a busy machine lets them."""
+    return {"address": address, "failover": "lease", "ttl_s": 60}
+
+
 class Claimant(Site):
     """Instance a, which knows of etcd what it was last told."""
 
@@ -29,7 +35,7 @@ class Claimant(Site):
 
     async def put(self, name: str, address: str) -> None:
         """An operator does."""
-        await self.client.put(self.keys.key(Kind.VIP, name), msgspec.json.encode({"address": address}))
+        await self.client.put(self.keys.key(Kind.VIP, name), msgspec.json.encode(wish(address)))
 
     async def delete(self, name: str) -> None:
         """An operator does."""
@@ -37,7 +43,7 @@ class Claimant(Site):
 
     async def stand(self, name: str) -> VirtualIp:
         """It wants to claim, and has found nobody else at the address."""
-        running = VirtualIp(name, Vip(address=ADDRESS), self.context, NoAnnouncer())
+        running = VirtualIp(name, msgspec.convert(wish(ADDRESS), Vip), self.context, NoAnnouncer())
         running._claiming.probed = True
         await running._seat.stand()
         return running

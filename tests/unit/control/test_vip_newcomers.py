@@ -60,6 +60,7 @@ def pair(token: int, *peers: str) -> KeyValue:
         address=VIP.ip,
         token=token,
         lease=token,
+        place=VIP.place,
         state="held",
         since="",
         window_s=2.2,

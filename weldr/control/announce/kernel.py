@@ -85,9 +85,12 @@ class KernelAnnouncer:
     def adopt(self, token: int, *, placed: bool) -> None:
         """See `Announcer`."""
         # From here on `release` removes it, whatever fails.
-        self._link = self._link_that_has_it() or self._usable_link()
+        there = self._link_that_has_it()
+        self._link = there or self._usable_link()
         self._here_until_s = now_s() + self._lifetime_s
-        self._speaker(self._link).announce()
+        # It may have lapsed on the way here, and be at another host by now.
+        if there is not None:
+            self._speaker(there).announce()
 
     def renew(self, latest_s: float) -> None:
         """See `Announcer`."""

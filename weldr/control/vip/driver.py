@@ -30,7 +30,7 @@ from weldr.etcd.election import CandidacyLostError, Confirmation, Contender, uns
 from weldr.etcd.errors import EtcdClosedError, EtcdError
 from weldr.etcd.operations import Operation
 from weldr.model.takeover import Candidacy, HandedVip
-from weldr.model.vip_timing import wait_s
+from weldr.model.vip_timing import KERNEL_LATENESS_S, wait_s
 from weldr.model.vips import Vip, VipState
 
 logger = logging.getLogger(__name__)
@@ -150,14 +150,18 @@ class VirtualIp:
         """Go on with the place in the queue of another manager of this instance, which has died and may have
         left the address here. Before `start`."""
         self.adopt_candidacy(candidacy)
-        self.holding.note_left_behind(now_s() + wait_s(self._timing.window_s))
+        self._may_be_left_behind()
 
     def take_back(self) -> None:
         """Go on although another manager of this instance may have acted in our place, and was ended: it may
         have left the address here, or named other peers."""
         self._record.distrust()
         self.holding.forget_promises()
-        self.holding.note_left_behind(now_s() + wait_s(self._timing.window_s))
+        self._may_be_left_behind()
+
+    def _may_be_left_behind(self) -> None:
+        # What the other one has set for the last time goes by itself.
+        self.holding.note_left_behind(now_s() + wait_s(self._timing.lifetime_s + KERNEL_LATENESS_S))
 
     def adopt(self, handed: HandedVip) -> None:
         """Go on in the place of another manager of this instance, which has parked. Before `start`."""
@@ -401,6 +405,8 @@ class VirtualIp:
         somebody else may have taken it after us."""
         restored = self._context.view.restored_revision
         if restored is not None and self._record.revision <= restored:
+            return False
+        if now_s() < self.holding.left_behind_until_s:
             return False
         return self.holding.hold is None and self._record.is_ours(self.holding.last_held)
 

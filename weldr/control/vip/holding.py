@@ -52,7 +52,8 @@ class Holding:
         self.last_held = 0
         """The token of the last hold: what etcd says of it is for us to correct."""
         self.left_behind_until_s = 0.0
-        """Until when the address may be here although it was taken down."""
+        """Until when the address may be here, held or not: it could not be removed, or another manager of this
+        instance, which is gone, may have put it here."""
         self.rests = False
         """Whether the address is for another manager of this instance to look after: nothing is done to it."""
         self.problem = ""
@@ -161,10 +162,6 @@ class Holding:
         self.last_held = last_held
         if held is None:
             return
-        if now_s() >= held.expires_s:
-            # It has lapsed on the way, but for the kernel's lateness: others may be about to have it.
-            self.note_left_behind(held.window_end_s)
-            return
         hold = Hold(held.token, self._timing, held.window_end_s, held.expires_s, held.confirmed_s)
         if held.promised_until_s is not None:
             hold.promised_until_s = held.promised_until_s
@@ -173,6 +170,9 @@ class Holding:
             self._announcer.adopt(hold.token, placed=held.placed)
         except AnnounceError as error:
             self.fail(str(error))
+            return
+        if now_s() >= hold.expires_s:
+            self.take_down("it lapsed while one manager took the place of another", in_order=False)
 
     def confirm(self, confirmation: Confirmation) -> None:
         """etcd says that it is still ours."""
@@ -306,6 +306,10 @@ class Holding:
                 "a virtual IP could not be removed: the kernel does so by itself",
                 extra={"vip": self._name, "reason": str(error)},
             )
+        else:
+            if held is not None:
+                # Whoever else had put it here, it is gone.
+                self.left_behind_until_s = 0.0
         if held is not None:
             self._context.transitions[self._name, "lost"] += 1
             self._on_loss(reason)

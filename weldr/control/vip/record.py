@@ -5,7 +5,7 @@ Whatever is written compares the record with what was read, so that two who writ
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 
 import msgspec
@@ -17,6 +17,8 @@ from weldr.etcd.client import Compare, Put
 from weldr.model.events import KeyValue
 from weldr.model.keys import Kind
 from weldr.model.vips import Holder, Vip
+
+_ANOTHERS: Named = (NOBODY, "whom another manager may have named")
 
 
 class Record:
@@ -49,9 +51,10 @@ class Record:
         """The revision that was read, and whom the record names or may name by now."""
         return self.revision, self.named
 
-    def adopt_unsure(self, revision: int, named: Iterable[Named]) -> None:
+    def adopt_unsure(self, revision: int, named: Collection[Named]) -> None:
         """Another manager of this instance was not sure of these at that revision."""
-        self.revision, self._unsure = revision, frozenset(named)
+        self.revision, self._unsure = revision, frozenset(named) - {_ANOTHERS}
+        self._is_distrusted = _ANOTHERS in named
 
     def distrust(self) -> None:
         """Another manager of this instance may have written it: whom it names is not known until it is read."""
@@ -90,7 +93,7 @@ class Record:
         """All whose promise the holder needs without etcd."""
         holder = self.holder
         read = ((peer, holder.machines.get(peer, "")) for peer in holder.peers) if holder is not None else ()
-        return self._unsure.union(read, {(NOBODY, "")} if self._is_distrusted else ())
+        return self._unsure.union(read, {_ANOTHERS} if self._is_distrusted else ())
 
     @property
     def peers_to_ask(self) -> frozenset[str]:
@@ -146,6 +149,7 @@ class Record:
             host=self._context.host,
             peers=sorted(peers),
             machines=self._machines(peers),
+            place=self._vip.place,
             doubted="",
         )
         if kept == msgspec.structs.replace(self.holder, peers=sorted(self.holder.peers)):

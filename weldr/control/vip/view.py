@@ -173,8 +173,6 @@ class View:
     def _replace(self, snapshot: Snapshot, now_s: float) -> None:
         if snapshot.reason in _MAYBE_ANOTHER_ETCD:
             self.restored_s, self.restored_revision = now_s, snapshot.revision
-            # Its next tokens may be those of the past again.
-            self._gone.clear()
         if self.began_revision is None or snapshot.revision < self.began_revision:
             self.began_revision = snapshot.revision
         self.vips_revision = snapshot.revision
@@ -187,6 +185,9 @@ class View:
                 self._take(Event(KeyValue(key, b"", 0, snapshot.revision), deleted=True), now_s)
         for pair in snapshot.key_values:
             self._take(Event(pair), now_s)
+        if snapshot.reason in _MAYBE_ANOTHER_ETCD:
+            # Its next tokens may be those of the past again.
+            self._gone.clear()
 
     def _tables(self) -> dict[Kind, dict[str, object]]:
         return {

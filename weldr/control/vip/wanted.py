@@ -34,12 +34,15 @@ def chosen(wanted: Mapping[str, WantedVip]) -> tuple[dict[str, Vip], dict[str, s
     return taken, left_out
 
 
-def is_elsewhere(name: str, vip: Vip, other: str, record: Holder) -> bool:
+def is_elsewhere(name: str, vip: Vip, other: str, record: Holder, wanted: Mapping[str, WantedVip]) -> bool:
     """Whether the address of `vip` is what that record of another key speaks of, so that whoever held it there
-    may have it yet, whatever that key says by now."""
+    may have it yet, whatever that key says by now. What an earlier version wrote does not say where it is."""
     if other == name or not vip.place:
         return False
-    return record.place == vip.place if record.place is not None else record.address == vip.ip
+    now, place = wanted.get(other), record.place
+    if place is None:
+        place = now.vip.place if now is not None and now.vip.ip == record.address else record.address
+    return place in (vip.place, vip.ip)
 
 
 def _order(item: tuple[str, WantedVip]) -> tuple[bool, int, str]:
