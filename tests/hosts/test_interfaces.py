@@ -324,3 +324,31 @@ def _mac_of(host: Host) -> str:
 def _lasting(address: str) -> Vip:
     """One that is not renewed, and is there for as long as a test may take."""
     return Vip(address=address, interface="eth0", ttl_s=60, lifetime_s=50)
+
+
+@pytest.mark.parametrize(("there", "announced"), [("marked", 1), ("without its mark", 1), ("gone", 0)])
+async def test_in_an_upgrade_an_address_is_announced_if_it_is_here(
+    there: str, announced: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have lapsed on the way, and be at another host. Old kernels do not keep the mark."""
+    require_namespaces()
+    said: list[str] = []
+    monkeypatch.setattr(neighbours_module.Neighbours, "announce", lambda self: said.append(there))
+    with Network() as network:
+        host = network.add("upgraded")
+        with inside(host.namespace):
+            netlink = Rtnetlink()
+            before, after = (KernelAnnouncer("web", Vip(address="10.77.0.100"), netlink) for _ in range(2))
+            if there == "marked":
+                before.acquire(7, now_s() + 1.0)
+                said.clear()
+            elif there != "gone":
+                host.ip("addr", "add", "10.77.0.100/32", "dev", "eth0")
+            netlink.forget_seen()
+            after.adopt(7, placed=True)
+            assert len(said) == announced
+            after.release(in_order=False)
+            assert "10.77.0.100" not in host.ip("addr", "show")
+            await before.close()
+            await after.close()
+            netlink.close()

@@ -88,6 +88,8 @@ class HandedVip(msgspec.Struct, frozen=True, kw_only=True):
     candidacy: Candidacy
     held: HeldAddress | None = None
     last_held: int = 0
+    left_behind_until_s: float = 0.0
+    """See `Holding`; by the monotonic clock of this host."""
     busy: bool = False
     unsure_revision: int = 0
     unsure: list[tuple[str, str]] = []

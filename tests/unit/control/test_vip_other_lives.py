@@ -3,6 +3,7 @@ what is."""
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 import msgspec
@@ -77,7 +78,10 @@ def test_who_takes_back_what_another_manager_had_does_not_know_whom_the_record_n
 
 async def test_a_manager_that_knows_of_a_restored_etcd_forgets_the_tokens_of_one_that_did_not() -> None:
     virtual_ips = made()
+    # Until then the old one has our name in etcd.
+    virtual_ips._forget_life()
     virtual_ips._view.restored_s = now_s()
+    virtual_ips._forget_life()
     words = [Word(vip="web", until_s=0.0, refused_token=0, known_token=1000, promised_token=0, past_token=0)]
     try:
         await virtual_ips.adopt(VipsState(vips=[], words=words, boot_s=now_s() - 100.0), None)
@@ -159,3 +163,29 @@ def test_what_a_manager_does_not_know_of_its_record_the_next_one_does_not_either
     assert after._record.peers_to_ask == {"b", "c"}
     after._record.adopt_unsure(revision, sorted(unsure))
     assert NOBODY in after._record.peers_to_ask
+
+
+class Lost(NoAnnouncer):
+    def adopt(self, token: int, *, placed: bool) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+
+async def test_an_address_that_a_new_manager_does_not_find_may_be_here_for_its_window() -> None:
+    context: Any = Site().context
+    holding = Holding("web", VIP, context, Lost(), frozenset, lambda why: None, lambda: None)
+    now = now_s()
+    held = HeldAddress(token=3, window_end_s=now + 2.0, expires_s=now + 0.9, confirmed_s=now)
+    holding.adopt(held, 3)
+    assert holding.hold is None
+    assert (holding.last_held, holding.left_behind_until_s) == (0, held.window_end_s)
+
+
+def test_what_may_have_been_left_here_is_handed_on() -> None:
+    site = Site()
+    before, after = (VirtualIp("web", VIP, site.context, NoAnnouncer()) for _ in range(2))
+    before._seat._candidate.adopt(3, 3, 3)
+    before.holding.note_left_behind(now_s() + 60.0)
+    handed = before.hand_on()
+    assert handed is not None
+    after.adopt(handed)
+    assert after.holding.left_behind_until_s == before.holding.left_behind_until_s

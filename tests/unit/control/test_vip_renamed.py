@@ -123,6 +123,17 @@ def test_what_the_key_says_by_now_is_not_what_the_holder_has_by_it(value: bytes)
     assert isinstance(asked.judge.judge_silent(), Wait)
 
 
+def test_what_the_key_said_before_the_record_was_written_is_what_the_holder_has_by_it() -> None:
+    """Earlier versions do not write it into the record."""
+    leadership = b'{"address":"10.0.0.100","announce":"none"}'
+    changed = Asked(B, held())
+    fold(changed.view, put("vips/a", leadership, 5))
+    assert isinstance(changed.judge.judge_silent(), Wait)
+    written = Asked(B, held(address="10.0.0.9"))
+    fold(written.view, put("vips/a", leadership, 5), put("holders/a", msgspec.json.encode(held()), 6))
+    assert isinstance(written.judge.judge_silent(), Claim)
+
+
 def test_the_same_address_on_another_link_is_another_one() -> None:
     first, second = (Vip(address="fe80::1", interface=link) for link in ("eth0", "eth1"))
     record = held(address="fe80::1", place=first.place)

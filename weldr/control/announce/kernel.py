@@ -85,7 +85,7 @@ class KernelAnnouncer:
     def adopt(self, token: int, *, placed: bool) -> None:
         """See `Announcer`."""
         # From here on `release` removes it, whatever fails.
-        there = self._link_that_has_it()
+        there = self._link_that_has_it() or self._link_that_has_it(marked=False)
         self._link = there or self._usable_link()
         self._here_until_s = now_s() + self._lifetime_s
         # It may have lapsed on the way here, and be at another host by now.
@@ -232,10 +232,12 @@ class KernelAnnouncer:
             return f"IPv6 is disabled on {link.name}: sysctl net.ipv6.conf.{link.name}.disable_ipv6"
         return link
 
-    def _link_that_has_it(self) -> Link | None:
-        """The interface on which weldr has put the address."""
+    def _link_that_has_it(self, *, marked: bool = True) -> Link | None:
+        """The interface on which weldr has put the address. Kernels before 5.18 do not keep every mark: who
+        knows that it was weldr need not look for it."""
         seen = self._netlink.seen()
-        indexes = {each.index for each in seen.addresses if each.marked and each.interface == self._interface}
+        found = (each for each in seen.addresses if each.interface == self._interface)
+        indexes = {each.index for each in found if each.marked or not marked}
         return next((link for link in seen.links if link.index in indexes), None)
 
     def _is_hosts_own(self) -> bool:

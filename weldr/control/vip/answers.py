@@ -34,7 +34,7 @@ class Answers:
         return any(
             running.busy or running.holding.hold is not None
             for name, (wanted, running) in self._running.items()
-            if name == vip or (record is not None and is_elsewhere(name, wanted, vip, record, self._view.vips))
+            if name == vip or (record is not None and is_elsewhere(name, wanted, vip, record, self._view))
         )
 
     def held_until_s(self, vip: str, *, but: int) -> float:

@@ -129,6 +129,7 @@ class VirtualIp:
             candidacy=candidacy,
             held=self.holding.hand_on(),
             last_held=self.holding.last_held,
+            left_behind_until_s=self.holding.left_behind_until_s,
             busy=self.busy,
             unsure_revision=unsure_revision,
             unsure=sorted(unsure),
@@ -172,6 +173,7 @@ class VirtualIp:
             self.state = State(handed.state)
         self._since, self._reason = handed.since or self._since, handed.reason
         self.holding.adopt(handed.held, handed.last_held)
+        self.holding.note_left_behind(handed.left_behind_until_s)
 
     def is_settled(self, since_s: float) -> bool:
         """Whether what is held here has been confirmed since then."""

@@ -168,8 +168,11 @@ class Holding:
         self.hold = hold
         try:
             self._announcer.adopt(hold.token, placed=held.placed)
-        except AnnounceError as error:
+        except (AnnounceError, OSError) as error:
             self.fail(str(error))
+            # Without knowing where it is nobody could remove it.
+            self.last_held = 0
+            self.note_left_behind(hold.window_end_s)
             return
         if now_s() >= hold.expires_s:
             self.take_down("it lapsed while one manager took the place of another", in_order=False)

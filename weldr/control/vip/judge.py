@@ -105,7 +105,7 @@ class Judge:
             for other, record in view.holders.items()
             # What was given up under a key that is gone cannot be claimed there again without a put.
             if (record.state == "held" or other in view.vips)
-            and is_elsewhere(self._name, self._vip, other, record, view.vips)
+            and is_elsewhere(self._name, self._vip, other, record, view)
         ]
 
     def judge_silent(self) -> Verdict:
@@ -162,9 +162,7 @@ class Judge:
         key, which had this address before ours counted. Whoever was a peer there is one here."""
         context = self._context
         for other, record in context.view.holders.items():
-            if record.state != "held" or not is_elsewhere(
-                self._name, self._vip, other, record, context.view.vips
-            ):
+            if record.state != "held" or not is_elsewhere(self._name, self._vip, other, record, context.view):
                 continue
             if self._is_own(record):
                 continue

@@ -70,7 +70,8 @@ class VirtualIps:
         self._means = Means(self._host, commands, listen)
         self._checks = Checks(self._means.program)
         self._view = View(keys)
-        began_s = now_s()
+        self._began_s = began_s = now_s()
+        """Of this process, whatever it may have forgotten since."""
         self._book = PromiseBook(began_s)
         machine = this_machine()
         self._running: dict[str, tuple[Vip, VirtualIp]] = {}
@@ -233,12 +234,12 @@ class VirtualIps:
 
     async def adopt(self, state: VipsState, sock: socket.socket | None) -> None:
         """Take the place of another manager of this instance, which is frozen. Before `run`."""
-        began_s, self._context.boot_s = self._context.boot_s, state.boot_s
+        self._context.boot_s = state.boot_s
         self._book.adopt(state.words, state.boot_s)
         restored_s = -math.inf if state.restored_s is None else state.restored_s
         if restored_s > self._view.restored_s:
             self._view.restored_s, self._view.restored_revision = restored_s, state.restored_revision
-        elif restored_s < began_s < self._view.restored_s:
+        elif restored_s < self._began_s < self._view.restored_s:
             # The old manager did not know it yet.
             self._book.start_over()
         if state.vips:

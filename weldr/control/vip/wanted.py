@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from weldr.control.vip.view import WantedVip
+from weldr.control.vip.view import View, WantedVip
 from weldr.model.vips import Holder, Vip
 
 MAX_VIPS = 64
@@ -34,14 +34,18 @@ def chosen(wanted: Mapping[str, WantedVip]) -> tuple[dict[str, Vip], dict[str, s
     return taken, left_out
 
 
-def is_elsewhere(name: str, vip: Vip, other: str, record: Holder, wanted: Mapping[str, WantedVip]) -> bool:
+def is_elsewhere(name: str, vip: Vip, other: str, record: Holder, view: View) -> bool:
     """Whether the address of `vip` is what that record of another key speaks of, so that whoever held it there
-    may have it yet, whatever that key says by now. What an earlier version wrote does not say where it is."""
+    may have it yet, whatever that key says by now."""
     if other == name or not vip.place:
         return False
-    now, place = wanted.get(other), record.place
+    place = record.place
     if place is None:
-        place = now.vip.place if now is not None and now.vip.ip == record.address else record.address
+        # An earlier version wrote it, by what the key says if that is older.
+        now, pair = view.vips.get(other), view.records.get(other)
+        place = record.address
+        if now is not None and pair is not None and now.revision < pair.mod_revision and now.vip.ip == place:
+            place = now.vip.place
     return place in (vip.place, vip.ip)
 
 
