@@ -54,6 +54,7 @@ def test_a_manager_killed_amid_an_upgrade_leaves_the_address_to_the_new_one(site
     upgrade_cut_short(site, FOUR)
 
 
+@pytest.mark.real_time
 def test_who_is_stopped_amid_an_upgrade_leaves_the_address_to_nobody_before_it_is_gone(site: Site) -> None:
     upgrade_cut_short_and_stopped(site, FOUR)
 
