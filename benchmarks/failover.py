@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import shutil
 import signal
 import statistics
 import subprocess
@@ -236,6 +237,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     print("| case | | outage median, worst | requests lost (median) | longest with two holders | with none |")
     print("| --- | --- | --- | --- | --- | --- |")
+    if os.geteuid() != 0:
+        sys.exit("bench failover: network namespaces need root: run it with sudo")
+    if shutil.which("keepalived") is None and any(name.startswith("keepalived") for name in options.only):
+        sys.exit("bench failover: keepalived is missing: install it, or name others with --only")
     with Site() as site:
         for case in options.cases:
             for name in options.only:

@@ -114,9 +114,8 @@ class Trial:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None:
             self.tell()
-        instances = dict(self.instances)
         self._stack.close()
-        for name, instance in instances.items():
+        for name, instance in self.instances.items():
             _check_transitions(name, instance)
 
     def _make_clean(self) -> None:

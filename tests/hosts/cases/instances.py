@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import shutil
 import signal
 import socket
 import tempfile
@@ -128,6 +129,7 @@ def _stall(trial: Trial, name: str, stall_s: float) -> None:
 
 def wall_clocks(site: Site, value: Value) -> None:
     """Wall clocks that are an hour ahead or behind are of no importance."""
+    assert shutil.which("faketime") is not None, "the command faketime is missing: install it"
     with Trial(site, {"web": value}, hosts=0) as trial:
         for host, shift in zip(site.hosts, ("+1h", "-1h", "+0"), strict=True):
             trial.start(host.name, "faketime", "--exclude-monotonic", "-f", shift)

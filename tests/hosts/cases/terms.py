@@ -16,3 +16,5 @@ LAPSED_S = 5.0
 """Much longer than an address lasts without a word from anybody."""
 LEASED_S = 2.5
 """Until then no lease ends, whenever in its life its holder was cut off."""
+AT_ONCE_S = 1.5
+"""Less than the time after which anything but `fast` claims: a window, but for a renewal."""

@@ -54,6 +54,13 @@ class Claimant(Site):
         self.view.fold([Snapshot(read.revision, tuple(read.key_values), "start")], 0.0)
 
 
+async def one_that_stands(client: EtcdClient, prefix: str) -> tuple[Claimant, VirtualIp]:
+    site = Claimant(client, prefix)
+    await site.put("web", ADDRESS)
+    await site.catch_up()
+    return site, await site.stand("web")
+
+
 async def older_key_gets_the_address(site: Claimant) -> None:
     await site.put("older", ADDRESS)
 
@@ -123,10 +130,7 @@ async def test_nobody_claims_by_a_key_whose_address_is_an_older_ones(
 async def test_a_key_that_is_none_keeps_nobody_from_claiming_once_it_is_known(
     client: EtcdClient, etcd_prefix: str
 ) -> None:
-    site = Claimant(client, etcd_prefix)
-    await site.put("web", ADDRESS)
-    await site.catch_up()
-    running = await site.stand("web")
+    site, running = await one_that_stands(client, etcd_prefix)
     key = site.keys.of_kind(Kind.VIP) + b"web/of/the/east"
     revision = (await client.put(key, b"{}")).revision
     await running._claim()
@@ -139,10 +143,7 @@ async def test_a_key_that_is_none_keeps_nobody_from_claiming_once_it_is_known(
 async def test_who_is_told_too_late_what_has_changed_leaves_the_others_the_time_to_claim(
     client: EtcdClient, etcd_prefix: str
 ) -> None:
-    site = Claimant(client, etcd_prefix)
-    await site.put("web", ADDRESS)
-    await site.catch_up()
-    running = await site.stand("web")
+    site, running = await one_that_stands(client, etcd_prefix)
     await client.put(running._seat._candidate.key + b"1", b"b")
     await site.put("other", ANOTHER)
     for _ in range(20):
@@ -152,10 +153,7 @@ async def test_who_is_told_too_late_what_has_changed_leaves_the_others_the_time_
 
 
 async def test_nothing_is_left_of_a_virtual_ip_whose_key_is_gone(client: EtcdClient, etcd_prefix: str) -> None:
-    site = Claimant(client, etcd_prefix)
-    await site.put("web", ADDRESS)
-    await site.catch_up()
-    running = await site.stand("web")
+    site, running = await one_that_stands(client, etcd_prefix)
     await running._claim()
     assert running.holding.hold is not None
     await site.delete("web")

@@ -22,6 +22,7 @@ from weldr.control.vip.messages import (
     RefusalAnswer,
     RefusalQuestion,
 )
+from weldr.control.vip.record import Record
 from weldr.control.vip.rules import AskPeers, Claim, Wait
 from weldr.control.vip.view import View, WantedVip
 from weldr.etcd.follow import Snapshot
@@ -139,10 +140,8 @@ class Newcomer(Site):
         self.woken = 0
         self.view.began_revision = 10
         self.peers._send = lambda name, body: self.sent.append((name, body))  # type: ignore[method-assign]
-        released = record.token if record is not None and record.state == "released" else 0
-        read = SimpleNamespace(
-            holder=record, revision=revision, released_token=released, note=lambda pair: None
-        )
+        read = Record("web", Vip(address=ADDRESS), self.context)
+        read.holder, read.revision = record, revision
         seat: Any = SimpleNamespace(record=read, token=9, is_mine=lambda contender: contender.token == 9)
         self.judge = Judge("web", Vip(address=ADDRESS), self.context, seat, lambda: held, self.wake)
 

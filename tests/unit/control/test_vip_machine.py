@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import re
 from typing import Any
 
 import pytest
 
+from weldr.control.vip import machine
 from weldr.control.vip.hearing import Hearing
 from weldr.control.vip.hold import Hold
-from weldr.control.vip.machine import Action, Facts, State, decide
+from weldr.control.vip.machine import TRANSITIONS, Action, Facts, State, decide
 from weldr.control.vip.messages import Heartbeat, Message, PromiseQuestion, seal, unseal
 from weldr.model.vip_timing import Timing
 
@@ -62,6 +64,12 @@ def facts(**changes: Any) -> Facts:
 def test_the_table(given: Facts, action: Action, state: State) -> None:
     decision = decide(given)
     assert (decision.action, decision.state) == (action, state)
+
+
+def test_the_table_of_states_is_the_one_that_counts() -> None:
+    rows = [line.strip("| ").split(" | ") for line in (machine.__doc__ or "").splitlines()]
+    told = {cells[0]: set(re.findall("|".join(State), cells[2])) for cells in rows if cells[0] in set(State)}
+    assert told == {str(state): set(map(str, afters)) for state, afters in TRANSITIONS.items()}
 
 
 def test_whatever_the_facts_nothing_is_claimed_that_etcd_did_not_just_say() -> None:

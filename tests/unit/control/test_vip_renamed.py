@@ -198,7 +198,7 @@ def test_a_holder_that_left_long_ago_holds_up_nobody() -> None:
 
 
 def test_a_claim_compares_what_other_keys_say_of_the_address() -> None:
-    wishes = Compare.nothing_put_since(b"/weldr/vips/", 2)
+    wishes = Compare.nothing_put_since(b"/weldr/vips/", 4)
     asked = Asked(B, held())
     assert asked.judge.others_unchanged() == [
         wishes,

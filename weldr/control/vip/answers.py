@@ -48,7 +48,7 @@ class Answers:
         if running is None:
             return False
         holding = running[1].holding
-        # What could not be removed has not left yet, by whatever token it came.
+        # What may be here yet has not left, by whatever token it came.
         if now_s() < holding.left_behind_until_s:
             return True
         return running[1].token == token or (holding.hold is not None and holding.hold.token == token)

@@ -419,7 +419,7 @@ class VirtualIp:
         self._wake.set()
 
     def _enter_claiming(self, reason: str) -> None:
-        """What is held by promises meanwhile is held."""
+        """While promises keep the address here, it stays announced."""
         if self.holding.hold is None:
             self._enter(Decision(Action.CLAIM, State.CLAIMING, reason))
 

@@ -76,9 +76,7 @@ class Judge:
     @property
     def may_have_a_namesake(self) -> bool:
         """Whether the record tells of another host, and is of the past: one of our name may be there."""
-        record, context = self._record.holder, self._context
-        is_here = record is not None and record.host == context.host and record.instance == context.me
-        return not is_here and self._is_of_the_past()
+        return not self._record.is_of_this_place and self._is_of_the_past()
 
     def _is_of_the_past(self) -> bool:
         """Whether there may be a holder that the record does not tell of: one from before we began to follow
@@ -99,7 +97,7 @@ class Judge:
         that claims it there. A key that was deleted only leaves its address to others.
         """
         view, keys = self._context.view, self._context.keys
-        wishes = Compare.nothing_put_since(keys.of_kind(Kind.VIP), view.vips_revision)
+        wishes = Compare.nothing_put_since(keys.of_kind(Kind.VIP), view.revision)
         return [wishes] + [
             Compare.mod_revision(keys.key(Kind.HOLDER, other), "==", view.records[other].mod_revision)
             for other, record in view.holders.items()

@@ -66,10 +66,13 @@ class Record:
 
     def is_ours(self, token: int) -> bool:
         """Whether that candidacy holds, and is one of this instance on this host."""
+        return self.is_of_this_place and self.names(token)
+
+    @property
+    def is_of_this_place(self) -> bool:
+        """Whether it speaks of this instance on this host."""
         context, holder = self._context, self.holder
-        if holder is None or (holder.instance, holder.host) != (context.me, context.host):
-            return False
-        return self.names(token)
+        return holder is not None and (holder.instance, holder.host) == (context.me, context.host)
 
     @property
     def released_token(self) -> int:

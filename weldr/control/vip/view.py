@@ -89,9 +89,9 @@ class View:
     """Owned by whoever follows etcd."""
 
     keys: KeySpace
+    revision: int = 0
+    """Up to here all is known, of any key."""
     vips: dict[str, WantedVip] = field(default_factory=dict)
-    vips_revision: int = 0
-    """Up to here it is known what is wanted."""
     holders: dict[str, Holder] = field(default_factory=dict)
     records: dict[str, KeyValue] = field(default_factory=dict)
     """The keys that `holders` were read from."""
@@ -149,6 +149,7 @@ class View:
         """Take in what came; the names of the virtual IPs that it may concern."""
         self._touched = set()
         for change in changes:
+            self.revision = change.revision
             if isinstance(change, Snapshot):
                 self._replace(change, now_s)
             else:
@@ -175,7 +176,6 @@ class View:
             self.restored_s, self.restored_revision = now_s, snapshot.revision
         if self.began_revision is None or snapshot.revision < self.began_revision:
             self.began_revision = snapshot.revision
-        self.vips_revision = snapshot.revision
         before = [pair.key for queue in self._queues.values() for pair in queue.values()]
         there = {pair.key for pair in snapshot.key_values}
         for kind, table in self._tables().items():
@@ -200,9 +200,6 @@ class View:
 
     def _take(self, event: Event, now_s: float) -> None:
         pair = event.key_value
-        if pair.key.startswith(self.keys.of_kind(Kind.VIP)):
-            # Also of a key that is none of ours: a claim compares all that begin like this.
-            self.vips_revision = max(self.vips_revision, pair.mod_revision)
         try:
             name = self.keys.parse(pair.key)
         except KeyLayoutError:

@@ -179,8 +179,8 @@ class VirtualIps:
                 self.thaw()
                 raise
         handed = [(running, running.hand_on()) for _, running in self._running.values()]
-        # What is held between two candidacies, or could not be removed, stays in place for a moment, and the
-        # new manager does not know of it.
+        # What is held between two candidacies, or may have been left behind, stays in place for a moment, and
+        # the new manager does not know by which token.
         now = now_s()
         unknown = any(
             (each is None and running.holding.hold is not None) or now < running.holding.left_behind_until_s
